@@ -1,0 +1,91 @@
+"""The durable memory of a quantum computation.
+
+Save, verify, compress and compare quantum states together with the classical data around them::
+
+    import quantum_memory as qm
+
+    qm.save(state, "ghz.qms")
+    memory = qm.load("ghz.qms")
+
+Names are imported when first used, so that ``import quantum_memory`` costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from quantum_memory._version import __version__
+
+_HOMES = {
+    "compare": "formats.compare",
+    "info": "formats.verbs",
+    "load": "formats.verbs",
+    "open": "formats.verbs",
+    "save": "formats.verbs",
+    "verify": "formats.verify",
+    "BinaryFormatHandler": "formats.binary_format",
+    "QuantumClassicalInterface": "quantum_classical_interface",
+    "MemoryState": "state.memory_state",
+    "StateVector": "state.quantum_state",
+    "DensityMatrix": "state.quantum_state",
+    "MatrixProductState": "state.matrix_product_state",
+    "PAD": "state.emotional_state",
+    "PADScale": "state.emotional_state",
+    "EmotionalContext": "state.emotional_state",
+    "Trajectory": "state.emotional_state",
+    "PADEncoding": "encoding.pad_encoding",
+    "QuantumMemoryError": "errors",
+    "InvalidStateError": "errors",
+    "IntegrityError": "errors",
+    "UnsupportedVersionError": "errors",
+    "MissingError": "errors",
+    "MissingFileError": "errors",
+    "ConflictError": "errors",
+    "StorageError": "errors",
+    "UnsafeError": "errors",
+    "BudgetError": "errors",
+    "metrics": "state.metrics",
+}
+
+__all__ = ["__version__", *_HOMES]
+
+if TYPE_CHECKING:
+    from quantum_memory.encoding.pad_encoding import PADEncoding
+    from quantum_memory.errors import (
+        BudgetError,
+        ConflictError,
+        IntegrityError,
+        InvalidStateError,
+        MissingError,
+        MissingFileError,
+        QuantumMemoryError,
+        StorageError,
+        UnsafeError,
+        UnsupportedVersionError,
+    )
+    from quantum_memory.formats.binary_format import BinaryFormatHandler
+    from quantum_memory.formats.compare import compare
+    from quantum_memory.formats.verbs import info, load, open, save  # noqa: A004 - the field's word
+    from quantum_memory.formats.verify import verify
+    from quantum_memory.quantum_classical_interface import QuantumClassicalInterface
+    from quantum_memory.state import metrics
+    from quantum_memory.state.emotional_state import PAD, EmotionalContext, PADScale, Trajectory
+    from quantum_memory.state.matrix_product_state import MatrixProductState
+    from quantum_memory.state.memory_state import MemoryState
+    from quantum_memory.state.quantum_state import DensityMatrix, StateVector
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401
+    """Import a public name when it is first asked for (PEP 562)."""
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = import_module(f"{__name__}.{home}")
+    value = module if name == "metrics" else getattr(module, name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

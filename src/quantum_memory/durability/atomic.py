@@ -1,0 +1,242 @@
+"""Write a file so that it is wholly there or not at all, and stays there once it is said to be.
+
+The protocol, each step with the accident that it is there for:
+
+1. Create a temporary file in the folder of the target (``O_CREAT | O_EXCL``, a random name) and lock it. The same
+   folder, since a rename across file systems is a copy; the lock, since a temporary file that nobody locks is a
+   leftover of a process that died, and may be removed.
+2. Write everything, looping over short writes.
+3. ``fsync`` the file. Without it a power cut leaves a file of the right length full of zeros. A failed ``fsync`` is never
+   tried again: the kernel has dropped the pages and would call the second try a success.
+4. ``rename`` over the target (``link`` where the target must not exist yet). Readers see the old file or the new one.
+5. ``fsync`` the folder. Without it the new name itself can be lost.
+6. Only now does the caller's ``with`` block end without an error: the save is acknowledged.
+
+On any failure, an interrupt from the keyboard included, the temporary file is removed and the target is what it was.
+
+What this does not promise: that the disk tells the truth when it says that it has flushed its cache, or that the file
+system is not a network mount with rules of its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import secrets
+import stat
+from typing import TYPE_CHECKING
+
+from quantum_memory.durability.files import Buffer, Files, current, is_unsupported
+from quantum_memory.errors import ConflictError, MissingFileError, StorageError, UnsafeError
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+_LEFTOVER = re.compile(r"\..+\.[0-9a-f]{16}\.qmtmp")
+_LONGEST_STEM = 200  # a name may have 255 bytes, and the temporary one adds some
+_WRITEBACK_BYTES = 8 << 20
+_swept: set[tuple[int, int]] = set()
+
+
+class DurableFile:
+    """A file being written; use it as a context manager.
+
+    The target appears when the block ends without an exception, and is untouched when it does not.
+
+    Parameters
+    ----------
+    path
+        The target. A symbolic link is followed, so that what it points at is replaced and not the link.
+    overwrite
+        False: a file that exists is a `ConflictError`, decided by the operating system and not by a look beforehand.
+    durable
+        False leaves out every ``fsync``: as atomic against a killed process, but a power cut may lose or tear it.
+
+    Raises
+    ------
+    MissingFileError
+        The folder does not exist.
+    ConflictError
+        The target exists and `overwrite` is False.
+    StorageError
+        No space, no permission, an I/O error.
+
+    Examples
+    --------
+    >>> with DurableFile("state.qms") as sink:  # doctest: +SKIP
+    ...     sink.write(b"...")
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, overwrite: bool = True, durable: bool = True) -> None:
+        self.name = os.fspath(path)
+        self.length = 0
+        self._overwrite = overwrite
+        self._durable = durable
+        self._files: Files = current()
+        self._target = os.path.realpath(self.name)
+        self._folder = os.path.dirname(self._target)
+        self._temporary: str | None = None
+        self._fd = -1
+        self._flushed = 0
+
+    def __enter__(self) -> DurableFile:
+        try:
+            mode = self._mode_of_target()
+            _sweep_once(self._files, self._folder)
+            self._create()
+            if mode is not None:
+                self._files.fchmod(self._fd, mode)
+        except BaseException as error:
+            self._abandon()
+            self._explain(error, "create a file in its folder")
+            raise
+        return self
+
+    def write(self, data: Buffer) -> int:
+        """Append `data` and return its length in bytes."""
+        view = memoryview(data).cast("B")
+        done = 0
+        while done < len(view):
+            try:
+                done += self._files.write(self._fd, view[done:])
+            except OSError as error:
+                raise StorageError.from_os_error(error, f"write past byte {self.length + done}", self.name) from error
+        self.length += done
+        if self._durable and self.length - self._flushed >= _WRITEBACK_BYTES:
+            # The disk works while the next chunks are being prepared; the fsync then finds little left to do.
+            self._files.start_writeback(self._fd, self._flushed, self.length - self._flushed)
+            self._flushed = self.length
+        return done
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if error is not None:
+            self._abandon()
+            return
+        try:
+            self._commit()
+        except BaseException as failure:
+            self._abandon()
+            self._explain(failure, "make the file durable")
+            raise
+
+    def _mode_of_target(self) -> int | None:
+        """Permission bits of the file to be replaced, which the new one inherits; None when there is none."""
+        try:
+            facts = self._files.stat(self._target)
+        except FileNotFoundError:
+            return None
+        if not self._overwrite:
+            raise ConflictError("the file exists already", path=self.name, next_step="choose another name")
+        if not stat.S_ISREG(facts.st_mode):
+            raise UnsafeError("this is not a regular file, so it is not replaced", path=self.name)
+        return stat.S_IMODE(facts.st_mode)
+
+    def _create(self) -> None:
+        stem = os.fsencode(os.path.basename(self._target))[:_LONGEST_STEM].decode("utf-8", "replace")
+        while True:
+            self._temporary = os.path.join(self._folder, f".{stem}.{secrets.token_hex(8)}.qmtmp")
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
+            self._fd = self._files.open(self._temporary, flags)
+            # Until it is locked, a sweep in another process may take the file for a leftover and remove it.
+            self._files.try_lock(self._fd)
+            if _is_at(self._files, self._fd, self._temporary):
+                return
+            self._files.close(self._fd)
+
+    def _commit(self) -> None:
+        if self._temporary is None:
+            raise AssertionError("commit without a temporary file")
+        if self._durable:
+            self._files.fsync(self._fd)
+        # The descriptor stays open, and with it the lock, until the name is the target's: see _create.
+        if self._overwrite:
+            self._files.rename(self._temporary, self._target)
+        else:
+            self._files.link(self._temporary, self._target)
+            self._files.unlink(self._temporary)
+        self._temporary = None
+        if self._durable:
+            _sync_folder(self._files, self._folder)
+        fd, self._fd = self._fd, -1
+        self._files.close(fd)
+
+    def _abandon(self) -> None:
+        """Remove the temporary file. What went wrong before matters more than what goes wrong here."""
+        if self._temporary is not None:
+            with contextlib.suppress(OSError):
+                self._files.unlink(self._temporary)
+            self._temporary = None
+        if self._fd >= 0:
+            with contextlib.suppress(OSError):
+                self._files.close(self._fd)
+            self._fd = -1
+
+    def _explain(self, error: BaseException, doing: str) -> None:
+        """Raise one of our errors in the place of a plain `OSError`."""
+        if not isinstance(error, OSError) or isinstance(error, (StorageError, ConflictError)):
+            return
+        if isinstance(error, FileExistsError):
+            raise ConflictError("the file exists already", path=self.name, next_step="choose another name") from error
+        if isinstance(error, FileNotFoundError):
+            raise MissingFileError(
+                "its folder does not exist", path=self.name, next_step=f"mkdir -p {self._folder}"
+            ) from error
+        raise StorageError.from_os_error(error, doing, self.name) from error
+
+
+def remove_leftovers(folder: str | os.PathLike[str]) -> list[str]:
+    """Remove the temporary files that dead processes left in `folder`, and return their paths.
+
+    Files that a living process is still writing are locked by it and stay.
+    """
+    return _sweep(current(), os.fspath(folder))
+
+
+def _sweep_once(files: Files, folder: str) -> None:
+    """Sweep a folder the first time that this process writes into it: listing it at every save would cost too much."""
+    facts = files.stat(folder)
+    key = (facts.st_dev, facts.st_ino)
+    if key not in _swept:
+        _swept.add(key)
+        with contextlib.suppress(OSError):
+            _sweep(files, folder)
+
+
+def _sweep(files: Files, folder: str) -> list[str]:
+    removed = []
+    for name in files.names(folder):
+        if not _LEFTOVER.fullmatch(name):
+            continue
+        path = os.path.join(folder, name)
+        try:
+            fd = files.open(path, os.O_RDONLY | os.O_NONBLOCK | getattr(os, "O_NOFOLLOW", 0))
+        except OSError:
+            continue  # gone already, or not ours to open
+        try:
+            if files.try_lock(fd) and _is_at(files, fd, path):
+                files.unlink(path)
+                removed.append(path)
+        finally:
+            files.close(fd)
+    return removed
+
+
+def _is_at(files: Files, fd: int, path: str) -> bool:
+    """Tell whether the open file is still the one at `path`."""
+    try:
+        there, here = files.stat(path), files.fstat(fd)
+    except FileNotFoundError:
+        return False
+    return (there.st_dev, there.st_ino) == (here.st_dev, here.st_ino)
+
+
+def _sync_folder(files: Files, folder: str) -> None:
+    fd = files.open(folder, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
+    try:
+        files.fsync(fd)
+    except OSError as error:
+        if not is_unsupported(error):
+            raise
+    finally:
+        files.close(fd)

@@ -1,0 +1,183 @@
+"""QMS files as memories: what the seed calls the binary format."""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from quantum_memory._version import __version__
+from quantum_memory.compression.chooser import choose
+from quantum_memory.compression.codecs import CODECS, NONE, codec_named
+from quantum_memory.durability.atomic import DurableFile
+from quantum_memory.durability.files import Buffer, ReadableBytes, ReadableFile
+from quantum_memory.errors import IntegrityError, InvalidStateError
+from quantum_memory.formats import qms_layout as layout
+from quantum_memory.formats.qms_reader import QMSReader, Verify
+from quantum_memory.formats.qms_writer import Progress, QMSWriter, Sink
+from quantum_memory.state.document import count_nodes, max_nodes, to_json
+from quantum_memory.state.matrix_product_state import MatrixProductState
+from quantum_memory.state.memory_state import MemoryState, as_memory_state
+
+if TYPE_CHECKING:
+    from quantum_memory.state.arrays import AnyArray
+
+AMPLITUDES = "quantum/amplitudes"
+"""Path of the amplitudes of a state vector."""
+
+
+class BinaryFormatHandler:
+    """Write and read memories as QMS files.
+
+    Parameters
+    ----------
+    compression_method
+        One of the ``COMPRESS_*`` constants, or the name of a codec ("none", "zlib", "lz4", "zstd") or "auto". Each chunk
+        that it does not make smaller is stored as it is.
+
+    Examples
+    --------
+    >>> handler = BinaryFormatHandler(compression_method=BinaryFormatHandler.COMPRESS_LZ4)
+    >>> handler.write("state.qms", state_data)  # doctest: +SKIP
+    >>> loaded = handler.read("state.qms")  # doctest: +SKIP
+    """
+
+    COMPRESS_NONE: ClassVar[int] = 0
+    COMPRESS_ZLIB: ClassVar[int] = 1
+    COMPRESS_LZ4: ClassVar[int] = 2
+    COMPRESS_ZSTD: ClassVar[int] = 3
+
+    def __init__(self, compression_method: int | str = COMPRESS_LZ4) -> None:
+        names = {codec.id: codec.name for codec in CODECS}
+        if isinstance(compression_method, int) and compression_method not in names:
+            raise InvalidStateError(
+                f"there is no compression method {compression_method}",
+                next_step="use one of the COMPRESS_ constants of BinaryFormatHandler",
+            )
+        name = names[compression_method] if isinstance(compression_method, int) else compression_method
+        if name != "auto":
+            codec_named(name)
+        self.compression = name
+
+    def write(self, path: str | os.PathLike[str], state_data: object, *, durable: bool = True) -> int:
+        """Save a state (see `as_memory_state`) durably and return the length of the file in bytes."""
+        with DurableFile(path, durable=durable) as sink:
+            write_memory(sink, as_memory_state(state_data), self.compression)
+        return sink.length
+
+    def read(self, path: str | os.PathLike[str], *, verify: Verify = "fast") -> MemoryState:
+        """Load a state, checking every byte of the file."""
+        with ReadableFile(os.fspath(path)) as source:
+            return read_memory(QMSReader(source), verify=verify)
+
+    def to_bytes(self, state_data: object) -> bytes:
+        """Return the bytes that `write` would write."""
+        sink = io.BytesIO()
+        write_memory(sink, as_memory_state(state_data), self.compression)
+        return sink.getvalue()
+
+    def from_bytes(self, data: Buffer) -> MemoryState:
+        """Read what `to_bytes` returned."""
+        return read_memory(QMSReader(ReadableBytes(data)))
+
+
+def write_memory(sink: Sink, memory: MemoryState, compression: str = "auto", progress: Progress | None = None) -> str:
+    """Write a memory as a QMS file and return its `content_id`.
+
+    The same memory gives the same bytes (with the same release, and the same versions of the compression libraries).
+
+    Parameters
+    ----------
+    sink
+        Where to; it is written front to back.
+    compression
+        Name of a codec, or "auto".
+    progress
+        Called with the raw bytes of each chunk that is done.
+    """
+    document, arrays = memory.flatten()
+    record = {**memory.record, "writer": f"quantum-memory {__version__}"}
+    with QMSWriter(sink, progress) as writer:
+        for path in sorted(arrays, key=lambda path: (_section(path), path.encode())):
+            array = arrays[path]
+            measured = path == AMPLITUDES
+            total = writer.add(
+                _section(path), path, array, choose(array, compression), squared_norm if measured else None
+            )
+            if measured:
+                record["norm"] = _json_number(math.sqrt(total))
+        if isinstance(memory.quantum, MatrixProductState):
+            record["norm"] = _json_number(memory.quantum.norm())
+        text = _document_text(document, record, writer.position)
+        documents = NONE if compression == "none" else codec_named("zlib")
+        writer.add(layout.DOCUMENT, "document", np.frombuffer(text, np.uint8), documents)
+        return writer.content_id(document)
+
+
+def read_memory(
+    reader: QMSReader, *, out: AnyArray | None = None, verify: Verify = "fast", progress: Progress | None = None
+) -> MemoryState:
+    """Read a whole memory, checking every byte.
+
+    Parameters
+    ----------
+    out
+        Memory for the amplitudes of the state vector: an array of their dtype and shape, or any writable buffer of their
+        length.
+    """
+    reader.check_padding()
+    buffers: dict[str, AnyArray] = {}
+    if out is not None:
+        entry = reader.entry(AMPLITUDES)
+        buffers[AMPLITUDES] = out if isinstance(out, np.ndarray) else _as_array(out, entry, reader.source.name)
+    arrays = {
+        path: reader.read(path, out=buffers.get(path), verify=verify, progress=progress) for path in reader.entries
+    }
+    try:
+        return MemoryState.unflatten(reader.document, arrays, reader.record)
+    except InvalidStateError as error:
+        raise IntegrityError(f"its parts do not fit together: {error.message}", path=reader.source.name) from error
+    except IntegrityError as error:
+        raise error.at(reader.source.name) from None
+
+
+def squared_norm(items: AnyArray) -> float:
+    """Return the sum of the squared magnitudes of `items`, taken in float64."""
+    reals = items.view(items.real.dtype).astype(np.float64, copy=False)
+    return float(np.einsum("i,i->", reals, reals))
+
+
+def _section(path: str) -> int:
+    return layout.SECTION_OF[path.partition("/")[0]]
+
+
+def _document_text(document: dict[str, Any], record: dict[str, Any], written: int) -> bytes:
+    try:
+        text = to_json({"document": document, "record": record})
+    except (TypeError, ValueError) as error:
+        raise InvalidStateError(f"the record cannot be written as JSON: {error}") from error
+    if len(text) > layout.MAX_DOCUMENT_BYTES or count_nodes(text) > max_nodes(written):
+        raise InvalidStateError(
+            f"the plain values of the tree make {len(text)} bytes of JSON, more than a document may hold",
+            next_step="give long lists of numbers as arrays",
+        )
+    return text
+
+
+def _json_number(value: float) -> float | str:
+    return value if math.isfinite(value) else str(value)
+
+
+def _as_array(buffer: Any, entry: layout.Entry, path: str) -> AnyArray:  # noqa: ANN401 - anything with the buffer protocol
+    view = memoryview(buffer)
+    if view.nbytes != entry.nbytes or view.readonly:
+        raise InvalidStateError(
+            f"out has {view.nbytes} bytes{' and is read-only' if view.readonly else ''}; {entry.name} has {entry.nbytes}",
+            path=path,
+            next_step=f"give a writable buffer of {entry.nbytes} bytes",
+        )
+    array: AnyArray = np.frombuffer(view.cast("B"), layout.STORABLE[entry.dtype]).reshape(entry.shape)
+    return array

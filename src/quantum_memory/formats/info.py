@@ -1,0 +1,113 @@
+"""What a file says of itself, as a plain dict: read from its table and its document, not from its data."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from quantum_memory.compression.codecs import codec_with_id
+from quantum_memory.formats import qms_layout as layout
+from quantum_memory.state.document import content_id, identify
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from quantum_memory.formats.qms_reader import QMSReader
+    from quantum_memory.state.document import ArrayIdentity
+    from quantum_memory.state.memory_state import MemoryState
+
+
+def of_reader(reader: QMSReader) -> dict[str, Any]:
+    """Describe an open QMS file."""
+    sections = [
+        {
+            "section": layout.SECTION_NAMES[entry.section],
+            "path": entry.name,
+            "dtype": entry.dtype,
+            "shape": list(entry.shape),
+            "raw_bytes": entry.nbytes,
+            "stored_bytes": entry.stored_bytes,
+            "chunks": len(entry.chunks),
+            "codecs": sorted({codec_with_id(int(number)).name for number in set(entry.chunks["codec"].tolist())}),
+            "sha256": entry.identity.digest.hex(),
+        }
+        for entry in reader.entries.values()
+    ]
+    described = _describe(reader.document, reader.identities(), reader.record, sections)
+    file = {"path": reader.source.name, "format": "qms", "version": reader.layout.version, "bytes": reader.source.size}
+    return file | described
+
+
+def of_memory(memory: MemoryState, path: str, name: str, version: str, size: int) -> dict[str, Any]:
+    """Describe a memory that had to be loaded to be described."""
+    document, arrays = memory.flatten()
+    identities = identify(arrays)
+    sections = [
+        {
+            "section": array_path.partition("/")[0],
+            "path": array_path,
+            "dtype": identity.dtype,
+            "shape": list(identity.shape),
+            "raw_bytes": arrays[array_path].nbytes,
+            "sha256": identity.digest.hex(),
+        }
+        for array_path, identity in sorted(identities.items())
+    ]
+    described = _describe(document, identities, memory.record, sections)
+    described["compression"]["stored_bytes"] = size
+    described["compression"] |= _ratio(described["compression"]["raw_bytes"], size)
+    return {"path": path, "format": name, "version": version, "bytes": size} | described
+
+
+def _describe(
+    document: Mapping[str, Any],
+    identities: Mapping[str, ArrayIdentity],
+    record: Mapping[str, Any],
+    sections: list[dict[str, Any]],
+) -> dict[str, Any]:
+    raw = sum(section["raw_bytes"] for section in sections)
+    stored = sum(section.get("stored_bytes", 0) for section in sections)
+    quantum = {section["path"]: section for section in sections if section["path"].startswith("quantum/")}
+    return {
+        "content_id": content_id(document, identities),
+        "quantum": _quantum(document, quantum, record),
+        "parts": sorted(document),
+        "metadata": document.get("metadata", {}),
+        "record": dict(record),
+        "compression": {
+            "codecs": sorted({codec for section in sections for codec in section.get("codecs", ())}),
+            "raw_bytes": raw,
+            "stored_bytes": stored,
+            **_ratio(raw, stored),
+        },
+        "sections": sections,
+    }
+
+
+def _quantum(
+    document: Mapping[str, Any], sections: Mapping[str, dict[str, Any]], record: Mapping[str, Any]
+) -> dict[str, Any] | None:
+    state = document.get("quantum_data", {}).get("$state")
+    if state is None:
+        return None
+    described = {"kind": state["kind"], "dtype": next(iter(sections.values()))["dtype"]}
+    if state["kind"] == "matrix_product_state":
+        shapes = [sections[site["$array"]]["shape"] for site in state["sites"]]
+        dims = [shape[1] for shape in shapes]
+        described["bond_dims"] = [shape[2] for shape in shapes[:-1]]
+        described |= {key: state[key] for key in ("canonical_form", "orthogonality_center", "log_scale") if key in state}
+    else:
+        dims = state["dims"]
+        described["qubit_order"] = state["qubit_order"]
+    described["n_sites"] = len(dims)
+    described["dims"] = dims if set(dims) != {2} else "qubits"
+    if "labels" in state:
+        described["labels"] = state["labels"]
+    if "norm" in record:
+        described["norm"] = record["norm"]
+    return described
+
+
+def _ratio(raw: int, stored: int) -> dict[str, float | None]:
+    if not raw or not stored:
+        return {"ratio": None, "saving_percent": None}
+    return {"ratio": round(raw / stored, 6), "saving_percent": round(100 * (1 - stored / raw), 4)}

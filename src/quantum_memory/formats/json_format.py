@@ -1,0 +1,240 @@
+"""Memories as JSON text, plain (``.json``) and with zlib (``.json.zlib``): for people, and for small states.
+
+The text has one line for each part: the parts of the document under their own names, the record, the arrays (base64, C
+order, little-endian) and last the SHA-256 of every byte before it. ``docs/json_format.md`` is the specification.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import json
+import math
+import re
+import struct
+import zlib
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from quantum_memory._version import __version__
+from quantum_memory.compression.codecs import Buffer, Zlib
+from quantum_memory.errors import IntegrityError, InvalidStateError, UnsafeError, UnsupportedVersionError
+from quantum_memory.state.arrays import STORABLE, chunk_bytes, chunk_count
+from quantum_memory.state.document import content_id, count_nodes, from_json, identify, max_nodes, to_json
+from quantum_memory.state.memory_state import MemoryState
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from quantum_memory.durability.files import Readable
+    from quantum_memory.state.arrays import AnyArray
+
+FORMAT = "quantum-memory"
+VERSION = "2.0"
+MAX_ARRAY_BYTES = 256 << 20
+MAX_HEADER_BYTES = 1024
+
+_PARTS = ("metadata", "quantum_data", "classical_data", "emotional_context")
+_HEAD = {"format", "version", "content_id"}
+_SEAL = re.compile(rb',\n"sha256":"([0-9a-f]{64})"}\n\Z')
+_SEAL_BYTES = len(b',\n"sha256":""}\n') + 64
+_RESTORE = "restore the file from a copy"
+
+
+def to_text(memory: MemoryState, extra: Mapping[str, Any] | None = None) -> bytes:
+    """Return a memory as JSON text.
+
+    Parameters
+    ----------
+    memory
+        The memory; its arrays may have `MAX_ARRAY_BYTES` together.
+    extra
+        More entries for the record.
+
+    Raises
+    ------
+    InvalidStateError
+        The memory is too large for text, or its record is not JSON.
+    """
+    document, arrays = memory.flatten()
+    total = sum(array.nbytes for array in arrays.values())
+    if total > MAX_ARRAY_BYTES:
+        raise InvalidStateError(
+            f"the arrays have {total} bytes, and JSON is written up to {MAX_ARRAY_BYTES}", next_step="save it as .qms"
+        )
+    identities = identify(arrays)
+    listed = {
+        path: {
+            "dtype": identities[path].dtype,
+            "shape": list(array.shape),
+            "sha256": identities[path].digest.hex(),
+            "data": base64.b64encode(b"".join(chunk_bytes(array, i) for i in range(chunk_count(array.nbytes)))).decode(),
+        }
+        for path, array in arrays.items()
+    }
+    parts: dict[str, Any] = {"format": FORMAT, "version": VERSION, "content_id": content_id(document, identities)}
+    parts |= {name: document[name] for name in _PARTS if name in document}
+    parts["record"] = {**memory.record, **(extra or {}), "writer": f"quantum-memory {__version__}"}
+    parts["arrays"] = listed
+    try:
+        body = b"{" + b",\n".join(to_json(name) + b":" + to_json(part) for name, part in parts.items())
+    except (TypeError, ValueError) as error:
+        raise InvalidStateError(f"the record cannot be written as JSON: {error}") from error
+    if count_nodes(body) > max_nodes(len(body)):
+        raise InvalidStateError(
+            "the tree has more plain values than a document may hold", next_step="give long lists of numbers as arrays"
+        )
+    return body + b',\n"sha256":"' + hashlib.sha256(body).hexdigest().encode() + b'"}\n'
+
+
+def from_text(text: bytes, name: str = "<text>") -> MemoryState:
+    """Read what `to_text` returned, checking every byte.
+
+    Raises
+    ------
+    IntegrityError, UnsupportedVersionError, UnsafeError
+    """
+    try:
+        return _from_text(text)
+    except (IntegrityError, UnsupportedVersionError, UnsafeError) as error:
+        error.next_step = error.next_step or _RESTORE
+        raise error.at(name) from error.__cause__
+    except InvalidStateError as error:
+        raise IntegrityError(f"its parts do not fit together: {error.message}", path=name) from error
+
+
+def _from_text(text: bytes) -> MemoryState:
+    seal = _SEAL.search(text, max(0, len(text) - _SEAL_BYTES))
+    if seal is None or seal.start() != len(text) - _SEAL_BYTES:
+        raise _without_seal(text)
+    if hashlib.sha256(memoryview(text)[: seal.start()]).hexdigest().encode() != seal[1]:
+        raise IntegrityError("its text does not match its SHA-256: it is damaged, or was edited")
+    parts = from_json(text, max_nodes=max_nodes(len(text)))
+    if not isinstance(parts, dict) or parts.get("format") != FORMAT:
+        raise IntegrityError("it is not the JSON text of a memory")
+    _check_version(parts.get("version"))
+    if unknown := set(parts) - _HEAD - set(_PARTS) - {"record", "arrays", "sha256"}:
+        raise IntegrityError(f"it has a part {min(unknown)[:40]!r} that version {VERSION} does not have")
+    if not all(isinstance(parts.get(name, {}), dict) for name in ("record", "arrays")):
+        raise IntegrityError("it is not the JSON text of a memory")
+    document = {part: parts[part] for part in _PARTS if part in parts}
+    arrays = {path: _array(path, node) for path, node in parts.get("arrays", {}).items()}
+    if content_id(document, identify(arrays)) != parts.get("content_id"):
+        raise IntegrityError("its content does not match its content_id")
+    return MemoryState.unflatten(document, arrays, parts.get("record"))
+
+
+def _array(path: str, node: Any) -> AnyArray:  # noqa: ANN401 - JSON
+    try:
+        dtype, shape = np.dtype(STORABLE[node["dtype"]]), tuple(node["shape"])
+        data = base64.b64decode(node["data"], validate=True)
+        if math.prod(shape) * dtype.itemsize != len(data) or not all(type(n) is int and n >= 0 for n in shape):
+            raise ValueError("its data have another length")
+        array: AnyArray = np.frombuffer(bytearray(data), dtype).reshape(shape)
+    except (KeyError, TypeError, ValueError, binascii.Error) as error:
+        raise IntegrityError(f"its array {path[:80]!r} is not what its shape and dtype say") from error
+    return array
+
+
+def _check_version(version: object) -> None:
+    if version == VERSION:
+        return
+    if isinstance(version, str) and re.fullmatch(r"\d{1,6}\.\d{1,6}", version):
+        raise UnsupportedVersionError(
+            f"it is JSON of version {version}; this release reads version {VERSION}",
+            next_step="pip install --upgrade quantum-memory",
+        )
+    raise IntegrityError("it does not say which version it is")
+
+
+def _without_seal(text: bytes) -> IntegrityError | UnsupportedVersionError | UnsafeError:
+    """Say what text without its SHA-256 at the end looks like."""
+    head = text[:200].lstrip().lower()
+    if not text:
+        return IntegrityError("it is empty")
+    if head.startswith(b"version https://git-lfs"):
+        return IntegrityError("it is a git-LFS pointer and not the file itself", next_step="git lfs pull")
+    if head.startswith((b"<!doctype", b"<html", b"<?xml")):
+        return IntegrityError("it is a web page, probably saved in the place of a download")
+    if not head.startswith(b"{"):
+        return IntegrityError("it is not the JSON text of a memory")
+    if head.startswith(b'{"format":"quantum-memory"'):
+        return IntegrityError("it does not end with its SHA-256: it is cut short, or something was appended")
+    try:
+        parts = from_json(text, max_nodes=max_nodes(len(text)))
+    except (IntegrityError, UnsafeError) as error:
+        return error
+    if isinstance(parts, dict) and "interface_config" in parts:
+        return UnsupportedVersionError(
+            "it is a state of the first implementation",
+            next_step="read it with a release of quantum-memory that has the legacy readers",
+        )
+    return IntegrityError("it is JSON, but not that of a memory")
+
+
+def to_zlib(text: bytes) -> bytes:
+    """Return JSON text compressed: u32 length of the header, the header as JSON, one zlib stream.
+
+    This is the layout of the first implementation, whose header gained the SHA-256 of the stream.
+    """
+    stream = Zlib(level=9).encode(text)
+    header = _header(len(text), stream)
+    return struct.pack("<I", len(header)) + header + bytes(stream)
+
+
+def from_zlib(data: bytes, name: str = "<bytes>") -> bytes:
+    """Return the text that `to_zlib` was given, checking every byte."""
+    if len(data) < 4:
+        raise IntegrityError("it is cut short", path=name, next_step=_RESTORE)
+    (length,) = struct.unpack_from("<I", data)
+    header, stream = data[4 : 4 + length], data[4 + length :]
+    if length > MAX_HEADER_BYTES or len(header) != length:
+        raise IntegrityError("it does not begin like a .json.zlib file", path=name, next_step=_RESTORE)
+    try:
+        facts = from_json(header, max_nodes=64)
+    except (IntegrityError, UnsafeError) as error:
+        raise IntegrityError("its header is damaged", path=name, next_step=_RESTORE) from error
+    size = facts.get("original_size") if isinstance(facts, dict) else None
+    if type(size) is not int or not 0 <= size <= 2 * MAX_ARRAY_BYTES:
+        raise IntegrityError("its header is damaged", path=name, next_step=_RESTORE)
+    if "sha256" not in facts:
+        raise UnsupportedVersionError(
+            "it is a state of the first implementation",
+            path=name,
+            next_step="read it with a release of quantum-memory that has the legacy readers",
+        )
+    if header != _header(size, stream):
+        raise IntegrityError("its stream does not match its header", path=name, next_step=_RESTORE)
+    try:
+        return bytes(Zlib().decode(stream, size))
+    except IntegrityError as error:
+        raise error.at(name) from None
+
+
+def _header(original: int, stream: Buffer) -> bytes:
+    """Return the one header that a stream can have, so that any other is recognised as damaged."""
+    facts = {
+        "original_size": original,
+        "compressed_size": len(stream),
+        "compression_ratio": 1 - len(stream) / original if original else 0.0,
+        "version": VERSION,
+        "sha256": hashlib.sha256(stream).hexdigest(),
+    }
+    return json.dumps(facts).encode("ascii")
+
+
+def read_text(source: Readable) -> bytes:
+    """Return the JSON text of an open file, with or without zlib."""
+    if source.size > 2 * MAX_ARRAY_BYTES:
+        raise UnsafeError(f"it has {source.size} bytes, and JSON is read up to {2 * MAX_ARRAY_BYTES}", path=source.name)
+    data = source.read(0, source.size)
+    return from_zlib(data, source.name) if is_zlib(data) else data
+
+
+def is_zlib(data: Buffer) -> bool:
+    """Tell a ``.json.zlib`` file from JSON text: a length comes first, whose last byte is 0."""
+    return len(data) >= 4 and bytes(data[3:4]) == b"\0"
+
+

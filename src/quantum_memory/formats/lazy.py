@@ -1,0 +1,190 @@
+"""A saved memory, opened but not read: parts of it are read, and checked, when they are touched."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from quantum_memory.errors import InvalidStateError, MissingError
+from quantum_memory.formats import info as facts
+from quantum_memory.formats.binary_format import AMPLITUDES, read_memory
+from quantum_memory.state.arrays import STORABLE
+from quantum_memory.state.document import unflatten
+from quantum_memory.state.matrix_product_state import MatrixProductState
+from quantum_memory.state.quantum_state import StateVector
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import TracebackType
+
+    from quantum_memory.formats.qms_reader import QMSReader
+    from quantum_memory.state.arrays import AnyArray
+    from quantum_memory.state.memory_state import MemoryState
+
+
+class LazyArray:
+    """An array in a file. Indexing reads the chunks that the first index touches, checks them, and returns an array."""
+
+    def __init__(self, reader: QMSReader, path: str) -> None:
+        self._reader = reader
+        self.path = path
+        self._entry = reader.entry(path)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Length of each axis."""
+        return self._entry.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Element type."""
+        return np.dtype(STORABLE[self._entry.dtype])
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return len(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that it would take in memory."""
+        return self._entry.nbytes
+
+    def __len__(self) -> int:
+        if not self.shape:
+            raise TypeError("len() of an array without axes")
+        return self.shape[0]
+
+    def __getitem__(self, key: Any) -> Any:  # noqa: ANN401 - what NumPy takes
+        keys = key if isinstance(key, tuple) else (key,)
+        first, rest = (keys[0], keys[1:]) if keys else (Ellipsis, ())
+        if not self.shape or not isinstance(first, (int, np.integer, slice)):
+            return self[:][keys] if self.shape else np.asarray(self)[keys]
+        row = math.prod(self.shape[1:])
+        if isinstance(first, slice):
+            rows = range(*first.indices(len(self)))
+            low, high = (min(rows), max(rows) + 1) if len(rows) else (0, 0)
+            inner: Any = slice(None, None, rows.step) if rows.step > 0 else slice(None, None, rows.step)
+        else:
+            low = int(first) + (len(self) if first < 0 else 0)
+            if not 0 <= low < len(self):
+                raise IndexError(f"index {first} is out of bounds for {self.path} with {len(self)} rows")
+            high, inner = low + 1, 0
+        block = self._reader.read_items(self.path, low * row, high * row).reshape(high - low, *self.shape[1:])
+        return block[(inner, *rest)]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> AnyArray:  # noqa: ANN401
+        if copy is False:
+            raise ValueError("an array in a file cannot be had without a copy")
+        whole = self._reader.read(self.path)
+        return whole if dtype is None else whole.astype(dtype)
+
+    def __repr__(self) -> str:
+        return f"LazyArray({self.path!r}, shape={self.shape}, dtype={self.dtype})"
+
+
+class _Arrays(Mapping[str, LazyArray]):
+    def __init__(self, reader: QMSReader) -> None:
+        self._reader = reader
+
+    def __getitem__(self, path: str) -> LazyArray:
+        return LazyArray(self._reader, path)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._reader.entries)
+
+    def __len__(self) -> int:
+        return len(self._reader.entries)
+
+
+class StateFile:
+    """A saved memory that is open for reading; use it as a context manager.
+
+    Attributes
+    ----------
+    arrays
+        Every array of the memory by path, as `LazyArray`.
+    document, record
+        What the memory says of itself, and what was noted when it was saved.
+    """
+
+    def __init__(self, reader: QMSReader) -> None:
+        self._reader = reader
+        self.arrays: Mapping[str, LazyArray] = _Arrays(reader)
+        self.document = reader.document
+        self.record = reader.record
+
+    @property
+    def amplitudes(self) -> LazyArray:
+        """The amplitudes of the state vector.
+
+        Raises
+        ------
+        MissingError
+            The file holds no state vector.
+        """
+        if AMPLITUDES not in self.arrays:
+            raise MissingError(
+                f"it holds {self._kind() or 'no quantum state'}, not a state vector",
+                path=self._reader.source.name,
+                next_step="use .amplitude(digits), or .load().quantum.to_dense(...)",
+            )
+        return self.arrays[AMPLITUDES]
+
+    def amplitude(self, digits: str | Sequence[int]) -> complex:
+        """Return the amplitude of one basis state; only the chunk that it is in is read.
+
+        Parameters
+        ----------
+        digits
+            For a state vector: most significant first, as the framework of its qubit order prints bit strings. For a
+            matrix product state: digit k is that of site k.
+        """
+        state = self.document.get("quantum_data", {}).get("$state")
+        if self._kind() == "matrix_product_state":
+            return self.quantum_sites().amplitude(digits)
+        if self._kind() != "state_vector":
+            raise InvalidStateError("only a pure state has amplitudes", path=self._reader.source.name)
+        lazy = self.amplitudes
+        # A vector of the right length that takes no memory knows how to read digits.
+        shape_only = np.broadcast_to(np.zeros(1, lazy.dtype), lazy.shape)
+        index = StateVector(shape_only, qubit_order=state["qubit_order"], dims=state["dims"]).index(digits)
+        return complex(lazy[index])
+
+    def quantum_sites(self) -> MatrixProductState:
+        """Return the matrix product state that the file holds, without the rest of the memory."""
+        state = unflatten(self.document["quantum_data"], {path: array[...] for path, array in self._quantum().items()})
+        if not isinstance(state, MatrixProductState):
+            raise InvalidStateError("the file holds no matrix product state", path=self._reader.source.name)
+        return state
+
+    def info(self) -> dict[str, Any]:
+        """Return what `quantum_memory.info` returns."""
+        return facts.of_reader(self._reader)
+
+    def load(self) -> MemoryState:
+        """Return the whole memory, checking every byte of the file."""
+        return read_memory(self._reader)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._reader.close()
+
+    def __enter__(self) -> StateFile:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"StateFile({self._reader.source.name!r}, {self._kind()}, {len(self.arrays)} arrays)"
+
+    def _kind(self) -> str | None:
+        kind: str | None = self.document.get("quantum_data", {}).get("$state", {}).get("kind")
+        return kind
+
+    def _quantum(self) -> dict[str, LazyArray]:
+        return {path: self.arrays[path] for path in self.arrays if path.startswith("quantum/")}

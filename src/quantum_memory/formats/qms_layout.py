@@ -1,0 +1,301 @@
+"""QMS container, version 2: where every byte is. The specification is ``docs/qms_format.md``.
+
+::
+
+    header (64 bytes) | entry data, each from a multiple of 64 on | table | trailer (64 bytes)
+
+Nothing in the table says where data is: entries follow one another in the order of the table, so that they can neither
+overlap nor leave holes, and their lengths must add up to the place where the table begins. `read_layout` holds the whole
+argument why a file that passes it cannot make a reader go wrong.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import struct
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import xxhash
+
+from quantum_memory.errors import IntegrityError, InvalidStateError, UnsafeError, UnsupportedVersionError
+from quantum_memory.state.arrays import CHUNK_BYTES, STORABLE, chunk_count, combine_digests
+from quantum_memory.state.document import ArrayIdentity
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from quantum_memory.durability.files import Readable
+
+SIGNATURE = b"\x89QMS\r\n\x1a\n"
+"""As PNG's: its first byte is not ASCII, and a transfer that changes line ends or stops at a control-Z damages it."""
+
+VERSION = 2
+MINIMUM_READER = 2
+ALIGNMENT = 64
+"""Entries begin at multiples of this, so that raw ones can be mapped into memory for any element type."""
+
+HEADER_BYTES = TRAILER_BYTES = 64
+MAX_ENTRIES = 1_000_000
+MAX_TABLE_BYTES = 64 << 20
+MAX_DOCUMENT_BYTES = 64 << 20
+MAX_NAME_BYTES = 1024
+MAX_DIMENSIONS = 32
+
+REQUIRED = 1
+"""Entry flag: a reader that does not know the section refuses the file. Without it the entry may be skipped."""
+
+QUANTUM, CLASSICAL, EMOTION, METADATA, DOCUMENT = 1, 2, 3, 4, 5
+SECTION_NAMES = {QUANTUM: "quantum", CLASSICAL: "classical", EMOTION: "emotion", METADATA: "metadata", DOCUMENT: "document"}
+SECTION_OF = {name: number for number, name in SECTION_NAMES.items()}
+TYPE_NAMES = dict(enumerate(STORABLE, start=1))
+TYPE_NUMBERS = {name: number for number, name in TYPE_NAMES.items()}
+
+_FACTS = struct.Struct("<HHIII")  # version, oldest reader, flags, bytes per chunk, alignment
+_TRAILER = struct.Struct("<QQ32s")  # where the table is, length of the file, root digest
+_ENTRY = struct.Struct("<BBBBH")  # section, element type, flags, dimensions, bytes of name
+CHUNK_RECORD = np.dtype([("codec", "u1"), ("stored", "<u4"), ("check", "<u8"), ("digest", "u1", 32)])
+_REQUIRED_FLAGS = 0xFFFF0000
+_RESTORE = "restore the file from a copy"
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Entry:
+    """One array in the table.
+
+    Attributes
+    ----------
+    section, name, dtype, shape, flags
+        What it is. `name` is the path of the array in the memory, `dtype` one of `STORABLE`.
+    chunks
+        One `CHUNK_RECORD` for each chunk: codec, stored length, xxh3 of the stored and SHA-256 of the raw bytes.
+    offset
+        Where its first chunk begins in the file.
+    """
+
+    section: int
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    flags: int
+    chunks: NDArray[np.void]
+    offset: int
+
+    @property
+    def nbytes(self) -> int:
+        """Raw bytes."""
+        return math.prod(self.shape) * np.dtype(STORABLE[self.dtype]).itemsize
+
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes in the file."""
+        return int(self.chunks["stored"].sum(dtype=np.uint64))
+
+    @property
+    def identity(self) -> ArrayIdentity:
+        """Name of its content, from the digests of its chunks."""
+        digest = combine_digests(self.chunks["digest"].tobytes(), len(self.chunks))
+        return ArrayIdentity(self.dtype, self.shape, digest)
+
+    def raw_length(self, index: int) -> int:
+        """Raw bytes of chunk `index`."""
+        return min(CHUNK_BYTES, self.nbytes - index * CHUNK_BYTES)
+
+    def chunk_offsets(self) -> NDArray[np.int64]:
+        """Where each chunk begins in the file."""
+        ends = np.cumsum(self.chunks["stored"], dtype=np.int64)
+        return self.offset + np.concatenate([[0], ends[:-1]]).astype(np.int64)
+
+
+class Layout(NamedTuple):
+    """The table of a file, and where it is."""
+
+    version: int
+    entries: tuple[Entry, ...]
+    table_offset: int
+    length: int
+    root: bytes
+
+
+def checksum(data: bytes | memoryview) -> int:
+    """Return the fast checksum of stored bytes: xxh3, 64 bits."""
+    return xxhash.xxh3_64_intdigest(data)
+
+
+def aligned(offset: int) -> int:
+    """Return the first multiple of `ALIGNMENT` that is not before `offset`."""
+    return -(-offset // ALIGNMENT) * ALIGNMENT
+
+
+def header() -> bytes:
+    """Return the header: the same in every file of this version."""
+    facts = _FACTS.pack(VERSION, MINIMUM_READER, 0, CHUNK_BYTES, ALIGNMENT)
+    head = (SIGNATURE + facts).ljust(HEADER_BYTES - 8, b"\0")
+    return head + struct.pack("<Q", checksum(head))
+
+
+def pack_entry(section: int, name: str, dtype: str, shape: tuple[int, ...], chunks: NDArray[np.void]) -> bytes:
+    """Return an entry of the table, refusing what `read_layout` would refuse."""
+    encoded = name.encode("utf-8")
+    if not 0 < len(encoded) <= MAX_NAME_BYTES or len(shape) > MAX_DIMENSIONS:
+        raise InvalidStateError(f"the array {name[:80]!r} has too long a name or more than {MAX_DIMENSIONS} dimensions")
+    head = _ENTRY.pack(section, TYPE_NUMBERS[dtype], REQUIRED, len(shape), len(encoded))
+    return head + struct.pack(f"<{len(shape)}Q", *shape) + encoded + chunks.tobytes()
+
+
+def pack_table(entries: list[bytes]) -> bytes:
+    """Return the table, refusing what `read_layout` would refuse."""
+    table = struct.pack("<I", len(entries)) + b"".join(entries)
+    if len(entries) > MAX_ENTRIES or len(table) > MAX_TABLE_BYTES:
+        raise InvalidStateError(
+            f"{len(entries)} arrays make a table of {len(table)} bytes; a QMS file holds at most {MAX_ENTRIES} arrays and "
+            f"{MAX_TABLE_BYTES} bytes of table",
+            next_step="save the parts in files of their own",
+        )
+    return table
+
+
+def trailer(table: bytes, table_offset: int) -> bytes:
+    """Return the trailer: the header's facts again, the length of the file, and the digest of all that describes it."""
+    head = header()
+    length = table_offset + len(table) + TRAILER_BYTES
+    facts = head[len(SIGNATURE) : len(SIGNATURE) + _FACTS.size]
+    return facts + _TRAILER.pack(table_offset, length, _root_digest(head, table, table_offset, length))
+
+
+def read_layout(source: Readable) -> Layout:
+    """Read and check header, trailer and table.
+
+    After it, these hold: the header, the table and the trailer are those that were written; every length is at least
+    zero and at most what the file has; the chunks of all entries, with the padding between them, fill the file from the
+    header to the table; and no count in the file makes a reader allocate more than the file's own size.
+
+    Raises
+    ------
+    IntegrityError
+        The file is damaged, or is no QMS file.
+    UnsupportedVersionError
+        It is whole, and this release does not read it.
+    UnsafeError
+        It goes past the limits of the format.
+    """
+    head = source.read(0, min(HEADER_BYTES, source.size))
+    _check_signature(head, source)
+    version, oldest_reader, flags, chunk_bytes, alignment = _FACTS.unpack_from(head, len(SIGNATURE))
+    if struct.unpack_from("<Q", head, HEADER_BYTES - 8)[0] != checksum(head[:-8]):
+        raise _damaged("its header does not match its checksum", source)
+    if oldest_reader > VERSION or flags & _REQUIRED_FLAGS:
+        raise UnsupportedVersionError(
+            f"it is a QMS file of version {version} and needs a reader of version {oldest_reader}; this one reads up to "
+            f"version {VERSION}",
+            path=source.name,
+            next_step="pip install --upgrade quantum-memory",
+        )
+    if (version, oldest_reader, flags, chunk_bytes, alignment) != (VERSION, MINIMUM_READER, 0, CHUNK_BYTES, ALIGNMENT):
+        raise _damaged("its header has facts that no release writes", source)
+
+    end = source.read(source.size - TRAILER_BYTES, TRAILER_BYTES)
+    table_offset, length, root = _TRAILER.unpack_from(end, _FACTS.size)
+    if end[: _FACTS.size] != head[len(SIGNATURE) : len(SIGNATURE) + _FACTS.size]:
+        raise _damaged(
+            f"it does not end with a trailer after {source.size} bytes: it is cut short, or something was appended", source
+        )
+    if length != source.size:
+        raise _damaged(f"it should have {length} bytes and has {source.size}", source)
+    table_bytes = length - TRAILER_BYTES - table_offset
+    if not HEADER_BYTES <= table_offset <= length - TRAILER_BYTES:
+        raise _damaged("its table is said to begin outside the file", source)
+    if table_bytes > MAX_TABLE_BYTES:
+        raise UnsafeError(f"its table has {table_bytes} bytes, more than the limit", path=source.name)
+    table = source.read(table_offset, table_bytes)
+    if _root_digest(head, table, table_offset, length) != root:
+        raise _damaged("its table does not match its SHA-256", source)
+    return Layout(version, _read_table(table, table_offset, source), table_offset, length, root)
+
+
+def _read_table(table: bytes, table_offset: int, source: Readable) -> tuple[Entry, ...]:
+    # The digest has been checked, so what is wrong here was written wrong, by accident or on purpose.
+    try:
+        (count,) = struct.unpack_from("<I", table)
+        position, offset = 4, HEADER_BYTES
+        entries: list[Entry] = []
+        if count > MAX_ENTRIES:
+            raise UnsafeError(f"its table has {count} entries, more than the limit", path=source.name)
+        for _ in range(count):
+            entry, position = _read_entry(table, position, aligned(offset))
+            entries.append(entry)
+            offset = entry.offset + entry.stored_bytes
+            if offset > table_offset:
+                raise _damaged(f"its entry {entry.name!r} runs past the end of the data", source)
+    except (struct.error, UnicodeDecodeError, ValueError, KeyError) as error:
+        if isinstance(error, (IntegrityError, UnsafeError)):
+            raise error.at(source.name) from None
+        raise _damaged("its table is not well formed", source) from error
+    if position != len(table) or offset != table_offset:
+        raise _damaged("its table does not describe the whole file", source)
+    keys = [(entry.section, entry.name.encode()) for entry in entries]
+    if any(a >= b for a, b in zip(keys, keys[1:], strict=False)):
+        raise _damaged("its table is not sorted, or names an array twice", source)
+    return tuple(entries)
+
+
+def _read_entry(table: bytes, position: int, offset: int) -> tuple[Entry, int]:
+    section, kind, flags, dimensions, name_bytes = _ENTRY.unpack_from(table, position)
+    position += _ENTRY.size
+    if dimensions > MAX_DIMENSIONS or not 0 < name_bytes <= MAX_NAME_BYTES or flags & ~REQUIRED:
+        raise IntegrityError("its table has an entry past the limits of the format")
+    shape = struct.unpack_from(f"<{dimensions}Q", table, position)
+    position += 8 * dimensions
+    name = table[position : position + name_bytes].decode("utf-8")
+    position += name_bytes
+    dtype = TYPE_NAMES[kind]
+    nbytes = math.prod(shape) * np.dtype(STORABLE[dtype]).itemsize
+    count = chunk_count(nbytes)
+    # A shape of 2**60 items needs 2**40 records of chunks, which the table would have to hold.
+    if count * CHUNK_RECORD.itemsize > len(table) - position:
+        raise IntegrityError(f"its array {name!r} is said to have {nbytes} bytes, which it cannot have")
+    chunks = np.frombuffer(table, CHUNK_RECORD, count, position)
+    entry = Entry(section, name, dtype, shape, flags, chunks, offset)
+    if count and (int(chunks["stored"].max()) > CHUNK_BYTES or not chunks["stored"].all()):
+        raise IntegrityError(f"its array {name!r} has a chunk of a length that no release writes")
+    return entry, position + count * CHUNK_RECORD.itemsize
+
+
+def _root_digest(head: bytes, table: bytes, table_offset: int, length: int) -> bytes:
+    return hashlib.sha256(head + struct.pack("<QQ", table_offset, length) + table).digest()
+
+
+def _check_signature(head: bytes, source: Readable) -> None:
+    if source.size >= HEADER_BYTES + TRAILER_BYTES and head.startswith(SIGNATURE):
+        return
+    if head.startswith(b"QMS\x01"):
+        raise UnsupportedVersionError(
+            "it is a QMS file of version 1, the layout of the first implementation",
+            path=source.name,
+            next_step="read it with a release of quantum-memory that has the legacy readers",
+        )
+    raise _damaged(_what_it_is(head, source.size), source)
+
+
+def _what_it_is(head: bytes, size: int) -> str:
+    """Say what a file that does not begin like a QMS file looks like."""
+    text = head.lstrip().lower()
+    if size == 0:
+        return "it is empty"
+    if head.startswith(b"version https://git-lfs"):
+        return "it is a git-LFS pointer and not the file itself (git lfs pull fetches it)"
+    if text.startswith((b"<!doctype", b"<html", b"<?xml")):
+        return "it is a web page, probably saved in the place of a download"
+    if head.startswith(SIGNATURE) or SIGNATURE.startswith(head):
+        return f"it is cut short: {size} bytes are less than the smallest QMS file has"
+    if head.startswith((b"\x89QMS\n", b"\x89QMS\r\r", b"\x89QMS\r\n\x1a\r")):
+        return "its line ends were changed: it was transferred as text"
+    if head[1:4] == b"QMS":
+        return "its signature is damaged"
+    return "it does not begin like a QMS file"
+
+
+def _damaged(what: str, source: Readable) -> IntegrityError:
+    return IntegrityError(what, path=source.name, next_step=_RESTORE)

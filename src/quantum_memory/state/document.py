@@ -1,0 +1,438 @@
+"""A memory as one JSON document plus named arrays, and back: the form that every format stores.
+
+``flatten`` takes a tree of plain values, arrays and quantum states apart; ``unflatten`` puts it together again, bit for
+bit. What JSON cannot say is said by an object with one key that begins with ``$``:
+
+=====================  ==============================================================================
+``{"$array": path}``   a NumPy array; ``dtype`` beside it when it is not stored under its own type,
+                       ``order: ">"`` when its items were big-endian
+``{"$torch": node}``   a torch tensor, with ``dtype`` and what else it was
+``{"$scalar": ...}``   a NumPy scalar: ``[dtype, base64 of its bytes]``
+``{"$tuple": [...]}``  a tuple
+``{"$dict": [...]}``   a dict with keys other than plain strings, as ``[key, value]`` pairs
+``{"$ordered": ...}``  an ``OrderedDict``, as pairs
+``{"$int": hex}``      an integer of 2**53 or more, which other readers of JSON would round
+``{"$float": hex}``    NaN (with its payload) or an infinity: the eight bytes, most significant first
+``{"$complex": ...}``  a complex number: ``[real, imaginary]``
+``{"$bytes": base64}`` bytes; ``{"$bytes": {"$array": path}}`` when they are long
+``{"$text": base64}``  a string with lone surrogates
+``{"$state": node}``   a quantum state inside a tree
+=====================  ==============================================================================
+
+Two places that hold the same tensor refer to the same path, so that tied tensors stay tied.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import json
+import struct
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from quantum_memory.errors import IntegrityError, InvalidStateError, UnsafeError, UnsupportedVersionError
+from quantum_memory.state import dtypes, tensors
+from quantum_memory.state.arrays import array_digest, dtype_name
+from quantum_memory.state.matrix_product_state import MatrixProductState
+from quantum_memory.state.quantum_state import DensityMatrix, StateVector
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from quantum_memory.state.arrays import AnyArray
+
+QuantumState = StateVector | DensityMatrix | MatrixProductState
+Json = Any
+
+MAX_DEPTH = 128
+"""Levels of nesting that a tree may have, when it is written as when it is read."""
+
+_LONG_BYTES = 4096
+_LONG_NAME = 200
+_EXACT_INT = 1 << 53
+
+
+class Flat(NamedTuple):
+    """A memory taken apart."""
+
+    document: dict[str, Json]
+    arrays: dict[str, AnyArray]
+
+
+class ArrayIdentity(NamedTuple):
+    """What identifies an array wherever it is stored."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    digest: bytes
+
+
+def flatten(parts: Mapping[str, tuple[str, Any]]) -> Flat:
+    """Take trees apart.
+
+    Parameters
+    ----------
+    parts
+        For each key of the document, the first component of its arrays' paths and the tree.
+
+    Raises
+    ------
+    InvalidStateError
+        A value that cannot be kept exactly, named by its path.
+    """
+    taker = _Flattener()
+    document = {key: taker.node(tree, (prefix,)) for key, (prefix, tree) in parts.items()}
+    return Flat(document, taker.arrays)
+
+
+def unflatten(node: Json, arrays: Mapping[str, AnyArray]) -> Any:  # noqa: ANN401 - a tree of anything
+    """Put a tree together again from its node of the document and the arrays that it names.
+
+    Raises
+    ------
+    IntegrityError
+        A node that `flatten` would not have written.
+    UnsupportedVersionError
+        A kind of node that this release does not know.
+    """
+    try:
+        return _Builder(arrays).value(node, 0)
+    except (TypeError, ValueError, KeyError, IndexError, struct.error, binascii.Error, RecursionError) as error:
+        if isinstance(error, (IntegrityError, UnsupportedVersionError, UnsafeError)):
+            raise
+        raise IntegrityError(f"its document is not well formed: {error}") from error
+
+
+def array_paths(node: Json) -> set[str]:
+    """Return the paths of all arrays that a document refers to."""
+    found: set[str] = set()
+    stack = [node]
+    while stack:
+        top = stack.pop()
+        if isinstance(top, dict):
+            if isinstance(path := top.get("$array"), str):
+                found.add(path)
+            stack.extend(top.values())
+        elif isinstance(top, list):
+            stack.extend(top)
+    return found
+
+
+def identify(arrays: Mapping[str, AnyArray]) -> dict[str, ArrayIdentity]:
+    """Return the identity of each array, hashing on all cores."""
+    return {
+        path: ArrayIdentity(dtype_name(array.dtype) or "", array.shape, array_digest(array))
+        for path, array in arrays.items()
+    }
+
+
+def content_id(document: Json, arrays: Mapping[str, ArrayIdentity]) -> str:
+    """Return the name of the content: the same for the same state in every format.
+
+    SHA-256, as 64 hexadecimal digits, of the canonical JSON text (sorted keys, no spaces, ASCII) of
+    ``{"arrays": {path: [dtype, shape, digest]}, "document": document}``.
+    """
+    listed = {path: [item.dtype, list(item.shape), item.digest.hex()] for path, item in arrays.items()}
+    return hashlib.sha256(to_json({"arrays": listed, "document": document}, canonical=True)).hexdigest()
+
+
+def to_json(node: Json, *, canonical: bool = False) -> bytes:
+    """Write a node as JSON text without spaces, in ASCII; canonical text has its keys sorted."""
+    text = json.dumps(node, separators=(",", ":"), sort_keys=canonical, allow_nan=False)
+    return text.encode("ascii")
+
+
+def from_json(text: bytes, *, max_nodes: int) -> Json:
+    """Read JSON text strictly: no duplicate keys, no NaN, bounded size and depth.
+
+    Parameters
+    ----------
+    max_nodes
+        How many values there may be. A few bytes of text make a list of sixty, so the text's length is no bound.
+
+    Raises
+    ------
+    IntegrityError, UnsafeError
+    """
+    if count_nodes(text) > max_nodes:
+        raise UnsafeError(f"its JSON text holds more than {max_nodes} values", next_step="do not trust this file")
+    try:
+        return json.loads(text.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant)
+    except RecursionError:
+        raise UnsafeError("its JSON text is nested too deeply", next_step="do not trust this file") from None
+    except IntegrityError:
+        raise
+    except ValueError as error:
+        raise IntegrityError(f"its JSON text is damaged: {error}") from error
+
+
+def count_nodes(text: bytes) -> int:
+    """Return an upper bound of how many values JSON text holds, without parsing it."""
+    return sum(text.count(mark) for mark in (b"[", b"{", b","))
+
+
+def max_nodes(nbytes: int) -> int:
+    """Return how many values the document of a file of `nbytes` may hold; writers and readers both keep to it."""
+    return (1 << 18) + nbytes // 8
+
+
+def _unique(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
+    made = dict(pairs)
+    if len(made) != len(pairs):
+        seen: set[str] = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        raise IntegrityError(f"its JSON text has the key {twice[:80]!r} twice")
+    return made
+
+
+def _no_constant(name: str) -> Json:
+    raise IntegrityError(f"its JSON text has the constant {name}, which is not JSON")
+
+
+class _Flattener:
+    def __init__(self) -> None:
+        self.arrays: dict[str, AnyArray] = {}
+        self._known: dict[object, tuple[str, object]] = {}  # identity -> path, and the object, kept alive
+
+    def node(self, value: Any, path: tuple[str, ...]) -> Json:  # noqa: ANN401
+        """Return the node of `value`; its arrays go under `path`."""
+        if len(path) > MAX_DEPTH:
+            raise InvalidStateError(f"the tree is nested deeper than {MAX_DEPTH} levels at {'/'.join(path[:4])}/...")
+        kind = type(value)
+        if value is None or kind is bool:
+            return value
+        if kind is str:
+            return _text(value)
+        if kind is int:
+            return value if -_EXACT_INT < value < _EXACT_INT else {"$int": format(value, "x")}
+        if kind is float:
+            return _float(value)
+        if kind is list:
+            return [self.node(item, (*path, str(index))) for index, item in enumerate(value)]
+        if kind is dict:
+            return self._dict(value, path)
+        if kind is tuple:
+            return {"$tuple": [self.node(item, (*path, str(index))) for index, item in enumerate(value)]}
+        if isinstance(value, np.ndarray):
+            return self._array(value, path)
+        if isinstance(value, np.generic):
+            stored, facts = dtypes.to_stored(np.asarray(value), "/".join(path))
+            name = facts.get("dtype", dtype_name(stored.dtype))
+            return {
+                "$scalar": [name, base64.b64encode(stored.astype(stored.dtype.newbyteorder("<")).tobytes()).decode()]
+            }
+        if kind is complex:
+            return {"$complex": [_float(value.real), _float(value.imag)]}
+        if kind is bytes:
+            return {"$bytes": self._bytes(value, path)}
+        if kind is OrderedDict:
+            return {"$ordered": self._pairs(value.items(), path)}
+        if isinstance(value, QuantumState):
+            return {"$state": self._state(value, path)}
+        if tensors.is_tensor(value):
+            return self._tensor(value, path)
+        raise InvalidStateError(
+            f"{'/'.join(path)} is a {kind.__module__}.{kind.__qualname__}, which cannot be kept exactly",
+            next_step="give plain Python values, NumPy arrays or torch tensors",
+        )
+
+    def _dict(self, value: dict[Any, Any], path: tuple[str, ...]) -> Json:
+        if all(type(key) is str and not key.startswith("$") and _is_unicode(key) for key in value):
+            # Paths are given in the order of the names, so that they do not depend on the order of insertion.
+            nodes = {key: self.node(value[key], (*path, _escape(key))) for key in sorted(value)}
+            return {key: nodes[key] for key in value}
+        return {"$dict": self._pairs(value.items(), path)}
+
+    def _pairs(self, items: Iterable[tuple[Any, Any]], path: tuple[str, ...]) -> list[Json]:
+        pairs = []
+        for key, item in items:
+            if not _is_plain_key(key):
+                raise InvalidStateError(f"{'/'.join(path)} has a key of type {type(key).__name__}, which is not kept")
+            pairs.append([self.node(key, (*path, "key")), self.node(item, (*path, _escape(str(key))))])
+        return pairs
+
+    def _bytes(self, value: bytes, path: tuple[str, ...]) -> Json:
+        if len(value) <= _LONG_BYTES:
+            return base64.b64encode(value).decode("ascii")
+        return {"$array": self._keep(np.frombuffer(value, np.uint8), path)}
+
+    def _array(self, value: AnyArray, path: tuple[str, ...]) -> Json:
+        if type(value) not in {np.ndarray, np.memmap}:
+            raise InvalidStateError(
+                f"{'/'.join(path)} is a {type(value).__name__}, which means more than its items",
+                next_step="give np.asarray of it, and what else it says beside it",
+            )
+        known = self._known.get(id(value))
+        stored, facts = dtypes.to_stored(value, "/".join(path))
+        if known is None:
+            known = self._known[id(value)] = (self._keep(stored, path), value)
+        return {"$array": known[0], **facts}
+
+    def _tensor(self, value: Any, path: tuple[str, ...]) -> Json:  # noqa: ANN401 - torch is not imported for its name
+        key = tensors.identity(value)
+        stored, facts = tensors.to_stored(value, "/".join(path))
+        known = self._known.get(key)
+        if known is None:
+            known = self._known[key] = (self._keep(stored, path), value)
+        return {"$torch": {"$array": known[0], **facts}}
+
+    def _state(self, state: QuantumState, path: tuple[str, ...]) -> Json:
+        return state_node(state, lambda array, name: self._array(array, (*path, *name)))
+
+    def _keep(self, array: AnyArray, path: tuple[str, ...]) -> str:
+        name = "/".join(path)
+        if len(name) > _LONG_NAME:
+            name = f"{name[:_LONG_NAME]}~{hashlib.sha256(name.encode()).hexdigest()}"
+        full, count = name, 1
+        while full in self.arrays:  # an int key and a str key may spell the same
+            count += 1
+            full = f"{name}~{count}"
+        self.arrays[full] = array
+        return full
+
+
+class _Builder:
+    def __init__(self, arrays: Mapping[str, AnyArray]) -> None:
+        self._arrays = arrays
+        self._built: dict[str, Any] = {}
+
+    def value(self, node: Json, depth: int) -> Any:  # noqa: ANN401
+        """Return the value of `node`."""
+        if depth > 4 * MAX_DEPTH:
+            raise UnsafeError("its document is nested too deeply", next_step="do not trust this file")
+        if isinstance(node, list):
+            return [self.value(item, depth + 1) for item in node]
+        if not isinstance(node, dict):
+            return node
+        marker = next((key for key in node if key.startswith("$")), None)
+        if marker is None:
+            return {key: self.value(item, depth + 1) for key, item in node.items()}
+        return self._marked(marker, node, depth + 1)
+
+    def _marked(self, marker: str, node: dict[str, Json], depth: int) -> Any:  # noqa: ANN401
+        body = node[marker]
+        match marker:
+            case "$array":
+                return self._array(node)
+            case "$torch":
+                return self._tensor(body)
+            case "$tuple":
+                return tuple(self.value(item, depth) for item in body)
+            case "$dict" | "$ordered":
+                pairs = [(self.value(key, depth), self.value(item, depth)) for key, item in body]
+                return dict(pairs) if marker == "$dict" else OrderedDict(pairs)
+            case "$scalar":
+                return dtypes.scalar(body[0], base64.b64decode(body[1], validate=True))
+            case "$int":
+                return int(body, 16)
+            case "$float":
+                return struct.unpack(">d", bytes.fromhex(body))[0]
+            case "$complex":
+                return complex(self.value(body[0], depth), self.value(body[1], depth))
+            case "$bytes":
+                if isinstance(body, dict):
+                    return self._array(body).tobytes()
+                return base64.b64decode(body, validate=True)
+            case "$text":
+                return base64.b64decode(body, validate=True).decode("utf-8", "surrogatepass")
+            case "$state":
+                return state_from_node(body, self._array)
+        raise UnsupportedVersionError(
+            f"its document has a part of kind {marker[:40]!r}, which this release does not know",
+            next_step="read it with a newer release of quantum-memory",
+        )
+
+    def _array(self, node: dict[str, Json]) -> AnyArray:
+        path = node["$array"]
+        if path not in self._built:
+            self._built[path] = dtypes.from_stored(self._stored(path), node)
+        built: AnyArray = self._built[path]
+        return built
+
+    def _tensor(self, node: dict[str, Json]) -> Any:  # noqa: ANN401
+        path = node["$array"]
+        if path not in self._built:
+            self._built[path] = tensors.from_stored(self._stored(path), node)
+        return self._built[path]
+
+    def _stored(self, path: str) -> AnyArray:
+        try:
+            return self._arrays[path]
+        except KeyError:
+            raise IntegrityError(f"its document names the array {path[:80]!r}, which is not there") from None
+
+
+def state_node(state: QuantumState, place: Any) -> dict[str, Json]:  # noqa: ANN401
+    """Return the node of a quantum state; `place(array, name)` stores an array and returns its node."""
+    common: dict[str, Json] = {} if state.labels is None else {"labels": list(state.labels)}
+    if isinstance(state, MatrixProductState):
+        node = {
+            "kind": "matrix_product_state",
+            "sites": [place(t, ("site", str(i))) for i, t in enumerate(state.tensors)],
+        }
+        if state.canonical_form is not None:
+            node["canonical_form"] = state.canonical_form
+        if state.orthogonality_center is not None:
+            node["orthogonality_center"] = state.orthogonality_center
+        if state.log_scale != 0 or np.signbit(state.log_scale):
+            node["log_scale"] = _float(state.log_scale)
+        return {**node, **common}
+    common |= {"dims": list(state.dims), "qubit_order": state.qubit_order}
+    if isinstance(state, DensityMatrix):
+        return {"kind": "density_matrix", **common, "matrix": place(state.matrix, ("matrix",))}
+    return {"kind": "state_vector", **common, "amplitudes": place(state.amplitudes, ("amplitudes",))}
+
+
+def state_from_node(node: dict[str, Json], fetch: Any) -> QuantumState:  # noqa: ANN401
+    """Return the quantum state of a node; `fetch(array node)` returns an array."""
+    kind = node["kind"]
+    labels = node.get("labels")
+    if kind == "matrix_product_state":
+        log_scale = node.get("log_scale", 0.0)
+        return MatrixProductState(
+            [fetch(site) for site in node["sites"]],
+            labels=labels,
+            canonical_form=node.get("canonical_form"),
+            orthogonality_center=node.get("orthogonality_center"),
+            log_scale=unflatten(log_scale, {}),
+        )
+    if kind == "state_vector":
+        return StateVector(fetch(node["amplitudes"]), qubit_order=node["qubit_order"], dims=node["dims"], labels=labels)
+    if kind == "density_matrix":
+        return DensityMatrix(fetch(node["matrix"]), qubit_order=node["qubit_order"], dims=node["dims"], labels=labels)
+    raise UnsupportedVersionError(
+        f"it holds a quantum state of kind {str(kind)[:40]!r}, which this release does not know",
+        next_step="read it with a newer release of quantum-memory",
+    )
+
+
+def _float(value: float) -> Json:
+    finite = value - value == 0
+    return value if finite else {"$float": struct.pack(">d", value).hex()}
+
+
+def _text(value: str) -> Json:
+    if _is_unicode(value):
+        return value
+    return {"$text": base64.b64encode(value.encode("utf-8", "surrogatepass")).decode("ascii")}
+
+
+def _is_unicode(value: str) -> bool:
+    """Tell whether a string has no lone surrogates."""
+    return value.isascii() or value.encode("utf-8", "replace").decode("utf-8") == value
+
+
+def _escape(component: str) -> str:
+    """Make a key a component of a path, as JSON Pointer does (RFC 6901); what does not print becomes its number."""
+    escaped = component.replace("~", "~0").replace("/", "~1")
+    return escaped if escaped.isprintable() else "".join(c if c.isprintable() else f"~{ord(c):04x}" for c in escaped)
+
+
+def _is_plain_key(key: object) -> bool:
+    if type(key) is tuple:
+        return all(map(_is_plain_key, key))
+    return key is None or type(key) in {bool, int, float, complex, str, bytes}

@@ -1,0 +1,255 @@
+"""What is remembered: a quantum state together with the classical data around it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from quantum_memory.errors import InvalidStateError
+from quantum_memory.state.document import Flat, QuantumState, content_id, flatten, identify, unflatten
+from quantum_memory.state.emotional_state import EmotionalContext
+from quantum_memory.state.matrix_product_state import MatrixProductState
+from quantum_memory.state.quantum_state import DensityMatrix, StateVector
+
+_PARTS = {
+    "quantum_data": "quantum",
+    "classical_data": "classical",
+    "emotional_context": "emotion",
+    "metadata": "metadata",
+}
+"""Keys of the document, which are also those of the nested-dict form, and where the arrays of each are stored."""
+
+
+class MemoryState(Mapping[str, Any]):
+    """One memory: quantum state, classical tree, emotional context and metadata.
+
+    It is also a mapping with the keys ``metadata``, ``quantum_data``, ``classical_data`` and ``emotional_context``, so
+    that ``memory["quantum_data"]["state_vector"]`` reads what ``memory.quantum.amplitudes`` is.
+
+    Parameters
+    ----------
+    quantum
+        The quantum state; a bare array is taken as by `as_quantum_state`. None: there is none.
+    classical
+        A nested dict, list or tuple of None, bool, int of any size, float, complex, str, bytes, NumPy arrays and
+        scalars, torch tensors and quantum states.
+    emotion
+        The emotional context; a dict is taken as by `EmotionalContext.from_dict`.
+    metadata
+        What the caller wants to say about the memory. It is part of the content.
+    record
+        What was noted when it was saved: norm, time, writer, figures. It is *not* part of the content: it counts
+        neither for equality nor for `content_id`.
+
+    Raises
+    ------
+    InvalidStateError
+        When a part is not what it should be.
+    """
+
+    __hash__ = None  # type: ignore[assignment]
+    __slots__ = ("classical", "emotion", "metadata", "quantum", "record")
+
+    def __init__(
+        self,
+        quantum: QuantumState | np.ndarray[Any, Any] | None = None,
+        classical: Any = None,  # noqa: ANN401 - a tree of anything that can be kept
+        emotion: EmotionalContext | Mapping[str, Any] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        record: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.quantum = None if quantum is None else as_quantum_state(quantum)
+        self.classical = classical
+        self.emotion = EmotionalContext.from_dict(emotion) if isinstance(emotion, Mapping) else emotion
+        self.metadata = dict(metadata or {})
+        self.record = dict(record or {})
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> MemoryState:
+        """Make a memory from its nested-dict form.
+
+        Parameters
+        ----------
+        data
+            Any of the keys ``metadata``, ``quantum_data`` (``{"state_vector": array}``, ``{"density_matrix": array}`` or
+            ``{"mps_tensors": [array, ...]}``, with ``qubit_order``, ``dims`` and ``labels`` as needed),
+            ``classical_data`` and ``emotional_context``.
+
+        Raises
+        ------
+        InvalidStateError
+            A key that is none of these: it would be lost.
+        """
+        if unknown := [key for key in data if key not in _PARTS]:
+            raise InvalidStateError(
+                f"a state in dict form has no part {unknown[0]!r}",
+                next_step=f"use {', '.join(_PARTS)}, or pass the dict as MemoryState(classical=...)",
+            )
+        quantum = data.get("quantum_data")
+        return cls(
+            quantum=_quantum_from_dict(quantum) if isinstance(quantum, Mapping) else quantum,
+            classical=data.get("classical_data"),
+            emotion=data.get("emotional_context") or None,
+            metadata=data.get("metadata"),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the nested-dict form; parts that there are not are left out."""
+        parts: dict[str, Any] = {"metadata": self.metadata} if self.metadata else {}
+        if self.quantum is not None:
+            parts["quantum_data"] = _quantum_to_dict(self.quantum)
+        if self.classical is not None:
+            parts["classical_data"] = self.classical
+        if self.emotion is not None:
+            parts["emotional_context"] = self.emotion.to_dict()
+        return parts
+
+    @property
+    def content_id(self) -> str:
+        """Name of the content, 64 hexadecimal digits: the same in every format (see `document.content_id`)."""
+        document, arrays = self.flatten()
+        return content_id(document, identify(arrays))
+
+    def flatten(self) -> Flat:
+        """Return the document and the arrays that every format stores."""
+        values = {
+            "quantum_data": self.quantum,
+            "classical_data": self.classical,
+            "emotional_context": None if self.emotion is None else self.emotion.to_tree(),
+            "metadata": self.metadata or None,
+        }
+        return flatten({key: (_PARTS[key], value) for key, value in values.items() if value is not None})
+
+    @classmethod
+    def unflatten(
+        cls, document: Mapping[str, Any], arrays: Mapping[str, Any], record: Mapping[str, Any] | None = None
+    ) -> MemoryState:
+        """Put a memory together again from its document and its arrays."""
+        values = {key: unflatten(document[key], arrays) if key in document else None for key in _PARTS}
+        emotion = values["emotional_context"]
+        return cls(
+            quantum=values["quantum_data"],
+            classical=values["classical_data"],
+            emotion=None if emotion is None else EmotionalContext.from_tree(emotion),
+            metadata=values["metadata"],
+            record=record,
+        )
+
+    def __eq__(self, other: object) -> bool:
+        """Tell whether the contents agree in every bit; a dict is taken in its nested-dict form."""
+        if not isinstance(other, MemoryState):
+            if not isinstance(other, Mapping):
+                return NotImplemented
+            try:
+                other = as_memory_state(other)
+            except InvalidStateError:
+                return False
+        return self.content_id == other.content_id
+
+    def __getitem__(self, key: str) -> Any:  # noqa: ANN401
+        return self.to_dict()[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.to_dict())
+
+    def __len__(self) -> int:
+        return len(self.to_dict())
+
+    def __bool__(self) -> bool:
+        return True
+
+    def __repr__(self) -> str:
+        parts = [
+            f"{name}={type(getattr(self, name)).__name__}"
+            for name in ("classical", "emotion")
+            if getattr(self, name) is not None
+        ]
+        return f"MemoryState({', '.join([repr(self.quantum), *parts, f'metadata={self.metadata!r:.80}'])})"
+
+
+def as_memory_state(value: object) -> MemoryState:
+    """Return `value` as a memory.
+
+    Parameters
+    ----------
+    value
+        A `MemoryState`, a quantum state, an array (see `as_quantum_state`), or a dict: in the nested-dict form when it has
+        one of its keys, otherwise a classical tree.
+    """
+    if isinstance(value, MemoryState):
+        return value
+    if isinstance(value, Mapping):
+        nested = any(key in _PARTS for key in value)
+        return MemoryState.from_dict(value) if nested else MemoryState(classical=value)
+    if isinstance(value, (QuantumState, np.ndarray)):
+        return MemoryState(as_quantum_state(value))
+    raise InvalidStateError(
+        f"a {type(value).__name__} is not a state",
+        next_step="give a StateVector, DensityMatrix, MatrixProductState, MemoryState, array or dict",
+    )
+
+
+def as_quantum_state(value: object) -> QuantumState:
+    """Return `value` as a quantum state.
+
+    Parameters
+    ----------
+    value
+        A quantum state, or an array: one axis is a state vector, two equal ones are a density matrix. An array does not
+        say which qubit is the most significant, so its qubit order is "unstated"; wrap it in `StateVector` to state it.
+    """
+    if isinstance(value, QuantumState):
+        return value
+    if isinstance(value, np.ndarray) and value.ndim == 1:
+        size = value.size
+        return StateVector(value, qubit_order="unstated", dims=None if _is_power_of_two(size) else (size,))
+    if isinstance(value, np.ndarray) and value.ndim == 2:
+        size = value.shape[0]
+        return DensityMatrix(value, qubit_order="unstated", dims=None if _is_power_of_two(size) else (size,))
+    what = f"an array of shape {value.shape}" if isinstance(value, np.ndarray) else f"a {type(value).__name__}"
+    raise InvalidStateError(
+        f"{what} is not a quantum state",
+        next_step="pass it in the classical part: MemoryState(classical={'name': array})",
+    )
+
+
+def _is_power_of_two(size: int) -> bool:
+    return size >= 2 and size & (size - 1) == 0
+
+
+def _quantum_from_dict(data: Mapping[str, Any]) -> QuantumState | None:
+    if not data:
+        return None
+    forms = [key for key in ("state_vector", "density_matrix", "mps_tensors") if key in data]
+    others = {key: value for key, value in data.items() if key not in forms}
+    fields = {"qubit_order", "dims", "labels"}
+    if forms == ["mps_tensors"]:
+        fields = {"labels", "canonical_form", "orthogonality_center", "log_scale"}
+    if len(forms) != 1 or not fields.issuperset(others):
+        raise InvalidStateError(
+            f"quantum_data has the keys {sorted(map(str, data))}",
+            next_step="give one of state_vector, density_matrix, mps_tensors, and of " + ", ".join(sorted(fields)),
+        )
+    value = data[forms[0]]
+    if isinstance(value, QuantumState):
+        return value
+    if forms == ["mps_tensors"]:
+        return MatrixProductState(value, **others)
+    array = np.asarray(value)
+    if not {"qubit_order", "dims"} & set(others):
+        others |= {"qubit_order": "unstated", "dims": as_quantum_state(array).dims}
+    kind = StateVector if forms == ["state_vector"] else DensityMatrix
+    return kind(array, **{"qubit_order": "unstated", **others})
+
+
+def _quantum_to_dict(state: QuantumState) -> dict[str, Any]:
+    common: dict[str, Any] = {} if state.labels is None else {"labels": state.labels}
+    if isinstance(state, MatrixProductState):
+        facts = {name: getattr(state, name) for name in ("canonical_form", "orthogonality_center", "log_scale")}
+        return {"mps_tensors": list(state.tensors), **{k: v for k, v in facts.items() if v is not None}, **common}
+    common |= {"qubit_order": state.qubit_order, "dims": state.dims}
+    if isinstance(state, StateVector):
+        return {"state_vector": state.amplitudes, **common}
+    return {"density_matrix": state.matrix, **common}
