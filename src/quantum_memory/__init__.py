@@ -30,8 +30,8 @@ _HOMES = {
     "StateVector": "state.quantum_state",
     "DensityMatrix": "state.quantum_state",
     "MatrixProductState": "state.matrix_product_state",
-    "PAD": "state.emotional_state",
-    "PADScale": "state.emotional_state",
+    "PAD": "state.pad",
+    "PADScale": "state.pad",
     "EmotionalContext": "state.emotional_state",
     "Trajectory": "state.emotional_state",
     "PADEncoding": "encoding.pad_encoding",
@@ -70,9 +70,10 @@ if TYPE_CHECKING:
     from quantum_memory.formats.verify import verify
     from quantum_memory.quantum_classical_interface import QuantumClassicalInterface
     from quantum_memory.state import metrics
-    from quantum_memory.state.emotional_state import PAD, EmotionalContext, PADScale, Trajectory
+    from quantum_memory.state.emotional_state import EmotionalContext, Trajectory
     from quantum_memory.state.matrix_product_state import MatrixProductState
     from quantum_memory.state.memory_state import MemoryState
+    from quantum_memory.state.pad import PAD, PADScale
     from quantum_memory.state.quantum_state import DensityMatrix, StateVector
 
 

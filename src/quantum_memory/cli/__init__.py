@@ -1,0 +1,1 @@
+"""The command line, ``qmem``: one module for each verb."""

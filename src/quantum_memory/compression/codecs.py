@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from quantum_memory.errors import IntegrityError, InvalidStateError, UnsupportedVersionError
@@ -126,6 +127,7 @@ class Zstd:
         return raw
 
 
+@cache  # a failed import is looked for again each time, which takes longer than saving a small state
 def _zstd() -> ModuleType:
     try:
         from compression import zstd  # type: ignore[import-not-found]  # noqa: PLC0415 - Python 3.14 and later

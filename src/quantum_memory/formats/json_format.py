@@ -26,8 +26,6 @@ from quantum_memory.state.document import content_id, count_nodes, from_json, id
 from quantum_memory.state.memory_state import MemoryState
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
     from quantum_memory.durability.files import Readable
     from quantum_memory.state.arrays import AnyArray
 
@@ -43,15 +41,13 @@ _SEAL_BYTES = len(b',\n"sha256":""}\n') + 64
 _RESTORE = "restore the file from a copy"
 
 
-def to_text(memory: MemoryState, extra: Mapping[str, Any] | None = None) -> bytes:
-    """Return a memory as JSON text.
+def to_text(memory: MemoryState) -> tuple[bytes, str]:
+    """Return a memory as JSON text, and its `content_id`.
 
     Parameters
     ----------
     memory
         The memory; its arrays may have `MAX_ARRAY_BYTES` together.
-    extra
-        More entries for the record.
 
     Raises
     ------
@@ -74,9 +70,10 @@ def to_text(memory: MemoryState, extra: Mapping[str, Any] | None = None) -> byte
         }
         for path, array in arrays.items()
     }
-    parts: dict[str, Any] = {"format": FORMAT, "version": VERSION, "content_id": content_id(document, identities)}
+    name = content_id(document, identities)
+    parts: dict[str, Any] = {"format": FORMAT, "version": VERSION, "content_id": name}
     parts |= {name: document[name] for name in _PARTS if name in document}
-    parts["record"] = {**memory.record, **(extra or {}), "writer": f"quantum-memory {__version__}"}
+    parts["record"] = {**memory.record, "writer": f"quantum-memory {__version__}"}
     parts["arrays"] = listed
     try:
         body = b"{" + b",\n".join(to_json(name) + b":" + to_json(part) for name, part in parts.items())
@@ -86,7 +83,7 @@ def to_text(memory: MemoryState, extra: Mapping[str, Any] | None = None) -> byte
         raise InvalidStateError(
             "the tree has more plain values than a document may hold", next_step="give long lists of numbers as arrays"
         )
-    return body + b',\n"sha256":"' + hashlib.sha256(body).hexdigest().encode() + b'"}\n'
+    return body + b',\n"sha256":"' + hashlib.sha256(body).hexdigest().encode() + b'"}\n', name
 
 
 def from_text(text: bytes, name: str = "<text>") -> MemoryState:

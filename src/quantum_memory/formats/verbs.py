@@ -82,10 +82,10 @@ def save(
         raise InvalidStateError(
             f"a .{kind} file has no compression {compression!r}", path=path, next_step="save it as .qms or .json.zlib"
         )
-    text = json_format.to_text(memory)
+    text, name = json_format.to_text(memory)
     with DurableFile(path, overwrite=overwrite, durable=durable) as sink:
         sink.write(json_format.to_zlib(text) if kind == "json.zlib" else text)
-    return Saved(sink.name, kind, sink.length, memory.content_id)
+    return Saved(sink.name, kind, sink.length, name)
 
 
 def load(

@@ -1,0 +1,45 @@
+# One command each: `make demo` runs the main job, `make test` the tests. Both set up what they need.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+WORKERS ?= $(shell nproc 2>/dev/null || echo 2)
+
+.PHONY: demo test lint bench soak clean
+.DELETE_ON_ERROR:
+
+demo: $(VENV)/.base
+	$(BIN)/qmem demo $(ARGS)
+
+test: $(VENV)/.test
+	$(BIN)/pytest -n $(WORKERS) $(ARGS)
+
+lint: $(VENV)/.lint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/.base
+	$(BIN)/python -m benchmarks $(ARGS)
+
+soak: $(VENV)/.test
+	QMEM_SOAK=10 $(BIN)/pytest -n $(WORKERS) --timeout 3600 $(ARGS)
+
+clean:
+	rm -rf $(VENV) qmem-demo
+
+$(VENV)/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or later is needed, this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else 0'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.base: $(VENV)/bin/python pyproject.toml
+	$(BIN)/pip install --quiet --disable-pip-version-check -e .
+	touch $@
+
+$(VENV)/.test: $(VENV)/.base
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[test]'
+	touch $@
+
+$(VENV)/.lint: $(VENV)/.test
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[test,lint]'
+	touch $@

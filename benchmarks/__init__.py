@@ -1,0 +1,1 @@
+"""Speed, as ratios against what a user would use instead, measured in interleaved rounds: ``python -m benchmarks``."""

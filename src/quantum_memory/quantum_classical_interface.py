@@ -1,0 +1,478 @@
+"""What the holder of an affective memory has in hand: PAD values in qubits, with the classical data around them."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import datetime
+import os
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+import numpy as np
+
+from quantum_memory.encoding.entangler import Entangler
+from quantum_memory.encoding.measurement import MeasurementCache, measure
+from quantum_memory.encoding.noise import NoiseModel
+from quantum_memory.encoding.pad_encoding import PADEncoding, Reading
+from quantum_memory.encoding.trajectory import fubini_study, pad_geodesic
+from quantum_memory.errors import IntegrityError, InvalidStateError, QuantumMemoryError
+from quantum_memory.formats.verbs import Saved, load, save
+from quantum_memory.state import metrics
+from quantum_memory.state.document import content_id, flatten, identify
+from quantum_memory.state.emotional_state import Emotion, EmotionalContext, Trajectory
+from quantum_memory.state.matrix_product_state import MatrixProductState
+from quantum_memory.state.memory_state import MemoryState
+from quantum_memory.state.pad import PAD, PADScale
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from numpy.typing import DTypeLike
+
+    from quantum_memory.state.quantum_state import QubitOrder, StateVector
+
+    Point = PAD | Sequence[float]
+
+VERSION = "2.0"
+"""Version of what the interface keeps; a change that an older release could not read changes it."""
+
+_RECENT = 10
+_COMPLEX128_BYTES = 16
+
+
+class QuantumClassicalInterface:
+    """Hold one emotion, or a superposition of several, in a register of qubits, and remember what was measured.
+
+    The state is held as a matrix product state (kilobytes at 27 qubits); `dense` makes the state vector when it is asked for.
+
+    Parameters
+    ----------
+    n_qubits
+        How many qubits the three axes share.
+    registers
+        Qubits for pleasure, arousal and dominance; by default as even as possible, (9, 9, 9) of 27.
+    entangler
+        "none", "cnot_chain", or an `Entangler`. Decoding undoes it and loses nothing.
+    noise
+        Noise on sampled readings: local channels before the measurement, and errors of the readout.
+    network
+        A classical network that is saved with the state: anything with ``state_dict`` and ``load_state_dict``, or a tree
+        of arrays. When it can be called, `process` hands it what was read.
+    cache_size
+        How many measurements are kept.
+
+    Attributes
+    ----------
+    encoding : PADEncoding
+    state : MatrixProductState
+        What is held now; at first the neutral point (0, 0, 0).
+    emotion : EmotionalContext
+    cache : MeasurementCache
+    network
+    metadata : dict
+        Whatever the caller wants to be kept with the state.
+
+    Examples
+    --------
+    >>> interface = QuantumClassicalInterface(n_qubits=27)
+    >>> interface.encode([0.76, 0.48, 0.35])
+    >>> [round(x, 12) for x in interface.decode().pad]
+    [0.76, 0.48, 0.35]
+    """
+
+    def __init__(
+        self,
+        n_qubits: int = 27,
+        *,
+        registers: Sequence[int] | None = None,
+        entangler: Literal["none", "cnot_chain"] | Entangler = "none",
+        noise: NoiseModel | None = None,
+        network: Any = None,  # noqa: ANN401 - whatever the caller trains
+        cache_size: int = 100,
+    ) -> None:
+        if isinstance(entangler, str):
+            makers = {"none": Entangler.none, "cnot_chain": Entangler.cnot_chain}
+            if entangler not in makers:
+                raise InvalidStateError(f"there is no entangler {entangler!r}", next_step=f"use one of {list(makers)}")
+            entangler = makers[entangler](n_qubits)
+        self.encoding = PADEncoding(n_qubits, registers, entangler)
+        self.noise = noise
+        self.network = network
+        self.metadata: dict[str, Any] = {}
+        self.cache = MeasurementCache(cache_size)
+        self.created_at = _now()
+        neutral = PAD(0.0, 0.0, 0.0)
+        self.emotion = EmotionalContext(pad=neutral)
+        self.state = self.encoding.encode(neutral)
+        self._terms: list[tuple[complex, PAD]] = [(1.0, neutral)]
+        self._fidelities: list[float] = []
+        self._fidelity_of: tuple[MatrixProductState | None, float] = (None, 0.0)
+
+    @property
+    def n_qubits(self) -> int:
+        """Number of qubits."""
+        return self.encoding.n_qubits
+
+    def encode(self, pad: Point, *, scale: PADScale = PADScale.BIPOLAR) -> None:
+        """Replace what is held by one point.
+
+        Parameters
+        ----------
+        pad
+            Pleasure, arousal and dominance on `scale`.
+
+        Raises
+        ------
+        InvalidStateError
+            A value is out of range or not finite: it is refused, not clipped.
+        """
+        point = PAD.of(pad, scale)
+        self._hold([(1.0, point)], self.encoding.encode(point), point)
+
+    def superpose(self, terms: Iterable[tuple[complex, Point]], *, scale: PADScale = PADScale.BIPOLAR) -> None:
+        """Replace what is held by a superposition of several points.
+
+        Parameters
+        ----------
+        terms
+            Pairs (weight, point). The codes of different points overlap; the norm is that of their Gram matrix.
+        """
+        points = [(complex(weight), PAD.of(pad, scale)) for weight, pad in terms]
+        state = self.encoding.superpose(points)
+        self._hold(points, state, self.encoding.decode(state).pad)
+
+    def decode(self, shots: int | None = None, seed: int | None = None, *, mitigate: bool = True) -> Reading:
+        """Read the point that is held.
+
+        Parameters
+        ----------
+        shots
+            None: from the state itself, exactly. A number: from that many measurements of all qubits, with the noise of the
+            interface on them; they are kept in the cache.
+        seed
+            Makes the measurements repeatable.
+        mitigate
+            Correct the readout error of the noise model by its per-qubit inverse.
+
+        Returns
+        -------
+        Reading
+            ``.pad`` and ``.standard_error`` (zeros when exact).
+        """
+        exact = self.encoding.decode(self.state)
+        if shots is None:
+            return exact
+        record = measure(self.state, shots, seed, noise=self.noise, timestamp=_now())
+        readout = self.noise.readout if self.noise is not None and mitigate else None
+        reading = self.encoding.decode_bits(record.bits, readout=readout)
+        self.cache.append(record)
+        fidelity = sum(map(metrics.classical_fidelity, reading.histograms, exact.histograms)) / len(exact.histograms)
+        self._fidelities = [*self._fidelities, fidelity][-self.cache.capacity :]
+        return reading
+
+    def process(self, reading: Reading | None = None) -> Any:  # noqa: ANN401 - what the network returns
+        """Return what the classical network makes of a reading (by default the exact one).
+
+        The network is called with the three values of the point: a float32 tensor of shape (3,) when it is a torch module,
+        a float64 array otherwise.
+
+        Raises
+        ------
+        InvalidStateError
+            There is no network that can be called.
+        """
+        if not callable(self.network):
+            raise InvalidStateError("the interface has no network that can be called", next_step="set interface.network")
+        values = np.asarray(reading.pad if reading is not None else self.decode().pad, dtype=np.float64)
+        if hasattr(self.network, "parameters"):
+            import torch  # noqa: PLC0415 - it is there, since the network is one of its modules
+
+            return self.network(torch.from_numpy(values).to(torch.float32))
+        return self.network(values)
+
+    def apply_noise(self, seed: int | None = None) -> None:
+        """Let the channels of the noise model act on the held state itself, as one random trajectory."""
+        if self.noise is None:
+            raise InvalidStateError("the interface has no noise model", next_step="set interface.noise")
+        rng = np.random.default_rng(seed)
+        state = self.state
+        for channel in self.noise.channels:
+            for site in range(self.n_qubits):
+                state = channel.trajectory(state, site, rng)
+        self.state = state
+
+    def dense(
+        self, *, qubit_order: QubitOrder = "big", dtype: DTypeLike = np.complex64, max_bytes: int = 1 << 30
+    ) -> StateVector:
+        """Return the state vector: 1 GiB in complex64 at 27 qubits.
+
+        Raises
+        ------
+        BudgetError
+            It would need more than `max_bytes`; the error says how many.
+        """
+        return self.state.astype(dtype).to_dense(qubit_order=qubit_order, max_bytes=max_bytes)
+
+    def distances(self, other: Point | QuantumClassicalInterface) -> dict[str, float]:
+        """Return how far the held memory is from a point, or from that of another interface.
+
+        Returns
+        -------
+        dict
+            ``pad_distance`` (Euclidean, of the decoded points), ``fidelity`` (``|<a|b>|^2``), ``trace_distance``,
+            ``bures_distance`` and ``bures_angle`` of the states.
+        """
+        if isinstance(other, QuantumClassicalInterface):
+            state, pad = other.state, other.decode().pad
+        else:
+            pad = PAD.of(other)
+            state = self.encoding.encode(pad)
+        return {
+            "pad_distance": self.decode().pad.distance(pad),
+            "fidelity": metrics.fidelity(self.state, state),
+            "trace_distance": metrics.trace_distance(self.state, state),
+            "bures_distance": metrics.bures_distance(self.state, state),
+            "bures_angle": metrics.bures_angle(self.state, state),
+        }
+
+    def trajectory(
+        self, target: Point, steps: int, *, kind: Literal["pad-geodesic", "fubini-study"] = "pad-geodesic"
+    ) -> Trajectory:
+        """Return the way from the held point to `target`, both included, and keep it in the emotional context.
+
+        Parameters
+        ----------
+        kind
+            "pad-geodesic": straight in PAD space, which with this code is straight in the angles. "fubini-study": along the
+            shortest arc between the two *states*, which in its middle is a superposition, decoded to its mean.
+        """
+        end = PAD.of(target)
+        if kind == "pad-geodesic":
+            points = pad_geodesic(self.decode().pad, end, steps)
+        elif kind == "fubini-study":
+            states = fubini_study(self.state, self.encoding.encode(end, dtype=self.state.dtype), steps)
+            points = [self.encoding.decode(state).pad for state in states]
+        else:
+            raise InvalidStateError(f"there is no trajectory {kind!r}", next_step="use pad-geodesic or fubini-study")
+        path = Trajectory(np.array([tuple(point) for point in points]))
+        self._update_emotion(trajectory=path)
+        return path
+
+    def get_interface_status(self) -> dict[str, Any]:
+        """Return what the interface holds, in plain values."""
+        reading = self.decode()
+        return {
+            "version": VERSION,
+            "n_qubits": self.n_qubits,
+            "encoding": self.encoding.to_json(),
+            "pad": list(reading.pad),
+            "terms": len(self._terms),
+            "bond_dims": list(self.state.bond_dims),
+            "state_bytes": self.state.nbytes,
+            "dense_bytes": _COMPLEX128_BYTES << self.n_qubits,
+            "norm": self.state.norm(),
+            "measurements_cached": len(self.cache),
+            "cache_capacity": self.cache.capacity,
+            "noise": None if self.noise is None else self.noise.to_json(),
+            "network": None if self.network is None else type(self.network).__name__,
+            "fidelity_metrics": self._fidelity_metrics(),
+            "emotional_stability": self.emotion.stability,
+            "created_at": self.created_at,
+        }
+
+    def to_memory(self) -> MemoryState:
+        """Return everything that the interface holds as a memory: what `save_state` saves."""
+        config = {
+            "encoding": self.encoding.to_json(),
+            "noise": None if self.noise is None else self.noise.to_json(),
+            "terms": [(weight, tuple(pad)) for weight, pad in self._terms],
+        }
+        classical: dict[str, Any] = {
+            "interface_config": config,
+            "measurement_cache": self.cache.to_tree(),
+            "measurement_fidelities": self._fidelities,
+        }
+        if self.network is not None:
+            classical["network"] = _weights_of(self.network)
+        metadata = {"version": VERSION, "n_qubits": self.n_qubits, **self.metadata}
+        return MemoryState(self.state, classical, self.emotion, metadata, self._record())
+
+    def save_state(self, path: str | os.PathLike[str], *, durable: bool = True) -> Saved:
+        """Save everything: the state, its emotional context, the measurements, the network, and the facts about them.
+
+        Parameters
+        ----------
+        path
+            A ``.json`` file of version 2.0, or any other suffix that `quantum_memory.save` knows.
+        durable
+            See `quantum_memory.save`.
+        """
+        return save(self.to_memory(), path, durable=durable)
+
+    def save_state_compressed(self, path: str | os.PathLike[str], *, durable: bool = True) -> Saved:
+        """Save everything as JSON with zlib; ``state.json`` becomes ``state.json.zlib``."""
+        name = os.fspath(path)
+        return self.save_state(name if name.endswith(".zlib") else f"{name}.zlib", durable=durable)
+
+    def load_state(self, path: str | os.PathLike[str]) -> None:
+        """Replace everything by what a file holds.
+
+        The file is verified, and everything in it understood, before anything here changes; when that fails, nothing does.
+
+        Raises
+        ------
+        IntegrityError
+            The file is damaged, or is no state of an interface.
+        InvalidStateError
+            It is the state of an interface with another number of qubits; `from_file` makes one that fits.
+        """
+        fresh = self._from_memory(load(path), path)
+        if fresh.n_qubits != self.n_qubits:
+            raise InvalidStateError(
+                f"it holds {fresh.n_qubits} qubits, this interface {self.n_qubits}",
+                path=path,
+                next_step="QuantumClassicalInterface.from_file(path) makes an interface that fits",
+            )
+        if _takes_weights(self.network):
+            if fresh.network is not None:
+                _load_weights(self.network, fresh.network, path)
+            fresh.network = self.network
+        self.__dict__.update(fresh.__dict__)
+
+    @classmethod
+    def from_file(cls, path: str | os.PathLike[str], *, network: Any = None) -> Self:  # noqa: ANN401
+        """Return an interface with all that a file holds.
+
+        Parameters
+        ----------
+        network
+            The network that the saved weights belong to; without it they are kept as a tree in ``.network``.
+        """
+        made = cls._from_memory(load(path), path)
+        if network is not None:
+            if made.network is not None:
+                _load_weights(network, made.network, path)
+            made.network = network
+        return made
+
+    @classmethod
+    def _from_memory(cls, memory: MemoryState, path: str | os.PathLike[str]) -> Self:
+        """Return an interface with what a memory holds; its network is the tree of the weights."""
+        try:
+            classical, metadata = memory.classical, dict(memory.metadata)
+            config = classical["interface_config"]
+            version = metadata.pop("version")
+            encoding = PADEncoding.from_json(config["encoding"])
+            if version != VERSION or metadata.pop("n_qubits") != encoding.n_qubits:
+                raise IntegrityError("its metadata do not fit its state")
+            if not isinstance(memory.quantum, MatrixProductState) or memory.quantum.dims != (2,) * encoding.n_qubits:
+                raise IntegrityError("its quantum state is not one of its encoding")
+            made = cls(
+                encoding.n_qubits,
+                registers=encoding.registers,
+                entangler=encoding.entangler,
+                noise=None if config["noise"] is None else NoiseModel.from_json(config["noise"]),
+                network=classical.get("network"),
+            )
+            made.state = memory.quantum
+            made.emotion = memory.emotion or EmotionalContext()
+            made.cache = MeasurementCache.from_tree(classical["measurement_cache"])
+            made.metadata = metadata
+            made.created_at = str(memory.record["created_at"])
+            made._terms = [(weight, PAD(*pad)) for weight, pad in config["terms"]]
+            made._fidelities = [float(value) for value in classical["measurement_fidelities"]]
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            if isinstance(error, QuantumMemoryError) and not isinstance(error, InvalidStateError):
+                raise error.at(path) from None
+            raise IntegrityError(
+                f"it is whole, but not the state of an interface: {error}",
+                path=path,
+                next_step="load it with quantum_memory.load",
+            ) from error
+        return made
+
+    def _hold(self, terms: list[tuple[complex, PAD]], state: MatrixProductState, pad: PAD) -> None:
+        """Take up a new state, and remember the emotion that it stands for."""
+        emotion = Emotion(tuple(pad), timestamp=_now())
+        recent = (*self.emotion.recent_emotions, emotion)[-_RECENT:]
+        self.state, self._terms = state, terms
+        self._update_emotion(pad=pad, recent_emotions=recent, stability=_stability(recent))
+
+    def _update_emotion(self, **changes: Any) -> None:  # noqa: ANN401
+        self.emotion = dataclasses.replace(self.emotion, **changes)
+
+    def _fidelity_metrics(self) -> dict[str, Any]:
+        """Return the fidelity of the state to what was encoded, and those of the readings to the state."""
+        readings = self._fidelities
+        return {
+            "definition": "|<a|b>|^2 of the held state and the encoded one",
+            "state_fidelity": self._state_fidelity(),
+            "measurement_definition": "Bhattacharyya fidelity of measured and exact Hamming weights, mean over the axes",
+            "measurement_fidelities": readings[-_RECENT:],
+            "average_fidelity": sum(readings) / len(readings) if readings else None,
+            "min_fidelity": min(readings, default=None),
+            "max_fidelity": max(readings, default=None),
+        }
+
+    def _state_fidelity(self) -> float:
+        """Return the fidelity of the held state to what was encoded, computed once for each state."""
+        state, fidelity = self._fidelity_of
+        if state is not self.state:
+            one = len(self._terms) == 1
+            ideal = self.encoding.encode(self._terms[0][1]) if one else self.encoding.superpose(self._terms)
+            fidelity = metrics.fidelity(self.state, ideal)
+            self._fidelity_of = self.state, fidelity
+        return fidelity
+
+    def _record(self) -> dict[str, Any]:
+        """Return what is noted at a save, and is not part of the content."""
+        dense = _COMPLEX128_BYTES << self.n_qubits
+        document, arrays = flatten({"quantum_data": ("quantum", self.state)})
+        return {
+            "created_at": self.created_at,
+            "saved_at": _now(),
+            "quantum_state_checksum": content_id(document, identify(arrays)),
+            "fidelity_metrics": self._fidelity_metrics(),
+            "compression_metrics": {
+                "definition": "bytes of the state vector in complex128, and of the tensors that are held",
+                "original_size_bytes": dense,
+                "compressed_size_bytes": self.state.nbytes,
+                "compression_ratio": 1 - self.state.nbytes / dense,
+                "compression_percentage": 100 * (1 - self.state.nbytes / dense),
+            },
+        }
+
+
+def _now() -> str:
+    """Return the time as ISO 8601, in UTC."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def _stability(emotions: Sequence[Emotion]) -> float | None:
+    """Return the stability of the recent emotions (see `Trajectory.stability`), None for fewer than two."""
+    return Trajectory(np.array([emotion.pad for emotion in emotions])).stability() if len(emotions) > 1 else None
+
+
+def _takes_weights(network: object) -> bool:
+    return hasattr(network, "state_dict") and hasattr(network, "load_state_dict")
+
+
+def _weights_of(network: Any) -> Any:  # noqa: ANN401
+    return network.state_dict() if _takes_weights(network) else network
+
+
+def _load_weights(network: Any, weights: Any, path: str | os.PathLike[str]) -> None:  # noqa: ANN401
+    """Give weights to a network, or leave it as it was and say why not."""
+    if not _takes_weights(network):
+        raise InvalidStateError(
+            f"a {type(network).__name__} has no load_state_dict", next_step="read the weights from .network instead"
+        )
+    before = copy.deepcopy(network.state_dict())
+    try:
+        network.load_state_dict(weights)
+    except BaseException as error:
+        # torch copies what fits before it complains about what does not.
+        network.load_state_dict(before)
+        raise InvalidStateError(
+            f"the saved weights do not fit the network: {error}", path=path, next_step="give the network that was saved"
+        ) from error
