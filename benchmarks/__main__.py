@@ -1,4 +1,4 @@
-"""Run the benchmarks and write the table: ``python -m benchmarks [--quick] [--write docs/performance.md] [NAME ...]``."""
+"""Run the benchmarks: ``python -m benchmarks [--quick] [--write docs/performance.md] [NAME ...]``."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ import platform
 import sys
 from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from benchmarks.harness import Row
 from quantum_memory import __version__
 from quantum_memory.state.arrays import worker_count
+
+if TYPE_CHECKING:
+    from benchmarks.harness import Row
 
 NAMES = ("pad_memory", "small_states", "large_states", "startup")
 _BEGIN, _END = "<!-- table: begin -->", "<!-- table: end -->"
@@ -40,14 +43,18 @@ def _put(path: Path, rows: list[Row]) -> None:
     """Replace what stands between the marks of a file by the table."""
     text = path.read_text()
     begin, end = text.index(_BEGIN) + len(_BEGIN), text.index(_END)
+    today = f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d}"
+    versions = f"Python {platform.python_version()}, NumPy {np.__version__}"
     lines = [
         "",
-        f"Measured {datetime.datetime.now(datetime.UTC):%Y-%m-%d} with release {__version__}, Python {platform.python_version()}, "
-        f"NumPy {np.__version__}, on {worker_count()} cores ({platform.machine()}, {platform.system()}).",
+        f"Measured {today} with release {__version__}, {versions}, {worker_count()} cores ({platform.machine()}).",
         "",
         "| what | measured | to reach | |",
         "|---|---|---|---|",
-        *(f"| {r.what} | {r.measured} | {r.reach} | {'' if not r.reach else 'holds' if r.holds else '**missed**'} |" for r in rows),
+        *(
+            f"| {r.what} | {r.measured} | {r.reach} | {'' if not r.reach else 'holds' if r.holds else '**missed**'} |"
+            for r in rows
+        ),
         "",
     ]
     path.write_text(text[:begin] + "\n".join(lines) + text[end:])

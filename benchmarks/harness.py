@@ -29,8 +29,8 @@ class Row:
 def rounds(cases: Mapping[str, Callable[[], object]], count: int) -> dict[str, list[float]]:
     """Run every case once per round, in turn, and return the seconds of each.
 
-    Interleaving lets a slow phase of the machine fall on all cases alike, so that ratios of medians mean something where
-    times alone do not. The first round warms up and is not counted.
+    Interleaving lets a slow phase of the machine fall on all cases alike, so that ratios of medians mean something
+    where times alone do not. The first round warms up and is not counted.
     """
     seconds: dict[str, list[float]] = {name: [] for name in cases}
     for turn in range(count + 1):
@@ -66,7 +66,13 @@ def extra_memory(code: str) -> int:
     code
         Python text that defines ``setup()`` and ``work(prepared)``.
     """
-    child = f"{code}\nimport benchmarks.harness as h\nprepared = setup()\nbefore = h.reset_peak()\nwork(prepared)\nprint(h.peak() - before)"
+    child = f"""{code}
+import benchmarks.harness as h
+prepared = setup()
+before = h.reset_peak()
+work(prepared)
+print(h.peak() - before)
+"""
     done = subprocess.run([sys.executable, "-c", child], capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(done.stderr)

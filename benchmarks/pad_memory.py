@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import math
 import tempfile
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from benchmarks.harness import Row, medians, rounds
 from quantum_memory import QuantumClassicalInterface
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 LIMIT_MS = 20.0
 SHOTS = 1024
@@ -21,16 +26,16 @@ def run(quick: bool) -> list[Row]:
     rows = []
     folder = Path(tempfile.mkdtemp())
     for entangler in ("none", "cnot_chain"):
-        interface = QuantumClassicalInterface(27, entangler=entangler)  # type: ignore[arg-type]
+        interface = QuantumClassicalInterface(27, entangler=entangler)
         path = folder / "memory.json"
-        cases = {
-            "encode": lambda i=interface: i.encode([0.76, 0.48, 0.35]),
-            "save": lambda i=interface, p=path: i.save_state(p, durable=False),
-            "load": lambda i=interface, p=path: i.load_state(p),
-            "decode": lambda i=interface: i.decode(),
-            "decode, 1024 shots": lambda i=interface: i.decode(shots=SHOTS, seed=7),
+        cases: dict[str, Callable[[], object]] = {
+            "encode": partial(interface.encode, [0.76, 0.48, 0.35]),
+            "save": partial(interface.save_state, path, durable=False),
+            "load": partial(interface.load_state, path),
+            "decode": interface.decode,
+            "decode, 1024 shots": partial(interface.decode, SHOTS, 7),
         }
-        for name, seconds in medians(rounds(cases, 11 if quick else 51)).items():  # type: ignore[arg-type]
+        for name, seconds in medians(rounds(cases, 11 if quick else 51)).items():
             milliseconds = 1e3 * seconds
             rows.append(
                 Row(f"27 qubits, entangler {entangler}: {name}", f"{milliseconds:.2f} ms", f"<= {LIMIT_MS:.0f} ms",
@@ -47,7 +52,7 @@ def _round_trip(path: Path) -> Row:
     worst = 0.0
     interface = QuantumClassicalInterface(27, entangler="cnot_chain")
     for point in points:
-        interface.encode(point)
+        interface.encode(point.tolist())
         interface.save_state(path, durable=False)
         interface.load_state(path)
         worst = max(worst, float(np.abs(np.array(tuple(interface.decode().pad)) - point).max()))
@@ -62,7 +67,7 @@ def _sampled(quick: bool) -> Row:
     errors = []
     for trial in range(trials):
         point = rng.uniform(-1, 1, 3)
-        interface.encode(point)
+        interface.encode(point.tolist())
         errors.append(np.array(tuple(interface.decode(shots=SHOTS, seed=trial).pad)) - point)
     rmse = float(np.sqrt(np.mean(np.square(errors))))
     theory = 2 / math.pi / math.sqrt(9 * SHOTS)

@@ -15,7 +15,7 @@ REPEATS = 100
 
 def run(quick: bool) -> list[Row]:
     """Time save, load and QMS export of one state, and of an interface that has lived a little."""
-    shm = Path("/dev/shm")  # noqa: S108 - tmpfs is what is asked for
+    shm = Path("/dev/shm")
     folder = Path(tempfile.mkdtemp(dir=shm if shm.is_dir() else None))
     rng = np.random.default_rng(5)
     amplitudes = rng.standard_normal(32) + 1j * rng.standard_normal(32)
@@ -35,7 +35,7 @@ def run(quick: bool) -> list[Row]:
         ("interface: load_state", 0.3): lambda: interface.load_state(whole),
         ("beside them: np.save, no checksum, no fsync", None): lambda: np.save(np_file, state.amplitudes),
     }
-    named = {name: repeated(case, REPEATS) for (name, _), case in cases.items()}  # type: ignore[type-var]
+    named = {name: repeated(case, REPEATS) for (name, _), case in cases.items()}
     found = medians(rounds(named, 5 if quick else 15))
     rows = []
     for name, limit in cases:

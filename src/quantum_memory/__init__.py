@@ -48,7 +48,37 @@ _HOMES = {
     "metrics": "state.metrics",
 }
 
-__all__ = ["__version__", *_HOMES]
+__all__ = [  # noqa: RUF022 - as in _HOMES
+    "__version__",
+    "compare",
+    "info",
+    "load",
+    "open",
+    "save",
+    "verify",
+    "BinaryFormatHandler",
+    "QuantumClassicalInterface",
+    "MemoryState",
+    "StateVector",
+    "DensityMatrix",
+    "MatrixProductState",
+    "PAD",
+    "PADScale",
+    "EmotionalContext",
+    "Trajectory",
+    "PADEncoding",
+    "QuantumMemoryError",
+    "InvalidStateError",
+    "IntegrityError",
+    "UnsupportedVersionError",
+    "MissingError",
+    "MissingFileError",
+    "ConflictError",
+    "StorageError",
+    "UnsafeError",
+    "BudgetError",
+    "metrics",
+]
 
 if TYPE_CHECKING:
     from quantum_memory.encoding.pad_encoding import PADEncoding
@@ -77,7 +107,7 @@ if TYPE_CHECKING:
     from quantum_memory.state.quantum_state import DensityMatrix, StateVector
 
 
-def __getattr__(name: str) -> Any:  # noqa: ANN401
+def __getattr__(name: str) -> Any:
     """Import a public name when it is first asked for (PEP 562)."""
     home = _HOMES.get(name)
     if home is None:

@@ -15,7 +15,7 @@ from quantum_memory.encoding.measurement import MeasurementCache, measure
 from quantum_memory.encoding.noise import NoiseModel
 from quantum_memory.encoding.pad_encoding import PADEncoding, Reading
 from quantum_memory.encoding.trajectory import fubini_study, pad_geodesic
-from quantum_memory.errors import IntegrityError, InvalidStateError, QuantumMemoryError
+from quantum_memory.errors import IntegrityError, InvalidStateError, UnsupportedVersionError
 from quantum_memory.formats.verbs import Saved, load, save
 from quantum_memory.state import metrics
 from quantum_memory.state.document import content_id, flatten, identify
@@ -25,7 +25,7 @@ from quantum_memory.state.memory_state import MemoryState
 from quantum_memory.state.pad import PAD, PADScale
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
     from numpy.typing import DTypeLike
 
@@ -43,7 +43,8 @@ _COMPLEX128_BYTES = 16
 class QuantumClassicalInterface:
     """Hold one emotion, or a superposition of several, in a register of qubits, and remember what was measured.
 
-    The state is held as a matrix product state (kilobytes at 27 qubits); `dense` makes the state vector when it is asked for.
+    The state is held as a matrix product state (kilobytes at 27 qubits); `dense` makes the state vector when it is
+    asked for.
 
     Parameters
     ----------
@@ -56,8 +57,8 @@ class QuantumClassicalInterface:
     noise
         Noise on sampled readings: local channels before the measurement, and errors of the readout.
     network
-        A classical network that is saved with the state: anything with ``state_dict`` and ``load_state_dict``, or a tree
-        of arrays. When it can be called, `process` hands it what was read.
+        A classical network that is saved with the state: anything with ``state_dict`` and ``load_state_dict``, or a
+        tree of arrays. When it can be called, `process` hands it what was read.
     cache_size
         How many measurements are kept.
 
@@ -87,7 +88,7 @@ class QuantumClassicalInterface:
         registers: Sequence[int] | None = None,
         entangler: Literal["none", "cnot_chain"] | Entangler = "none",
         noise: NoiseModel | None = None,
-        network: Any = None,  # noqa: ANN401 - whatever the caller trains
+        network: Any = None,
         cache_size: int = 100,
     ) -> None:
         if isinstance(entangler, str):
@@ -147,8 +148,8 @@ class QuantumClassicalInterface:
         Parameters
         ----------
         shots
-            None: from the state itself, exactly. A number: from that many measurements of all qubits, with the noise of the
-            interface on them; they are kept in the cache.
+            None: from the state itself, exactly. A number: from that many measurements of all qubits, with the noise of
+            the interface on them; they are kept in the cache.
         seed
             Makes the measurements repeatable.
         mitigate
@@ -170,11 +171,11 @@ class QuantumClassicalInterface:
         self._fidelities = [*self._fidelities, fidelity][-self.cache.capacity :]
         return reading
 
-    def process(self, reading: Reading | None = None) -> Any:  # noqa: ANN401 - what the network returns
+    def process(self, reading: Reading | None = None) -> Any:
         """Return what the classical network makes of a reading (by default the exact one).
 
-        The network is called with the three values of the point: a float32 tensor of shape (3,) when it is a torch module,
-        a float64 array otherwise.
+        The network is called with the three values of the point: a float32 tensor of shape (3,) when it is a torch
+        module, a float64 array otherwise.
 
         Raises
         ------
@@ -182,7 +183,9 @@ class QuantumClassicalInterface:
             There is no network that can be called.
         """
         if not callable(self.network):
-            raise InvalidStateError("the interface has no network that can be called", next_step="set interface.network")
+            raise InvalidStateError(
+                "the interface has no network that can be called", next_step="set interface.network"
+            )
         values = np.asarray(reading.pad if reading is not None else self.decode().pad, dtype=np.float64)
         if hasattr(self.network, "parameters"):
             import torch  # noqa: PLC0415 - it is there, since the network is one of its modules
@@ -243,8 +246,8 @@ class QuantumClassicalInterface:
         Parameters
         ----------
         kind
-            "pad-geodesic": straight in PAD space, which with this code is straight in the angles. "fubini-study": along the
-            shortest arc between the two *states*, which in its middle is a superposition, decoded to its mean.
+            "pad-geodesic": straight in PAD space, which with this code is straight in the angles. "fubini-study": along
+            the shortest arc between the two *states*, which in its middle is a superposition, decoded to its mean.
         """
         end = PAD.of(target)
         if kind == "pad-geodesic":
@@ -317,7 +320,8 @@ class QuantumClassicalInterface:
     def load_state(self, path: str | os.PathLike[str]) -> None:
         """Replace everything by what a file holds.
 
-        The file is verified, and everything in it understood, before anything here changes; when that fails, nothing does.
+        The file is verified, and everything in it understood, before anything here changes; when that fails, nothing
+        does.
 
         Raises
         ------
@@ -340,7 +344,7 @@ class QuantumClassicalInterface:
         self.__dict__.update(fresh.__dict__)
 
     @classmethod
-    def from_file(cls, path: str | os.PathLike[str], *, network: Any = None) -> Self:  # noqa: ANN401
+    def from_file(cls, path: str | os.PathLike[str], *, network: Any = None) -> Self:
         """Return an interface with all that a file holds.
 
         Parameters
@@ -381,9 +385,9 @@ class QuantumClassicalInterface:
             made.created_at = str(memory.record["created_at"])
             made._terms = [(weight, PAD(*pad)) for weight, pad in config["terms"]]
             made._fidelities = [float(value) for value in classical["measurement_fidelities"]]
+        except (IntegrityError, UnsupportedVersionError) as error:
+            raise error.at(path) from None
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            if isinstance(error, QuantumMemoryError) and not isinstance(error, InvalidStateError):
-                raise error.at(path) from None
             raise IntegrityError(
                 f"it is whole, but not the state of an interface: {error}",
                 path=path,
@@ -393,12 +397,12 @@ class QuantumClassicalInterface:
 
     def _hold(self, terms: list[tuple[complex, PAD]], state: MatrixProductState, pad: PAD) -> None:
         """Take up a new state, and remember the emotion that it stands for."""
-        emotion = Emotion(tuple(pad), timestamp=_now())
+        emotion = Emotion((pad.pleasure, pad.arousal, pad.dominance), timestamp=_now())
         recent = (*self.emotion.recent_emotions, emotion)[-_RECENT:]
         self.state, self._terms = state, terms
         self._update_emotion(pad=pad, recent_emotions=recent, stability=_stability(recent))
 
-    def _update_emotion(self, **changes: Any) -> None:  # noqa: ANN401
+    def _update_emotion(self, **changes: Any) -> None:
         self.emotion = dataclasses.replace(self.emotion, **changes)
 
     def _fidelity_metrics(self) -> dict[str, Any]:
@@ -407,7 +411,7 @@ class QuantumClassicalInterface:
         return {
             "definition": "|<a|b>|^2 of the held state and the encoded one",
             "state_fidelity": self._state_fidelity(),
-            "measurement_definition": "Bhattacharyya fidelity of measured and exact Hamming weights, mean over the axes",
+            "measurement_definition": "Bhattacharyya fidelity of measured and exact Hamming weights, mean of the axes",
             "measurement_fidelities": readings[-_RECENT:],
             "average_fidelity": sum(readings) / len(readings) if readings else None,
             "min_fidelity": min(readings, default=None),
@@ -457,11 +461,11 @@ def _takes_weights(network: object) -> bool:
     return hasattr(network, "state_dict") and hasattr(network, "load_state_dict")
 
 
-def _weights_of(network: Any) -> Any:  # noqa: ANN401
+def _weights_of(network: Any) -> Any:
     return network.state_dict() if _takes_weights(network) else network
 
 
-def _load_weights(network: Any, weights: Any, path: str | os.PathLike[str]) -> None:  # noqa: ANN401
+def _load_weights(network: Any, weights: Any, path: str | os.PathLike[str]) -> None:
     """Give weights to a network, or leave it as it was and say why not."""
     if not _takes_weights(network):
         raise InvalidStateError(

@@ -6,8 +6,8 @@ The protocol, each step with the accident that it is there for:
    folder, since a rename across file systems is a copy; the lock, since a temporary file that nobody locks is a
    leftover of a process that died, and may be removed.
 2. Write everything, looping over short writes.
-3. ``fsync`` the file. Without it a power cut leaves a file of the right length full of zeros. A failed ``fsync`` is never
-   tried again: the kernel has dropped the pages and would call the second try a success.
+3. ``fsync`` the file. Without it a power cut leaves a file of the right length full of zeros. A failed ``fsync`` is
+   never tried again: the kernel has dropped the pages and would call the second try a success.
 4. ``rename`` over the target (``link`` where the target must not exist yet). Readers see the old file or the new one.
 5. ``fsync`` the folder. Without it the new name itself can be lost.
 6. Only now does the caller's ``with`` block end without an error: the save is acknowledged.
@@ -109,7 +109,9 @@ class DurableFile:
             self._flushed = self.length
         return done
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if error is not None:
             self._abandon()
             return

@@ -18,6 +18,7 @@ from quantum_memory.errors import IntegrityError, InvalidStateError
 from quantum_memory.formats import qms_layout as layout
 from quantum_memory.formats.qms_reader import QMSReader, Verify
 from quantum_memory.formats.qms_writer import Progress, QMSWriter, Sink
+from quantum_memory.state.arrays import STORABLE
 from quantum_memory.state.document import count_nodes, max_nodes, to_json
 from quantum_memory.state.matrix_product_state import MatrixProductState
 from quantum_memory.state.memory_state import MemoryState, as_memory_state
@@ -35,8 +36,8 @@ class BinaryFormatHandler:
     Parameters
     ----------
     compression_method
-        One of the ``COMPRESS_*`` constants, or the name of a codec ("none", "zlib", "lz4", "zstd") or "auto". Each chunk
-        that it does not make smaller is stored as it is.
+        One of the ``COMPRESS_*`` constants, or the name of a codec ("none", "zlib", "lz4", "zstd") or "auto". Each
+        chunk that it does not make smaller is stored as it is.
 
     Examples
     --------
@@ -125,8 +126,8 @@ def read_memory(
     Parameters
     ----------
     out
-        Memory for the amplitudes of the state vector: an array of their dtype and shape, or any writable buffer of their
-        length.
+        Memory for the amplitudes of the state vector: an array of their dtype and shape, or any writable buffer of
+        their length.
     """
     reader.check_padding()
     buffers: dict[str, AnyArray] = {}
@@ -171,13 +172,14 @@ def _json_number(value: float) -> float | str:
     return value if math.isfinite(value) else str(value)
 
 
-def _as_array(buffer: Any, entry: layout.Entry, path: str) -> AnyArray:  # noqa: ANN401 - anything with the buffer protocol
+def _as_array(buffer: Any, entry: layout.Entry, path: str) -> AnyArray:
     view = memoryview(buffer)
     if view.nbytes != entry.nbytes or view.readonly:
         raise InvalidStateError(
-            f"out has {view.nbytes} bytes{' and is read-only' if view.readonly else ''}; {entry.name} has {entry.nbytes}",
+            f"out has {view.nbytes} bytes{' and is read-only' if view.readonly else ''}, and {entry.name} needs "
+            f"{entry.nbytes} that can be written to",
             path=path,
             next_step=f"give a writable buffer of {entry.nbytes} bytes",
         )
-    array: AnyArray = np.frombuffer(view.cast("B"), layout.STORABLE[entry.dtype]).reshape(entry.shape)
+    array: AnyArray = np.frombuffer(view.cast("B"), STORABLE[entry.dtype]).reshape(entry.shape)
     return array

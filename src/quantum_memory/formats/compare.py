@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import os
 from dataclasses import asdict, dataclass, field
@@ -15,6 +14,7 @@ from quantum_memory.formats.verbs import load
 from quantum_memory.state import metrics
 from quantum_memory.state.document import content_id, identify
 from quantum_memory.state.memory_state import MemoryState, as_memory_state
+from quantum_memory.state.quantum_state import DensityMatrix
 
 if TYPE_CHECKING:
     from quantum_memory.state.document import QuantumState
@@ -61,7 +61,7 @@ class Comparison:
     why_not: str | None = None
     definitions: dict[str, str] = field(
         default_factory=lambda: {
-            "fidelity": "|<a|b>|^2 of the normalised states; Uhlmann's (Tr sqrt(sqrt(a) b sqrt(a)))^2 for density matrices",
+            "fidelity": "|<a|b>|^2 of the normalised states; of density matrices (Tr sqrt(sqrt(a) b sqrt(a)))^2",
             "trace_distance": "Tr|a - b| / 2",
             "bures_distance": "sqrt(2 - 2 sqrt(fidelity))",
         }
@@ -101,7 +101,7 @@ def _memory(value: PathOrState, name: str) -> tuple[MemoryState, str]:
     return as_memory_state(value), name
 
 
-def _how(a: Any, b: Any) -> str:  # noqa: ANN401 - ArrayIdentity or None
+def _how(a: Any, b: Any) -> str:
     if a is None or b is None:
         return f"only in {'the second' if a is None else 'the first'}"
     if (a.dtype, a.shape) != (b.dtype, b.shape):
@@ -109,7 +109,7 @@ def _how(a: Any, b: Any) -> str:  # noqa: ANN401 - ArrayIdentity or None
     return "other values"
 
 
-def _differing(a: Any, b: Any, path: str) -> list[str]:  # noqa: ANN401 - JSON
+def _differing(a: Any, b: Any, path: str) -> list[str]:
     """Return where two documents differ."""
     if isinstance(a, dict) and isinstance(b, dict):
         found = []
@@ -125,7 +125,11 @@ def _differing(a: Any, b: Any, path: str) -> list[str]:  # noqa: ANN401 - JSON
 
 def _between(a: QuantumState | None, b: QuantumState | None) -> dict[str, Any]:
     if a is None or b is None:
-        return {"why_not": "one of the two has no quantum state" if (a is None) != (b is None) else "there are no quantum states"}
+        return {
+            "why_not": "one of the two has no quantum state"
+            if (a is None) != (b is None)
+            else "there are no quantum states"
+        }
     found: dict[str, Any] = {"norms": (_size(a), _size(b)), "max_difference": _max_difference(a, b)}
     try:
         found["fidelity"] = metrics.fidelity(a, b)
@@ -134,7 +138,7 @@ def _between(a: QuantumState | None, b: QuantumState | None) -> dict[str, Any]:
     except (InvalidStateError, MemoryError) as error:
         found["why_not"] = str(error)
         return found
-    with contextlib.suppress(InvalidStateError):
+    if not isinstance(a, DensityMatrix) and not isinstance(b, DensityMatrix):
         overlap = metrics.overlap(b, a)
         found["global_phase"] = math.atan2(overlap.imag, overlap.real)
     return found
@@ -151,7 +155,9 @@ def _max_difference(a: QuantumState, b: QuantumState) -> float | None:
     flat_x, flat_y = x.reshape(-1), y.reshape(-1)
     block = 1 << 18
     with np.errstate(invalid="ignore", over="ignore"):
-        return max(float(np.abs(flat_x[i : i + block] - flat_y[i : i + block]).max()) for i in range(0, len(flat_x), block))
+        return max(
+            float(np.abs(flat_x[i : i + block] - flat_y[i : i + block]).max()) for i in range(0, len(flat_x), block)
+        )
 
 
 def _pad_distance(a: MemoryState, b: MemoryState) -> float | None:

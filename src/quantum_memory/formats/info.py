@@ -94,7 +94,9 @@ def _quantum(
         shapes = [sections[site["$array"]]["shape"] for site in state["sites"]]
         dims = [shape[1] for shape in shapes]
         described["bond_dims"] = [shape[2] for shape in shapes[:-1]]
-        described |= {key: state[key] for key in ("canonical_form", "orthogonality_center", "log_scale") if key in state}
+        described |= {
+            key: state[key] for key in ("canonical_form", "orthogonality_center", "log_scale") if key in state
+        }
     else:
         dims = state["dims"]
         described["qubit_order"] = state["qubit_order"]

@@ -13,7 +13,6 @@ import json
 import math
 import re
 import struct
-import zlib
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -66,7 +65,9 @@ def to_text(memory: MemoryState) -> tuple[bytes, str]:
             "dtype": identities[path].dtype,
             "shape": list(array.shape),
             "sha256": identities[path].digest.hex(),
-            "data": base64.b64encode(b"".join(chunk_bytes(array, i) for i in range(chunk_count(array.nbytes)))).decode(),
+            "data": base64.b64encode(
+                b"".join(chunk_bytes(array, i) for i in range(chunk_count(array.nbytes)))
+            ).decode(),
         }
         for path, array in arrays.items()
     }
@@ -123,7 +124,7 @@ def _from_text(text: bytes) -> MemoryState:
     return MemoryState.unflatten(document, arrays, parts.get("record"))
 
 
-def _array(path: str, node: Any) -> AnyArray:  # noqa: ANN401 - JSON
+def _array(path: str, node: Any) -> AnyArray:
     try:
         dtype, shape = np.dtype(STORABLE[node["dtype"]]), tuple(node["shape"])
         data = base64.b64decode(node["data"], validate=True)
@@ -233,5 +234,3 @@ def read_text(source: Readable) -> bytes:
 def is_zlib(data: Buffer) -> bool:
     """Tell a ``.json.zlib`` file from JSON text: a length comes first, whose last byte is 0."""
     return len(data) >= 4 and bytes(data[3:4]) == b"\0"
-
-

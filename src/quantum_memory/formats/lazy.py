@@ -58,7 +58,7 @@ class LazyArray:
             raise TypeError("len() of an array without axes")
         return self.shape[0]
 
-    def __getitem__(self, key: Any) -> Any:  # noqa: ANN401 - what NumPy takes
+    def __getitem__(self, key: Any) -> Any:
         keys = key if isinstance(key, tuple) else (key,)
         first, rest = (keys[0], keys[1:]) if keys else (Ellipsis, ())
         if not self.shape or not isinstance(first, (int, np.integer, slice)):
@@ -66,8 +66,8 @@ class LazyArray:
         row = math.prod(self.shape[1:])
         if isinstance(first, slice):
             rows = range(*first.indices(len(self)))
-            low, high = (min(rows), max(rows) + 1) if len(rows) else (0, 0)
-            inner: Any = slice(None, None, rows.step) if rows.step > 0 else slice(None, None, rows.step)
+            low, high = (min(rows), max(rows) + 1) if rows else (0, 0)
+            inner: Any = slice(None, None, rows.step)
         else:
             low = int(first) + (len(self) if first < 0 else 0)
             if not 0 <= low < len(self):
@@ -76,7 +76,7 @@ class LazyArray:
         block = self._reader.read_items(self.path, low * row, high * row).reshape(high - low, *self.shape[1:])
         return block[(inner, *rest)]
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> AnyArray:  # noqa: ANN401
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> AnyArray:
         if copy is False:
             raise ValueError("an array in a file cannot be had without a copy")
         whole = self._reader.read(self.path)
@@ -176,7 +176,9 @@ class StateFile:
     def __enter__(self) -> StateFile:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def __repr__(self) -> str:

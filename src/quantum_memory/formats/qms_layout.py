@@ -5,8 +5,8 @@
     header (64 bytes) | entry data, each from a multiple of 64 on | table | trailer (64 bytes)
 
 Nothing in the table says where data is: entries follow one another in the order of the table, so that they can neither
-overlap nor leave holes, and their lengths must add up to the place where the table begins. `read_layout` holds the whole
-argument why a file that passes it cannot make a reader go wrong.
+overlap nor leave holes, and their lengths must add up to the place where the table begins. `read_layout` holds the
+whole argument why a file that passes it cannot make a reader go wrong.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import hashlib
 import math
 import struct
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -48,7 +49,13 @@ REQUIRED = 1
 """Entry flag: a reader that does not know the section refuses the file. Without it the entry may be skipped."""
 
 QUANTUM, CLASSICAL, EMOTION, METADATA, DOCUMENT = 1, 2, 3, 4, 5
-SECTION_NAMES = {QUANTUM: "quantum", CLASSICAL: "classical", EMOTION: "emotion", METADATA: "metadata", DOCUMENT: "document"}
+SECTION_NAMES = {
+    QUANTUM: "quantum",
+    CLASSICAL: "classical",
+    EMOTION: "emotion",
+    METADATA: "metadata",
+    DOCUMENT: "document",
+}
 SECTION_OF = {name: number for number, name in SECTION_NAMES.items()}
 TYPE_NAMES = dict(enumerate(STORABLE, start=1))
 TYPE_NUMBERS = {name: number for number, name in TYPE_NAMES.items()}
@@ -105,8 +112,8 @@ class Entry:
 
     def chunk_offsets(self) -> NDArray[np.int64]:
         """Where each chunk begins in the file."""
-        ends = np.cumsum(self.chunks["stored"], dtype=np.int64)
-        return self.offset + np.concatenate([[0], ends[:-1]]).astype(np.int64)
+        lengths = self.chunks["stored"].astype(np.int64)
+        return self.offset + np.cumsum(lengths) - lengths
 
 
 class Layout(NamedTuple):
@@ -119,7 +126,7 @@ class Layout(NamedTuple):
     root: bytes
 
 
-def checksum(data: bytes | memoryview) -> int:
+def checksum(data: bytes | bytearray | memoryview) -> int:
     """Return the fast checksum of stored bytes: xxh3, 64 bits."""
     return xxhash.xxh3_64_intdigest(data)
 
@@ -150,8 +157,8 @@ def pack_table(entries: list[bytes]) -> bytes:
     table = struct.pack("<I", len(entries)) + b"".join(entries)
     if len(entries) > MAX_ENTRIES or len(table) > MAX_TABLE_BYTES:
         raise InvalidStateError(
-            f"{len(entries)} arrays make a table of {len(table)} bytes; a QMS file holds at most {MAX_ENTRIES} arrays and "
-            f"{MAX_TABLE_BYTES} bytes of table",
+            f"{len(entries)} arrays make a table of {len(table)} bytes; a QMS file holds at most {MAX_ENTRIES} arrays "
+            f"and {MAX_TABLE_BYTES} bytes of table",
             next_step="save the parts in files of their own",
         )
     return table
@@ -188,8 +195,8 @@ def read_layout(source: Readable) -> Layout:
         raise _damaged("its header does not match its checksum", source)
     if oldest_reader > VERSION or flags & _REQUIRED_FLAGS:
         raise UnsupportedVersionError(
-            f"it is a QMS file of version {version} and needs a reader of version {oldest_reader}; this one reads up to "
-            f"version {VERSION}",
+            f"it is a QMS file of version {version} and needs a reader of version {oldest_reader}; this one reads up "
+            f"to version {VERSION}",
             path=source.name,
             next_step="pip install --upgrade quantum-memory",
         )
@@ -200,7 +207,8 @@ def read_layout(source: Readable) -> Layout:
     table_offset, length, root = _TRAILER.unpack_from(end, _FACTS.size)
     if end[: _FACTS.size] != head[len(SIGNATURE) : len(SIGNATURE) + _FACTS.size]:
         raise _damaged(
-            f"it does not end with a trailer after {source.size} bytes: it is cut short, or something was appended", source
+            f"it does not end with a trailer after {source.size} bytes: it is cut short, or something was appended",
+            source,
         )
     if length != source.size:
         raise _damaged(f"it should have {length} bytes and has {source.size}", source)
@@ -236,7 +244,7 @@ def _read_table(table: bytes, table_offset: int, source: Readable) -> tuple[Entr
     if position != len(table) or offset != table_offset:
         raise _damaged("its table does not describe the whole file", source)
     keys = [(entry.section, entry.name.encode()) for entry in entries]
-    if any(a >= b for a, b in zip(keys, keys[1:], strict=False)):
+    if any(a >= b for a, b in pairwise(keys)):
         raise _damaged("its table is not sorted, or names an array twice", source)
     return tuple(entries)
 

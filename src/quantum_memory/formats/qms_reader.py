@@ -9,10 +9,17 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from quantum_memory.compression.codecs import NONE, Buffer, codec_with_id
-from quantum_memory.errors import BudgetError, IntegrityError, InvalidStateError, MissingError, UnsupportedVersionError
+from quantum_memory.compression.codecs import NONE, codec_with_id
+from quantum_memory.errors import (
+    BudgetError,
+    IntegrityError,
+    InvalidStateError,
+    MissingError,
+    UnsafeError,
+    UnsupportedVersionError,
+)
 from quantum_memory.formats import qms_layout as layout
-from quantum_memory.state.arrays import CHUNK_BYTES, STORABLE, worker_count
+from quantum_memory.state.arrays import CHUNK_BYTES, STORABLE, bytes_of, worker_count
 from quantum_memory.state.document import array_paths, from_json, max_nodes
 
 if TYPE_CHECKING:
@@ -86,7 +93,9 @@ class QMSReader:
             return self.entries[path]
         except KeyError:
             some = ", ".join(list(self.entries)[:5])
-            raise MissingError(f"it has no array {path!r}", path=self.source.name, next_step=f"it has: {some}") from None
+            raise MissingError(
+                f"it has no array {path!r}", path=self.source.name, next_step=f"it has: {some}"
+            ) from None
 
     def read(
         self,
@@ -116,7 +125,7 @@ class QMSReader:
 
         def fill(index: int, offset: int) -> None:
             items = flat[index * per_chunk : (index + 1) * per_chunk]
-            self._fill(entry, index, offset, memoryview(items.view(np.uint8)).cast("B"), verify)
+            self._fill(entry, index, offset, bytes_of(items), verify)
             if look is not None:
                 look(items)
             if progress is not None:
@@ -156,7 +165,7 @@ class QMSReader:
 
             def check(index: int, offset: int, entry: layout.Entry = entry, dtype: np.dtype[Any] = dtype) -> None:
                 buffer = np.empty(entry.raw_length(index), np.uint8)
-                self._fill(entry, index, offset, memoryview(buffer), "full")
+                self._fill(entry, index, offset, buffer.data, "full")
                 if look is not None and entry.name in known:
                     look(entry.name, buffer.view(dtype))
                 if progress is not None:
@@ -185,14 +194,15 @@ class QMSReader:
 
     def _on_all_chunks(self, entry: layout.Entry, work: Callable[[int, int], None]) -> None:
         """Call `work(index, offset)` for every chunk, on all cores when there are many."""
-        offsets = entry.chunk_offsets().tolist() if len(entry.chunks) else []
+        offsets = entry.chunk_offsets().tolist()
 
         def run(indices: Iterable[int]) -> None:
             for index in indices:
                 work(index, offsets[index])
 
         tasks = [
-            range(first, min(first + _CHUNKS_PER_TASK, len(offsets))) for first in range(0, len(offsets), _CHUNKS_PER_TASK)
+            range(first, min(first + _CHUNKS_PER_TASK, len(offsets)))
+            for first in range(0, len(offsets), _CHUNKS_PER_TASK)
         ]
         if len(offsets) <= 1:
             run(range(len(offsets)))
@@ -212,7 +222,7 @@ class QMSReader:
             if self._last is not None and self._last[0] == key:
                 return self._last[1]
         raw = np.empty(entry.raw_length(index), np.uint8)
-        self._fill(entry, index, offset, memoryview(raw), "fast")
+        self._fill(entry, index, offset, raw.data, "fast")
         with self._lock:
             self._last = (key, raw)
         return raw
@@ -222,12 +232,12 @@ class QMSReader:
         number, stored_length, check, digest = entry.chunks[index].tolist()
         codec = codec_with_id(number)
         direct = codec is NONE and stored_length == len(raw)
-        stored: Buffer = raw if direct else memoryview(bytearray(stored_length))
-        self.source.read_into(memoryview(stored), offset)
-        if layout.checksum(memoryview(stored)) != check:
+        stored = raw if direct else memoryview(bytearray(stored_length))
+        self.source.read_into(stored, offset)
+        if layout.checksum(stored) != check:
             raise self._damaged(
-                f"its array {entry.name!r} is damaged in chunk {index}: bytes {offset} to {offset + stored_length - 1} of "
-                "the file do not match their checksum"
+                f"its array {entry.name!r} is damaged in chunk {index}: bytes {offset} to "
+                f"{offset + stored_length - 1} of the file do not match their checksum"
             )
         if not direct:
             try:
@@ -241,14 +251,13 @@ class QMSReader:
         if entry.nbytes > layout.MAX_DOCUMENT_BYTES or entry.dtype != "u8" or len(entry.shape) != 1:
             raise self._damaged("its document is past the limits of the format")
         raw = bytearray(entry.nbytes)
-        offsets = entry.chunk_offsets() if len(entry.chunks) else []
-        for index, offset in enumerate(offsets):
+        for index, offset in enumerate(entry.chunk_offsets().tolist()):
             part = memoryview(raw)[index * CHUNK_BYTES : index * CHUNK_BYTES + entry.raw_length(index)]
-            self._fill(entry, index, int(offset), part, "full")
+            self._fill(entry, index, offset, part, "full")
         try:
             content = from_json(bytes(raw), max_nodes=max_nodes(self.source.size))
-        except (IntegrityError, UnsupportedVersionError, ValueError) as error:
-            raise getattr(error, "at", lambda _: error)(self.source.name) from None
+        except (IntegrityError, UnsafeError) as error:
+            raise error.at(self.source.name) from None
         if (
             not isinstance(content, dict)
             or set(content) != {"document", "record"}

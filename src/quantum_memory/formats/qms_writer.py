@@ -14,7 +14,15 @@ import numpy as np
 from quantum_memory.compression.codecs import Buffer, Codec, encode_if_smaller
 from quantum_memory.errors import InvalidStateError
 from quantum_memory.formats import qms_layout as layout
-from quantum_memory.state.arrays import CHUNK_BYTES, chunk_count, chunk_items, combine_digests, dtype_name, worker_count
+from quantum_memory.state.arrays import (
+    CHUNK_BYTES,
+    bytes_of,
+    chunk_count,
+    chunk_items,
+    combine_digests,
+    dtype_name,
+    worker_count,
+)
 from quantum_memory.state.document import ArrayIdentity, content_id
 
 if TYPE_CHECKING:
@@ -66,7 +74,9 @@ class QMSWriter:
         self._write(layout.header())
         return self
 
-    def add(self, section: int, name: str, array: AnyArray, codec: Codec, tally: Callable[[AnyArray], float] | None = None) -> float:
+    def add(
+        self, section: int, name: str, array: AnyArray, codec: Codec, tally: Callable[[AnyArray], float] | None = None
+    ) -> float:
         """Write one array.
 
         Parameters
@@ -110,7 +120,9 @@ class QMSWriter:
         """Return the `content_id` of a document with the arrays written so far."""
         return content_id(document, self._identities)
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
         if error is None:
@@ -144,7 +156,7 @@ class QMSWriter:
 
 def _prepare(array: AnyArray, index: int, codec: Codec, tally: Callable[[AnyArray], float] | None) -> _Chunk:
     items = chunk_items(array, index)
-    raw = memoryview(items.view(np.uint8)).cast("B")
+    raw = bytes_of(items)
     used, stored = encode_if_smaller(codec, raw)
     digest = hashlib.sha256(raw).digest()
     return _Chunk(used, stored, layout.checksum(stored), digest, 0.0 if tally is None else tally(items))

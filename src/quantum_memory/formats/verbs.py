@@ -91,7 +91,7 @@ def save(
 def load(
     path: Path,
     *,
-    out: Any = None,  # noqa: ANN401 - anything with the buffer protocol
+    out: Any = None,
     verify: Verify = "fast",
     progress: Progress | None = None,
 ) -> MemoryState:
@@ -102,8 +102,8 @@ def load(
     path
         The file. Its first bytes say the format.
     out
-        Memory for the amplitudes of the state vector, which the loaded state then uses: an array of their dtype and shape,
-        or any writable buffer of their length (``.qms`` only). When loading fails, what is in it is undefined.
+        Memory for the amplitudes of the state vector, which the loaded state then uses: an array of their dtype and
+        shape, or any writable buffer of their length (``.qms`` only). When loading fails, what is in it is undefined.
     verify
         "fast": every stored byte against its xxh3 checksum, and the checksums against the SHA-256 of the table. "full":
         the SHA-256 of the raw bytes as well.
@@ -121,7 +121,9 @@ def load(
         if kind == "qms":
             return read_memory(QMSReader(source), out=out, verify=verify, progress=progress)
         if out is not None:
-            raise InvalidStateError("only .qms files are loaded into memory of yours", path=path, next_step="leave out=")
+            raise InvalidStateError(
+                "only .qms files are loaded into memory of yours", path=path, next_step="leave out="
+            )
         return json_format.from_text(json_format.read_text(source), source.name)
 
 
@@ -158,7 +160,7 @@ def format_of_suffix(path: Path) -> Format:
     name = PurePath(path).name.lower()
     for kind in ("json.zlib", "json", "qms"):
         if name.endswith(f".{kind}"):
-            return kind  # type: ignore[return-value]
+            return kind
     raise InvalidStateError(
         "its suffix does not say a format", path=path, next_step="end the name with .qms, .json or .json.zlib"
     )

@@ -34,8 +34,8 @@ class VerifyReport:
     Attributes
     ----------
     problems
-        What is odd about the data that were saved, and is kept exactly as it was: values that are not finite, a norm that
-        is not 1. The file itself is good.
+        What is odd about the data that were saved, and is kept exactly as it was: values that are not finite, a norm
+        that is not 1. The file itself is good.
     """
 
     path: str

@@ -28,7 +28,8 @@ STORABLE = {
     "bool": "?", "i8": "i1", "i16": "<i2", "i32": "<i4", "i64": "<i8", "u8": "u1", "u16": "<u2", "u32": "<u4",
     "u64": "<u8", "f16": "<f2", "f32": "<f4", "f64": "<f8", "c64": "<c8", "c128": "<c16",
 }  # fmt: skip
-"""Names of the element types that every format stores, and NumPy's name for each. Any other dtype is stored as one of these."""
+"""Names of the element types that every format stores, and NumPy's name for each. Any other dtype is stored as one of
+these."""
 
 _NAME_OF = {np.dtype(code): name for name, code in STORABLE.items()}
 
@@ -67,7 +68,12 @@ def chunk_items(array: AnyArray, index: int) -> AnyArray:
 
 def chunk_bytes(array: AnyArray, index: int) -> memoryview:
     """Return the logical bytes of chunk `index` of `array`."""
-    return memoryview(chunk_items(array, index).view(np.uint8)).cast("B")
+    return bytes_of(chunk_items(array, index))
+
+
+def bytes_of(items: AnyArray) -> memoryview:
+    """Return the bytes of a contiguous 1-D array, without a copy."""
+    return items.view(np.uint8).data
 
 
 def combine_digests(digests: bytes, count: int) -> bytes:

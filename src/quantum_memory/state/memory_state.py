@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from quantum_memory.errors import InvalidStateError
+from quantum_memory.errors import IntegrityError, InvalidStateError, UnsupportedVersionError
 from quantum_memory.state.document import Flat, QuantumState, content_id, flatten, identify, unflatten
 from quantum_memory.state.emotional_state import EmotionalContext
 from quantum_memory.state.matrix_product_state import MatrixProductState
@@ -55,7 +55,7 @@ class MemoryState(Mapping[str, Any]):
     def __init__(
         self,
         quantum: QuantumState | np.ndarray[Any, Any] | None = None,
-        classical: Any = None,  # noqa: ANN401 - a tree of anything that can be kept
+        classical: Any = None,
         emotion: EmotionalContext | Mapping[str, Any] | None = None,
         metadata: Mapping[str, Any] | None = None,
         record: Mapping[str, Any] | None = None,
@@ -73,8 +73,8 @@ class MemoryState(Mapping[str, Any]):
         Parameters
         ----------
         data
-            Any of the keys ``metadata``, ``quantum_data`` (``{"state_vector": array}``, ``{"density_matrix": array}`` or
-            ``{"mps_tensors": [array, ...]}``, with ``qubit_order``, ``dims`` and ``labels`` as needed),
+            Any of the keys ``metadata``, ``quantum_data`` (``{"state_vector": array}``, ``{"density_matrix": array}``
+            or ``{"mps_tensors": [array, ...]}``, with ``qubit_order``, ``dims`` and ``labels`` as needed),
             ``classical_data`` and ``emotional_context``.
 
         Raises
@@ -127,13 +127,23 @@ class MemoryState(Mapping[str, Any]):
         cls, document: Mapping[str, Any], arrays: Mapping[str, Any], record: Mapping[str, Any] | None = None
     ) -> MemoryState:
         """Put a memory together again from its document and its arrays."""
+        if unknown := sorted(set(document) - set(_PARTS)):
+            raise UnsupportedVersionError(
+                f"its document has a part {unknown[0][:40]!r}, which this release does not know",
+                next_step="read it with a newer release of quantum-memory",
+            )
         values = {key: unflatten(document[key], arrays) if key in document else None for key in _PARTS}
-        emotion = values["emotional_context"]
+        quantum, emotion, metadata = values["quantum_data"], values["emotional_context"], values["metadata"]
+        if not isinstance(quantum, QuantumState | None) or not isinstance(metadata, dict | None):
+            raise IntegrityError(
+                "its quantum part is no quantum state, or its metadata are no dict",
+                next_step="restore the file from a copy",
+            )
         return cls(
-            quantum=values["quantum_data"],
+            quantum=quantum,
             classical=values["classical_data"],
             emotion=None if emotion is None else EmotionalContext.from_tree(emotion),
-            metadata=values["metadata"],
+            metadata=metadata,
             record=record,
         )
 
@@ -148,7 +158,7 @@ class MemoryState(Mapping[str, Any]):
                 return False
         return self.content_id == other.content_id
 
-    def __getitem__(self, key: str) -> Any:  # noqa: ANN401
+    def __getitem__(self, key: str) -> Any:
         return self.to_dict()[key]
 
     def __iter__(self) -> Iterator[str]:
@@ -175,8 +185,8 @@ def as_memory_state(value: object) -> MemoryState:
     Parameters
     ----------
     value
-        A `MemoryState`, a quantum state, an array (see `as_quantum_state`), or a dict: in the nested-dict form when it has
-        one of its keys, otherwise a classical tree.
+        A `MemoryState`, a quantum state, an array (see `as_quantum_state`), or a dict: in the nested-dict form when it
+        has one of its keys, otherwise a classical tree.
     """
     if isinstance(value, MemoryState):
         return value

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from quantum_memory.errors import InvalidStateError, UnsupportedVersionError
-from quantum_memory.state.arrays import dtype_name
 from quantum_memory.state.dtypes import SMALL_FLOATS
 
 if TYPE_CHECKING:
@@ -27,8 +26,8 @@ def identity(tensor: Tensor) -> object:
     """Return what two tensors share when they are the same memory seen in the same way: they are tied."""
     if not tensor.numel() or tensor.layout is not sys.modules["torch"].strided or tensor.device.type == "meta":
         return id(tensor)
-    where = (str(tensor.device), tensor.data_ptr(), tensor.storage_offset())
-    return (*where, tuple(tensor.shape), tensor.stride(), str(tensor.dtype))
+    seen_as = (tuple(tensor.shape), tensor.stride(), str(tensor.dtype), tensor.is_conj(), tensor.is_neg())
+    return (str(tensor.device), tensor.data_ptr(), *seen_as)
 
 
 def to_stored(tensor: Tensor, where: str) -> tuple[AnyArray, dict[str, Any]]:
@@ -37,10 +36,16 @@ def to_stored(tensor: Tensor, where: str) -> tuple[AnyArray, dict[str, Any]]:
     Raises
     ------
     InvalidStateError
-        For tensors without dense items (sparse, quantized, meta).
+        For tensors without dense items (sparse, quantized, nested, meta), of a subclass that means more than its items,
+        or of a type that has no storable form.
     """
     torch = sys.modules["torch"]
     name = str(tensor.dtype).removeprefix("torch.")
+    if type(tensor) not in {torch.Tensor, torch.nn.Parameter} or tensor.is_nested:
+        raise InvalidStateError(
+            f"{where} is a {type(tensor).__name__}, which means more than its items",
+            next_step="give a plain torch.Tensor of its items, and what else it says beside it",
+        )
     if tensor.layout is not torch.strided or tensor.device.type == "meta" or tensor.is_quantized:
         raise InvalidStateError(
             f"{where} is a torch tensor without dense items ({tensor.layout}, {tensor.device}, {tensor.dtype})",
@@ -50,11 +55,15 @@ def to_stored(tensor: Tensor, where: str) -> tuple[AnyArray, dict[str, Any]]:
     plain = tensor.detach().resolve_conj().resolve_neg().cpu().contiguous()
     if name in SMALL_FLOATS:
         plain = plain.view(torch.int16 if SMALL_FLOATS[name] == "u2" else torch.uint8)
-    array: AnyArray = plain.numpy()
+    try:
+        array: AnyArray = plain.numpy()
+    except TypeError as error:
+        raise InvalidStateError(
+            f"{where} has the torch dtype {name}, which cannot be kept exactly",
+            next_step="convert it to one that NumPy has",
+        ) from error
     if name in SMALL_FLOATS:
         array = array.view(SMALL_FLOATS[name])
-    if dtype_name(array.dtype) is None:
-        raise InvalidStateError(f"{where} has the torch dtype {name}, which cannot be kept exactly")
     facts: dict[str, Any] = {"dtype": name}
     if isinstance(tensor, torch.nn.Parameter):
         facts["parameter"] = True
