@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 VERSION = "2.0"
 """Version of what the interface keeps; a change that an older release could not read changes it."""
 
+_NEUTRAL = PAD(0.0, 0.0, 0.0)
 _RECENT = 10
 _COMPLEX128_BYTES = 16
 
@@ -65,8 +66,6 @@ class QuantumClassicalInterface:
     Attributes
     ----------
     encoding : PADEncoding
-    state : MatrixProductState
-        What is held now; at first the neutral point (0, 0, 0).
     emotion : EmotionalContext
     cache : MeasurementCache
     network
@@ -102,12 +101,18 @@ class QuantumClassicalInterface:
         self.metadata: dict[str, Any] = {}
         self.cache = MeasurementCache(cache_size)
         self.created_at = _now()
-        neutral = PAD(0.0, 0.0, 0.0)
-        self.emotion = EmotionalContext(pad=neutral)
-        self.state = self.encoding.encode(neutral)
-        self._terms: list[tuple[complex, PAD]] = [(1.0, neutral)]
+        self.emotion = EmotionalContext(pad=_NEUTRAL)
+        self._state: MatrixProductState | None = None
+        self._terms: list[tuple[complex, PAD]] = [(1.0, _NEUTRAL)]
         self._fidelities: list[float] = []
         self._fidelity_of: tuple[MatrixProductState | None, float] = (None, 0.0)
+
+    @property
+    def state(self) -> MatrixProductState:
+        """What is held now; at first the neutral point (0, 0, 0)."""
+        if self._state is None:
+            self._state = self.encoding.encode(_NEUTRAL)
+        return self._state
 
     @property
     def n_qubits(self) -> int:
@@ -202,7 +207,7 @@ class QuantumClassicalInterface:
         for channel in self.noise.channels:
             for site in range(self.n_qubits):
                 state = channel.trajectory(state, site, rng)
-        self.state = state
+        self._state = state
 
     def dense(
         self, *, qubit_order: QubitOrder = "big", dtype: DTypeLike = np.complex64, max_bytes: int = 1 << 30
@@ -378,7 +383,7 @@ class QuantumClassicalInterface:
                 noise=None if config["noise"] is None else NoiseModel.from_json(config["noise"]),
                 network=classical.get("network"),
             )
-            made.state = memory.quantum
+            made._state = memory.quantum
             made.emotion = memory.emotion or EmotionalContext()
             made.cache = MeasurementCache.from_tree(classical["measurement_cache"])
             made.metadata = metadata
@@ -399,7 +404,7 @@ class QuantumClassicalInterface:
         """Take up a new state, and remember the emotion that it stands for."""
         emotion = Emotion((pad.pleasure, pad.arousal, pad.dominance), timestamp=_now())
         recent = (*self.emotion.recent_emotions, emotion)[-_RECENT:]
-        self.state, self._terms = state, terms
+        self._state, self._terms = state, terms
         self._update_emotion(pad=pad, recent_emotions=recent, stability=_stability(recent))
 
     def _update_emotion(self, **changes: Any) -> None:

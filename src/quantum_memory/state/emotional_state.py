@@ -87,8 +87,8 @@ class Trajectory:
         return 1.0 - float(np.var(self.pad, axis=0, dtype=np.float64).mean())
 
     def to_tree(self) -> dict[str, Any]:
-        """Return the fields as a dictionary of arrays."""
-        return {"pad": self.pad, "time": self.time, "standard_error": self.standard_error}
+        """Return the fields that are set, as a dictionary of arrays."""
+        return _set_fields(self)
 
     def __eq__(self, other: object) -> bool:
         return _same(self, other)
@@ -147,14 +147,8 @@ class Emotion:
         return list(self.pad) if not self.keys and set(written) == {"pad_values"} else written
 
     def to_tree(self) -> dict[str, Any]:
-        """Return the fields as a dictionary."""
-        return {
-            "pad": self.pad,
-            "timestamp": self.timestamp,
-            "confidence": self.confidence,
-            "extra": self.extra,
-            "keys": self.keys,
-        }
+        """Return the fields that are set, as a dictionary."""
+        return _set_fields(self)
 
     def __eq__(self, other: object) -> bool:
         return _same(self, other)
@@ -278,18 +272,15 @@ class EmotionalContext:
         return _with_keys(known, self.extra, self.keys)
 
     def to_tree(self) -> dict[str, Any]:
-        """Return the fields as a tree of dictionaries, tuples, arrays and plain values: as they are stored."""
-        return {
-            "pad": None if self.pad is None else tuple(self.pad),
-            "scale": self.scale.value,
-            "standard_error": self.standard_error,
-            "recent_emotions": [emotion.to_tree() for emotion in self.recent_emotions],
-            "stability": self.stability,
-            "confidence": self.confidence,
-            "trajectory": None if self.trajectory is None else self.trajectory.to_tree(),
-            "extra": self.extra,
-            "keys": self.keys,
-        }
+        """Return the fields that are set, as a tree of dictionaries, tuples, arrays and plain values: as stored."""
+        tree = {**_set_fields(self), "scale": self.scale.value}
+        if self.pad is not None:
+            tree["pad"] = tuple(self.pad)
+        if self.recent_emotions:
+            tree["recent_emotions"] = [emotion.to_tree() for emotion in self.recent_emotions]
+        if self.trajectory is not None:
+            tree["trajectory"] = self.trajectory.to_tree()
+        return tree
 
     @classmethod
     def from_tree(cls, tree: Mapping[str, Any]) -> Self:
@@ -302,11 +293,11 @@ class EmotionalContext:
         """
         try:
             fields = dict(tree)
-            pad, trajectory = fields.pop("pad"), fields.pop("trajectory")
+            pad, trajectory = fields.pop("pad", None), fields.pop("trajectory", None)
             return cls(
                 pad=None if pad is None else PAD(*pad),
                 scale=PADScale(fields.pop("scale")),
-                recent_emotions=tuple(Emotion(**emotion) for emotion in fields.pop("recent_emotions")),
+                recent_emotions=tuple(Emotion(**emotion) for emotion in fields.pop("recent_emotions", ())),
                 trajectory=None if trajectory is None else Trajectory(**trajectory),
                 **fields,
             )
@@ -368,3 +359,12 @@ def _same(a: Trajectory | Emotion | EmotionalContext, b: object) -> bool:
 def _content_id(value: Trajectory | Emotion | EmotionalContext) -> str:
     document, arrays = flatten({"value": ("value", value.to_tree())})
     return content_id(document, identify(arrays))
+
+
+def _set_fields(value: Trajectory | Emotion | EmotionalContext) -> dict[str, Any]:
+    """Return the fields that are there: not None, and neither an empty tuple nor an empty dictionary."""
+    return {
+        name: item
+        for name, item in vars(value).items()
+        if item is not None and not (isinstance(item, (tuple, dict)) and not item)
+    }

@@ -1,0 +1,498 @@
+"""Dense quantum states: state vectors and density matrices, with the order of their qubits written beside them."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeAlias, get_args
+
+import numpy as np
+
+from quantum_memory.errors import InvalidStateError
+from quantum_memory.state.arrays import same_bits
+from quantum_memory.state.sites import (
+    BLOCK,
+    check_budget,
+    checked_array,
+    checked_cut,
+    checked_digits,
+    checked_dims,
+    checked_labels,
+    checked_operator,
+    checked_shots,
+    checked_sites,
+    checked_total,
+    default_tolerance,
+    double,
+    parts,
+    positions,
+    reversal,
+    reversed_blocks,
+    shannon_entropy,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+    from quantum_memory.state.sites import Array, Digits, Sites
+
+QubitOrder: TypeAlias = Literal["little", "big", "unstated"]
+"""Which digit of an index belongs to qubit 0: the least ("little", as in Qiskit) or the most significant ("big", as in
+Cirq, PennyLane, QuTiP and quimb), or that nobody has said ("unstated")."""
+
+_LARGEST_CHECKED = 1 << 11  # dimension up to which `DensityMatrix.problems` computes eigenvalues
+
+
+class _DenseState(ABC):
+    """What state vectors and density matrices share: an array whose every axis runs over the basis states."""
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __init__(
+        self, array: Array, qubit_order: QubitOrder, dims: Sequence[int] | None, labels: Sequence[str] | None
+    ) -> None:
+        if qubit_order not in get_args(QubitOrder):
+            raise InvalidStateError(
+                f"{qubit_order!r} is no qubit order", next_step='pass "little" (Qiskit), "big" (Cirq) or "unstated"'
+            )
+        self._array: Final = array
+        self.qubit_order: Final = qubit_order
+        self.dims: Final = checked_dims(dims, len(array))
+        self.labels: Final = checked_labels(labels, len(self.dims))
+
+    @property
+    def n_sites(self) -> int:
+        """Number of sites."""
+        return len(self.dims)
+
+    @property
+    def n_qubits(self) -> int:
+        """Number of qubits.
+
+        Raises
+        ------
+        InvalidStateError
+            When not every site is a qubit.
+        """
+        if set(self.dims) != {2}:
+            raise InvalidStateError(f"sites of dimensions {self.dims} are not all qubits", next_step="use n_sites")
+        return self.n_sites
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The dtype, never changed."""
+        return self._array.dtype
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the array."""
+        return self._array.nbytes
+
+    def __repr__(self) -> str:
+        sites = f"{self.n_sites} qubits" if set(self.dims) == {2} else f"dims={self.dims}"
+        return f"{type(self).__name__}({sites}, {self.qubit_order}, {self.dtype})"
+
+    def __eq__(self, other: object) -> bool:
+        """Tell whether class, dims, order, labels, dtype and every bit agree; states are not hashable."""
+        if type(self) is not type(other) or not isinstance(other, _DenseState):
+            return NotImplemented
+        mine, theirs = (self.dims, self.qubit_order, self.labels), (other.dims, other.qubit_order, other.labels)
+        return mine == theirs and same_bits(self._array, other._array)
+
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> Array:
+        return np.asarray(self._array, dtype=dtype, copy=copy)
+
+    def with_qubit_order(self, order: QubitOrder) -> Self:
+        """Return the state with its unstated order stated; no data moves.
+
+        Raises
+        ------
+        InvalidStateError
+            When another order is stated already: `reordered` moves the data.
+        """
+        if self.qubit_order not in {"unstated", order}:
+            raise InvalidStateError(
+                f"the qubit order is {self.qubit_order!r} already",
+                next_step=f'state.reordered("{order}") moves the data',
+            )
+        return self._like(self._array, order)
+
+    def reordered(self, order: QubitOrder) -> Self:
+        """Return the same state in the other qubit order; the array is new, nothing else of its size is allocated."""
+        significant = self._significant_dims()
+        if order not in {"little", "big"}:
+            raise InvalidStateError(f"data cannot be moved to order {order!r}", next_step='pass "little" or "big"')
+        return self if order == self.qubit_order else self._like(self._reversed(significant), order)
+
+    def index(self, digits: Digits) -> int:
+        """Return the index of a basis state.
+
+        Parameters
+        ----------
+        digits
+            One digit per site, the most significant first, as frameworks of this qubit order print them: the index is
+            the number that they spell. So the first digit is that of site 0 if the order is "big" and that of the last
+            site if it is "little".
+        """
+        significant = self._significant_dims()
+        return int(np.ravel_multi_index(checked_digits(digits, significant), significant))
+
+    def probabilities(self) -> NDArray[np.float64]:
+        """Return the measurement probability of each basis state, as it stands: nothing is normalised."""
+        probabilities = np.empty(len(self._array))
+        for part in parts(len(probabilities)):
+            probabilities[part] = self._weights(part)
+        return probabilities
+
+    def sample(self, shots: int, seed: Any = None) -> NDArray[np.uint8]:
+        """Draw measurement outcomes of all sites from the normalised state.
+
+        Parameters
+        ----------
+        shots
+            Number of outcomes.
+        seed
+            Anything that `numpy.random.default_rng` takes.
+
+        Returns
+        -------
+        ndarray of uint8, shape (shots, n_sites)
+            Column i belongs to site i.
+        """
+        significant = self._significant_dims()
+        # First the block of each outcome, then its place there, so that no cumulative sum of the whole is kept.
+        slices = list(parts(len(self._array)))
+        upper = np.cumsum([self._positive_weights(part).sum() for part in slices])
+        total = checked_total(float(upper[-1]))
+        draws = np.random.default_rng(seed).random(checked_shots(shots, self.dims)) * total
+        blocks = positions(upper, draws)
+        indices = np.empty(len(draws), np.int64)
+        for block in np.unique(blocks):
+            here = blocks == block
+            below = upper[block - 1] if block else 0.0
+            within = positions(self._positive_weights(slices[block]).cumsum(), draws[here] - below)
+            indices[here] = slices[block].start + within
+        digits = np.stack(np.unravel_index(indices, significant), axis=1).astype(np.uint8)
+        return digits if self.qubit_order == "big" else np.ascontiguousarray(digits[:, ::-1])
+
+    def reduced_density_matrix(self, sites: Sites, *, dtype: DTypeLike | None = None) -> DensityMatrix:
+        """Return the partial trace over all but `sites`, as it stands: its trace is that of this state.
+
+        The result is "big", its sites are `sites` in the order given; it is computed in double precision and rounded
+        to `dtype`, by default that of this state.
+        """
+        where = checked_sites(sites, self.n_sites)
+        return DensityMatrix.on_sites(
+            self._reduced(where).astype(self.dtype if dtype is None else dtype), where, self.dims, self.labels
+        )
+
+    def expectation(self, operator: ArrayLike, sites: Sites) -> complex:
+        """Return the expectation value ``Tr(O rho) / Tr(rho)`` of an operator on a few sites.
+
+        Parameters
+        ----------
+        operator
+            Matrix on `sites`, the first of them the most significant digit of its rows and columns.
+        sites
+            One site or several different ones.
+        """
+        where = checked_sites(sites, self.n_sites)
+        matrix = checked_operator(operator, [self.dims[site] for site in where])
+        reduced = self._reduced(where)
+        checked_total(abs(reduced.trace()))
+        return complex((matrix * reduced.T).sum() / reduced.trace())
+
+    def site_tensor(self) -> Array:
+        """Return a view of the array with one axis per site, site 0 first (a matrix: rows, then columns)."""
+        significant = self._significant_dims()
+        tensor = self._array.reshape(significant * self._array.ndim)
+        if self.qubit_order == "big":
+            return tensor
+        n = self.n_sites
+        return tensor.transpose([start + n - 1 - k for start in range(0, tensor.ndim, n) for k in range(n)])
+
+    def _significant_dims(self) -> tuple[int, ...]:
+        """Return the dimensions of the sites, that of the most significant digit first."""
+        if self.qubit_order == "unstated":
+            raise InvalidStateError(
+                "this needs the qubit order, which is unstated", next_step='say it: state.with_qubit_order("big")'
+            )
+        return self.dims if self.qubit_order == "big" else self.dims[::-1]
+
+    def _like(self, array: Array, order: QubitOrder) -> Self:
+        """Return a state of the same class, dims and labels."""
+        return type(self)(array, qubit_order=order, dims=self.dims, labels=self.labels)
+
+    def _positive_weights(self, part: slice) -> NDArray[np.float64]:
+        """Return the weights of outcomes in `part`; those below zero by rounding are taken as zero."""
+        weights = self._weights(part)
+        if weights.min() < -default_tolerance(self.dtype, len(self._array)):
+            raise InvalidStateError("there are negative probabilities", next_step="see state.problems()")
+        return np.maximum(weights, 0)
+
+    @abstractmethod
+    def _weights(self, part: slice) -> NDArray[np.float64]:
+        """Return the probabilities, as they stand, of the basis states in `part`."""
+
+    @abstractmethod
+    def _reduced(self, sites: tuple[int, ...]) -> Array:
+        """Return the partial trace over all but `sites`, in their order, in double precision."""
+
+    @abstractmethod
+    def _reversed(self, dims: tuple[int, ...]) -> Array:
+        """Return a copy of the array with the digits of every index, of dimensions `dims`, in reverse."""
+
+
+class StateVector(_DenseState):
+    """A pure state: one amplitude for each basis state.
+
+    Parameters
+    ----------
+    amplitudes
+        1-D array of float16, float32, float64, complex64 or complex128, of any byte order and stride. It is not copied
+        and not checked: what is given is what is kept. `problems` says what is unphysical.
+    qubit_order
+        See `QubitOrder`.
+    dims
+        Dimension of each site, site 0 first. By default the sites are qubits.
+    labels
+        A distinct name for each site.
+
+    Attributes
+    ----------
+    qubit_order : {"little", "big", "unstated"}
+    dims : tuple of int
+    labels : tuple of str or None
+
+    Raises
+    ------
+    InvalidStateError
+        When dtype, shape, dims or labels do not describe a state vector.
+    """
+
+    def __init__(
+        self,
+        amplitudes: ArrayLike,
+        *,
+        qubit_order: QubitOrder,
+        dims: Sequence[int] | None = None,
+        labels: Sequence[str] | None = None,
+    ) -> None:
+        super().__init__(checked_array(amplitudes, 1, "a state vector"), qubit_order, dims, labels)
+
+    @property
+    def amplitudes(self) -> Array:
+        """The array of amplitudes, shape (dimension,)."""
+        return self._array
+
+    def norm(self) -> float:
+        """Return the norm ``sqrt(sum |c|^2)``, accumulated in double precision."""
+        return math.sqrt(math.fsum(self._weights(part).sum() for part in parts(len(self._array))))
+
+    def normalized(self) -> StateVector:
+        """Return a new state: the amplitudes divided by their norm, in the same dtype."""
+        norm = checked_total(self.norm())
+        return self._like(np.divide(self._array, norm, out=np.empty_like(self._array)), self.qubit_order)
+
+    def amplitude(self, digits: Digits) -> complex:
+        """Return the amplitude of one basis state; see `index` for the order of the digits."""
+        return complex(self._array[self.index(digits)])
+
+    def schmidt_values(self, cut: int) -> NDArray[np.float64]:
+        """Return the Schmidt coefficients of the normalised state, largest first; their squares sum to 1.
+
+        Parameters
+        ----------
+        cut
+            Number of sites on the left of the cut, 1 to `n_sites` - 1.
+        """
+        number = checked_cut(cut, self.n_sites)
+        rows = math.prod(self.dims[:number])
+        if self._significant_dims() is self.dims:
+            matrix = self._array.reshape(rows, -1)
+        else:
+            matrix = self._array.reshape(-1, rows)
+        norm = checked_total(self.norm())
+        values: NDArray[np.float64] = np.linalg.svd(matrix.astype(double(self.dtype)), compute_uv=False)
+        return values / norm
+
+    def entropy(self, cut: int, base: float = 2) -> float:
+        """Return the entanglement entropy across `cut` (see `schmidt_values`), in logarithms to `base`."""
+        return shannon_entropy(self.schmidt_values(cut) ** 2, base)
+
+    def to_density_matrix(self, max_bytes: int = 1 << 30) -> DensityMatrix:
+        """Return ``|psi><psi|``.
+
+        Raises
+        ------
+        BudgetError
+            Before anything is allocated, when the matrix is larger than `max_bytes`.
+        """
+        check_budget(len(self._array) * self.nbytes, max_bytes, "the density matrix")
+        matrix = np.empty((len(self._array), len(self._array)), self.dtype)
+        np.multiply(self._array[:, None], self._array.conj(), out=matrix)
+        return DensityMatrix(matrix, qubit_order=self.qubit_order, dims=self.dims, labels=self.labels)
+
+    def problems(self, atol: float | None = None) -> list[str]:
+        """Say in plain sentences what is unphysical; an empty list means nothing is.
+
+        Parameters
+        ----------
+        atol
+            How far the norm may be from 1; by default what `dtype` can be expected to keep.
+        """
+        bad = sum(int(np.count_nonzero(~np.isfinite(self._array[part]))) for part in parts(len(self._array)))
+        if bad:
+            return [f"{bad} of {len(self._array)} amplitudes are not finite"]
+        tolerance = default_tolerance(self.dtype, len(self._array)) if atol is None else atol
+        norm = self.norm()
+        return [f"the norm is {norm:.9g}, not 1"] if abs(norm - 1) > tolerance else []
+
+    def _weights(self, part: slice) -> NDArray[np.float64]:
+        block = self._array[part].astype(double(self.dtype))
+        weights: NDArray[np.float64] = block.real**2 + block.imag**2
+        return weights
+
+    def _reduced(self, sites: tuple[int, ...]) -> Array:
+        others = [site for site in range(self.n_sites) if site not in sites]
+        kept = math.prod(self.dims[site] for site in sites)
+        tensor = self.site_tensor().transpose([*others, *sites])
+        outer = 0  # leading axes to loop over, so that what is left fits in a block
+        while outer < len(others) and math.prod(tensor.shape[outer:]) > BLOCK:
+            outer += 1
+        matrix = np.zeros((kept, kept), double(self.dtype))
+        for position in np.ndindex(tensor.shape[:outer]):
+            rows = tensor[position].reshape(-1, kept).astype(matrix.dtype, copy=False)
+            matrix += rows.T @ rows.conj()
+        return matrix
+
+    def _reversed(self, dims: tuple[int, ...]) -> Array:
+        mirrored = np.empty_like(self._array)
+        start = 0
+        for block in reversed_blocks(self._array, dims):
+            mirrored[start : start + len(block)] = block
+            start += len(block)
+        return mirrored
+
+
+class DensityMatrix(_DenseState):
+    """A mixed state: a square matrix over the basis states.
+
+    Neither trace, Hermiticity nor positivity is required: what is given is what is kept, and `problems` says what is
+    unphysical.
+
+    Parameters
+    ----------
+    matrix
+        Square 2-D array of float16, float32, float64, complex64 or complex128; not copied.
+    qubit_order, dims, labels
+        As for `StateVector`; rows and columns have the same.
+
+    Attributes
+    ----------
+    qubit_order : {"little", "big", "unstated"}
+    dims : tuple of int
+    labels : tuple of str or None
+
+    Raises
+    ------
+    InvalidStateError
+        When dtype, shape, dims or labels do not describe a density matrix.
+    """
+
+    def __init__(
+        self,
+        matrix: ArrayLike,
+        *,
+        qubit_order: QubitOrder,
+        dims: Sequence[int] | None = None,
+        labels: Sequence[str] | None = None,
+    ) -> None:
+        array = checked_array(matrix, 2, "a density matrix")
+        if array.shape[0] != array.shape[1]:
+            raise InvalidStateError(f"a density matrix is square, not {array.shape}", next_step="check the array")
+        super().__init__(array, qubit_order, dims, labels)
+
+    @classmethod
+    def on_sites(
+        cls, matrix: Array, sites: Sequence[int], dims: Sequence[int], labels: Sequence[str] | None
+    ) -> DensityMatrix:
+        """Return `matrix` as a "big" density matrix of `sites` of a state with `dims` and `labels`."""
+        names = None if labels is None else [labels[site] for site in sites]
+        return cls(matrix, qubit_order="big", dims=[dims[site] for site in sites], labels=names)
+
+    @property
+    def matrix(self) -> Array:
+        """The matrix, shape (dimension, dimension)."""
+        return self._array
+
+    def trace(self) -> complex:
+        """Return the trace, accumulated in double precision."""
+        return complex(self._array.trace(dtype=double(self.dtype)))
+
+    def is_hermitian(self, atol: float | None = None) -> bool:
+        """Tell whether every entry is the conjugate of its mirror image, within `atol` (by default that of `dtype`)."""
+        tolerance = self._tolerance(atol)
+        rows = max(1, BLOCK // len(self._array))
+        with np.errstate(invalid="ignore"):  # inf - inf is not a number, and no number is within a tolerance of it
+            return all(
+                bool((np.abs(self._array[k : k + rows] - self._array[:, k : k + rows].conj().T) <= tolerance).all())
+                for k in range(0, len(self._array), rows)
+            )
+
+    def eigenvalues(self, atol: float | None = None) -> NDArray[np.float64]:
+        """Return the eigenvalues in ascending order, computed in double precision.
+
+        Raises
+        ------
+        InvalidStateError
+            When the matrix is not Hermitian within `atol` (see `is_hermitian`).
+        """
+        if not self.is_hermitian(atol):
+            raise InvalidStateError("the matrix is not Hermitian", next_step="see state.problems()")
+        values: NDArray[np.float64] = np.linalg.eigvalsh(self._array.astype(double(self.dtype)))
+        return values
+
+    def problems(self, atol: float | None = None) -> list[str]:
+        """Say in plain sentences what is unphysical; an empty list means nothing is.
+
+        Eigenvalues are computed up to dimension 2048 only.
+
+        Parameters
+        ----------
+        atol
+            How far the trace may be from 1, entries from their mirror images, eigenvalues below 0; by default what
+            `dtype` can be expected to keep.
+        """
+        bad = sum(int(np.count_nonzero(~np.isfinite(row))) for row in self._array)
+        if bad:
+            return [f"{bad} of {self._array.size} entries are not finite"]
+        found = []
+        tolerance, trace = self._tolerance(atol), self.trace()
+        if abs(trace - 1) > tolerance:
+            found.append(f"the trace is {trace:.9g}, not 1")
+        if not self.is_hermitian(tolerance):
+            found.append("the matrix is not Hermitian")
+        elif len(self._array) <= _LARGEST_CHECKED and (least := self.eigenvalues(tolerance)[0]) < -tolerance:
+            found.append(f"there are negative eigenvalues, the least {least:.3g}")
+        return found
+
+    def _tolerance(self, atol: float | None) -> float:
+        return default_tolerance(self.dtype, len(self._array)) if atol is None else atol
+
+    def _weights(self, part: slice) -> NDArray[np.float64]:
+        return self._array.diagonal()[part].real.astype(np.float64)
+
+    def _reduced(self, sites: tuple[int, ...]) -> Array:
+        n = self.n_sites
+        columns = [n + site if site in sites else site for site in range(n)]  # a repeated index is summed over
+        kept = math.prod(self.dims[site] for site in sites)
+        axes = [*sites, *(n + site for site in sites)]
+        traced: Array = np.einsum(self.site_tensor(), [*range(n), *columns], axes, dtype=double(self.dtype))
+        return traced.reshape(kept, kept)
+
+    def _reversed(self, dims: tuple[int, ...]) -> Array:
+        order = reversal(dims)
+        return self._array[np.ix_(order, order)]
