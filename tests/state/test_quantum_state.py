@@ -187,10 +187,11 @@ class TestQubitOrder:
 
     def test_what_needs_the_order_says_how_to_state_it(self) -> None:
         state = StateVector(amplitudes(8), qubit_order="unstated")
+        assert state.index([1, 0, 1]) == 5  # whichever qubit a digit belongs to, this is the number that they spell
+        with pytest.raises(InvalidStateError, match="with_qubit_order"):
+            StateVector(np.ones(6), qubit_order="unstated", dims=(2, 3)).index([1, 2])
         for needs in (
             lambda: state.reordered("big"),
-            lambda: state.amplitude("000"),
-            lambda: state.index([0, 0, 0]),
             lambda: state.expectation(Z, 0),
             lambda: state.reduced_density_matrix(0),
             lambda: state.schmidt_values(1),

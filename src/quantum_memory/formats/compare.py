@@ -131,6 +131,8 @@ def _between(a: QuantumState | None, b: QuantumState | None) -> dict[str, Any]:
             else "there are no quantum states"
         }
     found: dict[str, Any] = {"norms": (_size(a), _size(b)), "max_difference": _max_difference(a, b)}
+    if a == b and not a.problems(atol=math.inf) and all(found["norms"]):
+        return found | {"fidelity": 1.0, "trace_distance": 0.0, "bures_distance": 0.0, "global_phase": 0.0}
     try:
         found["fidelity"] = metrics.fidelity(a, b)
         found["trace_distance"] = metrics.trace_distance(a, b)

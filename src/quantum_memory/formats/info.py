@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from quantum_memory.compression.codecs import codec_with_id
 from quantum_memory.formats import qms_layout as layout
-from quantum_memory.state.document import content_id, identify
+from quantum_memory.state.document import content_id, identify, unflatten, well_formed
+from quantum_memory.state.emotional_state import EmotionalContext
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -16,8 +17,22 @@ if TYPE_CHECKING:
     from quantum_memory.state.memory_state import MemoryState
 
 
+_EMOTION = ("pad", "scale", "standard_error", "stability", "confidence")
+
+
 def of_reader(reader: QMSReader) -> dict[str, Any]:
-    """Describe an open QMS file."""
+    """Describe an open QMS file.
+
+    Raises
+    ------
+    IntegrityError
+        What it says of itself is not what a release of this package would have written.
+    """
+    with well_formed(reader.source.name):
+        return _of_reader(reader)
+
+
+def _of_reader(reader: QMSReader) -> dict[str, Any]:
     sections = [
         {
             "section": layout.SECTION_NAMES[entry.section],
@@ -70,6 +85,7 @@ def _describe(
     return {
         "content_id": content_id(document, identities),
         "quantum": _quantum(document, quantum, record),
+        "emotion": _emotion(document, sections),
         "parts": sorted(document),
         "metadata": document.get("metadata", {}),
         "record": dict(record),
@@ -107,6 +123,23 @@ def _quantum(
     if "norm" in record:
         described["norm"] = record["norm"]
     return described
+
+
+def _emotion(document: Mapping[str, Any], sections: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """Return the plain values of the emotional context, without its arrays."""
+    node = document.get("emotional_context")
+    if node is None:
+        return None
+    shapes = {section["path"]: section["shape"] for section in sections}
+    context = EmotionalContext.from_tree({key: unflatten(node[key], {}) for key in _EMOTION if key in node})
+    trajectory = node.get("trajectory")
+    return {
+        **{key: getattr(context, key) for key in _EMOTION},
+        "pad": None if context.pad is None else list(context.pad),
+        "scale": context.scale.value,
+        "recent_emotions": len(node.get("recent_emotions", ())),
+        "trajectory_points": None if trajectory is None else shapes[trajectory["pad"]["$array"]][0],
+    }
 
 
 def _ratio(raw: int, stored: int) -> dict[str, float | None]:

@@ -257,8 +257,10 @@ def _quantum_from_dict(data: Mapping[str, Any]) -> QuantumState | None:
 def _quantum_to_dict(state: QuantumState) -> dict[str, Any]:
     common: dict[str, Any] = {} if state.labels is None else {"labels": state.labels}
     if isinstance(state, MatrixProductState):
-        facts = {name: getattr(state, name) for name in ("canonical_form", "orthogonality_center", "log_scale")}
-        return {"mps_tensors": list(state.tensors), **{k: v for k, v in facts.items() if v is not None}, **common}
+        facts = {name: getattr(state, name) for name in ("canonical_form", "orthogonality_center")}
+        facts = {name: fact for name, fact in facts.items() if fact is not None}
+        scale = {"log_scale": state.log_scale} if state.log_scale else {}
+        return {"mps_tensors": list(state.tensors), **facts, **scale, **common}
     common |= {"qubit_order": state.qubit_order, "dims": state.dims}
     if isinstance(state, StateVector):
         return {"state_vector": state.amplitudes, **common}

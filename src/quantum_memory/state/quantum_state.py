@@ -134,9 +134,9 @@ class _DenseState(ABC):
         digits
             One digit per site, the most significant first, as frameworks of this qubit order print them: the index is
             the number that they spell. So the first digit is that of site 0 if the order is "big" and that of the last
-            site if it is "little".
+            site if it is "little". Where all sites have one dimension, the order need not be stated.
         """
-        significant = self._significant_dims()
+        significant = self.dims if len(set(self.dims)) == 1 else self._significant_dims()
         return int(np.ravel_multi_index(checked_digits(digits, significant), significant))
 
     def probabilities(self) -> NDArray[np.float64]:
@@ -344,11 +344,8 @@ class StateVector(_DenseState):
             How far the norm may be from 1; by default what `dtype` can be expected to keep.
         """
         bad = sum(int(np.count_nonzero(~np.isfinite(self._array[part]))) for part in parts(len(self._array)))
-        if bad:
-            return [f"{bad} of {len(self._array)} amplitudes are not finite"]
-        tolerance = default_tolerance(self.dtype, len(self._array)) if atol is None else atol
-        norm = self.norm()
-        return [f"the norm is {norm:.9g}, not 1"] if abs(norm - 1) > tolerance else []
+        norm = math.nan if bad else self.norm()
+        return vector_problems(bad, norm, self.dtype, len(self._array), atol)
 
     def _weights(self, part: slice) -> NDArray[np.float64]:
         block = self._array[part].astype(double(self.dtype))
@@ -375,6 +372,16 @@ class StateVector(_DenseState):
             mirrored[start : start + len(block)] = block
             start += len(block)
         return mirrored
+
+
+def vector_problems(
+    bad: int, norm: float, dtype: np.dtype[Any], dimension: int, atol: float | None = None
+) -> list[str]:
+    """Say what is unphysical about amplitudes of which `bad` are not finite; see `StateVector.problems`."""
+    if bad:
+        return [f"{bad} of {dimension} amplitudes are not finite"]
+    tolerance = default_tolerance(dtype, dimension) if atol is None else atol
+    return [f"the norm is {norm:.9g}, not 1"] if abs(norm - 1) > tolerance else []
 
 
 class DensityMatrix(_DenseState):

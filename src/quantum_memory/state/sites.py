@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 BLOCK = 1 << 18
 """Amplitudes that are worked on at once, so that extra memory stays at a few MiB whatever the size of the state."""
 
-_NUMBERS = ("float16", "float32", "float64", "complex64", "complex128")
+_NUMBERS = tuple(map(np.dtype, ("float16", "float32", "float64", "complex64", "complex128")))
 _TOLERANCES = {2: 1e-2, 4: 1e-6, 8: 1e-10}  # by the bytes of one real number
 
 
@@ -99,10 +99,10 @@ def positions(upper: NDArray[np.float64], draws: NDArray[np.float64]) -> NDArray
 def checked_array(values: ArrayLike, ndim: int, what: str) -> Array:
     """Return `values` as an array of `ndim` axes and of a dtype that a state may have, never a copy of an array."""
     array = np.asarray(values)
-    if array.dtype.newbyteorder("=").name not in _NUMBERS:
+    if array.dtype not in _NUMBERS and array.dtype.newbyteorder("=") not in _NUMBERS:
         raise InvalidStateError(
             f"{what} cannot be of dtype {array.dtype}",
-            next_step=f"convert explicitly to one of {', '.join(_NUMBERS)}, for instance array.astype(np.complex128)",
+            next_step=f"convert explicitly to one of {', '.join(map(str, _NUMBERS))}, for instance array.astype(np.complex128)",
         )
     if array.ndim != ndim:
         raise InvalidStateError(

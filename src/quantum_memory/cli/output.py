@@ -1,0 +1,151 @@
+"""What the verbs write: tables, numbers and progress for people, JSON for programs.
+
+Whatever comes from a file is shown through `plain`, so that nothing in it can steer the terminal.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from rich.console import Console
+    from rich.table import Table
+
+    Advance = Callable[[int], object]
+
+_WORTH_A_BAR = 32 << 20
+_PIPED_WIDTH = 120
+
+
+def console(*, quiet: bool = False) -> Console:
+    """Return what tables are printed on: standard output, colours only on a terminal, text never taken for markup."""
+    from rich.console import Console
+
+    class Output(Console):
+        def on_broken_pipe(self) -> None:
+            """Let `main.run` end the command, instead of ending it here."""
+            raise BrokenPipeError
+
+    width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else _PIPED_WIDTH
+    return Output(width=width, markup=False, highlight=False, emoji=False, quiet=quiet)
+
+
+def fact_sheet() -> Table:
+    """Return an empty table of two columns: what is said of it, and the value."""
+    from rich.table import Table
+
+    sheet = Table.grid(padding=(0, 0, 0, 2), pad_edge=True)
+    sheet.add_column(style="dim", no_wrap=True)
+    sheet.add_column(overflow="fold")
+    return sheet
+
+
+def column_table(*columns: str, right: tuple[str, ...] = ()) -> Table:
+    """Return an empty table with headings; the columns named in `right` hold numbers."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1), header_style="dim", border_style="dim")
+    for name in columns:
+        table.add_column(name, justify="right" if name in right else "left", overflow="fold")
+    return table
+
+
+@contextmanager
+def progress(label: str, total: int | None, *, unit: str = "bytes") -> Iterator[Advance | None]:
+    """Show a bar on standard error while the block runs, and yield what advances it; None when there is no bar.
+
+    Parameters
+    ----------
+    label
+        What is going on.
+    total
+        How much there is to do; None when it is not known, and then there is no bar, as for less than 32 MiB.
+    unit
+        "bytes" or "items".
+    """
+    if not sys.stderr.isatty() or total is None or (unit == "bytes" and total < _WORTH_A_BAR):
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn, TransferSpeedColumn
+
+    amount = [DownloadColumn(binary_units=True), TransferSpeedColumn()] if unit == "bytes" else [MofNCompleteColumn()]
+    columns = [TextColumn("{task.description}", markup=False), BarColumn(), *amount]
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(plain(label), total=total)
+        yield lambda done: bar.advance(task, done)
+
+
+def raw_bytes(path: str) -> int | None:
+    """Return how many bytes checking or loading a file will report; None where only the work itself can tell."""
+    import quantum_memory as qm
+
+    try:
+        with qm.open(path) as file:
+            return sum(array.nbytes for array in file.arrays.values())
+    except qm.QuantumMemoryError:
+        return None  # whatever is wrong with it, the work itself says it
+
+
+def print_json(value: dict[str, Any]) -> None:
+    """Print one JSON object, ASCII only; numbers that JSON does not have are written as text."""
+    click.echo(json.dumps(_jsonable(value), indent=2, allow_nan=False))
+
+
+def _jsonable(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _jsonable(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_jsonable(item) for item in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def plain(value: object) -> str:
+    """Return text with every character that does not print written as an escape."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(value))
+
+
+def size_text(count: float) -> str:
+    """Return a number of bytes as people write it: exactly while it is short, then in KiB, MiB, GiB or TiB."""
+    if count < 10_000:
+        return f"{count:,.0f} B"
+    for unit in ("KiB", "MiB", "GiB"):
+        count /= 1024
+        if count < 1024:
+            return f"{count:.3g} {unit}" if count < 1000 else f"{count:.0f} {unit}"
+    return f"{count / 1024:,.3g} TiB"
+
+
+def time_text(seconds: float) -> str:
+    """Return a duration with three digits, in the unit that suits it."""
+    for factor, unit in ((1e6, "µs"), (1e3, "ms")):
+        if seconds * factor < 1000:
+            return f"{seconds * factor:.3g} {unit}"
+    return f"{seconds:.3g} s"
+
+
+def speed_text(count: float, seconds: float) -> str:
+    """Return bytes per second, in GB (10^9 bytes) or MB."""
+    rate = count / max(seconds, 1e-9)
+    return f"{rate / 1e9:.2f} GB/s" if rate >= 1e8 else f"{rate / 1e6:.3g} MB/s"
+
+
+def short(digest: str, *, full: bool = False) -> str:
+    """Return a digest as it is shown: its first twelve digits, or all."""
+    return digest if full else digest[:12]
+
+
+def natural(name: str) -> list[tuple[int, str]]:
+    """Return a sort key that puts site/2 before site/10."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]

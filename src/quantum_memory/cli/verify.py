@@ -1,0 +1,66 @@
+"""``qmem verify``: whether files are whole."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import click
+
+from quantum_memory.cli.failures import each_file, sentence
+from quantum_memory.cli.output import console, fact_sheet, plain, progress, raw_bytes, short, size_text, speed_text
+from quantum_memory.errors import IntegrityError, MissingError, UnsafeError, UnsupportedVersionError
+
+_VERDICTS = {
+    IntegrityError: "DAMAGED",
+    UnsupportedVersionError: "UNSUPPORTED",
+    MissingError: "MISSING",
+    UnsafeError: "REFUSED",
+}
+_WORTH_A_SPEED = 1 << 20
+
+
+@click.command()
+@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def verify(files: tuple[str, ...], *, as_json: bool) -> int:
+    """Check every byte of files.
+
+    Every chunk is read and compared with its checksum and its SHA-256; a few MiB of memory are enough. A file that is
+    whole but holds an odd state (not finite, a norm other than 1) is OK, with a warning.
+
+    With --json: path, ok, format, bytes, content_id, arrays, chunks, problems, raw_bytes (null: not known),
+    seconds. Several files: {"files": [...]}. A failure: {"error": {"type", "message", "path", "next_step",
+    "exit_code"}}.
+    """
+    out = console()
+
+    def line(verdict: str, style: str, text: str) -> None:
+        sheet = fact_sheet()
+        sheet.columns[0].style, sheet.columns[0].min_width = style, max(map(len, _VERDICTS.values()))
+        sheet.add_row(verdict, text)
+        out.print(sheet)
+
+    def show(facts: dict[str, Any]) -> None:
+        raw = facts["raw_bytes"] or facts["bytes"]
+        checked = f"{size_text(facts['bytes'])} checked, {facts['chunks']} chunks"
+        speed = f", {size_text(raw)} of data at {speed_text(raw, facts['seconds'])}" if raw > _WORTH_A_SPEED else ""
+        line("OK", "green", f"{plain(facts['path'])}: {checked}{speed}, content id {short(facts['content_id'])}")
+        for problem in facts["problems"]:
+            line("", "", f"warning: {plain(problem)}")
+
+    def fail(error: Exception) -> None:
+        verdict = next((word for kind, word in _VERDICTS.items() if isinstance(error, kind)), "FAILED")
+        line(verdict, "bold red", sentence(error))
+
+    return each_file(files, _look, show, as_json=as_json, fail=fail)
+
+
+def _look(path: str) -> dict[str, Any]:
+    import quantum_memory as qm
+
+    start = time.perf_counter()
+    total = raw_bytes(path)
+    with progress(f"verify {path}", total) as advance:
+        report = qm.verify(path, progress=advance)
+    return {"ok": True, **report.to_dict(), "raw_bytes": total, "seconds": round(time.perf_counter() - start, 6)}
