@@ -29,9 +29,7 @@ class QuantumMemoryError(Exception):
 
     exit_code: ClassVar[int] = 1
 
-    def __init__(
-        self, message: str, *, path: str | PathLike[str] | None = None, next_step: str | None = None
-    ) -> None:
+    def __init__(self, message: str, *, path: str | PathLike[str] | None = None, next_step: str | None = None) -> None:
         super().__init__(message)
         self.message = message
         self.path = None if path is None else str(path)
@@ -101,7 +99,7 @@ class StorageError(QuantumMemoryError, OSError):
             errno.EACCES: "check the permissions of the file and of its folder",
             errno.EPERM: "check the permissions of the file and of its folder",
             errno.EIO: "check the disk (dmesg, smartctl) before you rely on it",
-        }.get(error.errno or 0)
+        }.get(error.errno or 0, "check the path and the disk, and try again")
         made = cls(f"could not {doing}: {error.strerror or error}", path=path, next_step=next_step)
         made.errno = error.errno
         return made

@@ -35,8 +35,14 @@ class Codec(Protocol):
         """Return exactly `raw_length` decoded bytes, or raise `IntegrityError`."""
 
 
+_WINDOW_LOG = 23
+"""A zstd decoder may be asked for a window of 8 MiB and no more; RFC 8878 recommends to support so much."""
+
+
 def _not(codec: str) -> IntegrityError:
-    return IntegrityError(f"a chunk is not what the {codec} encoder would have written")
+    return IntegrityError(
+        f"a chunk is not what the {codec} encoder would have written", next_step="restore the file from a copy"
+    )
 
 
 @dataclass(frozen=True)
@@ -117,7 +123,7 @@ class Zstd:
 
     def decode(self, stored: Buffer, raw_length: int) -> Buffer:
         library = _zstd()
-        decoder = library.ZstdDecompressor()
+        decoder = library.ZstdDecompressor(options={library.DecompressionParameter.window_log_max: _WINDOW_LOG})
         try:
             raw: bytes = decoder.decompress(stored, raw_length + 1)
         except library.ZstdError as error:

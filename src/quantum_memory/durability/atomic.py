@@ -28,12 +28,12 @@ import stat
 from typing import TYPE_CHECKING
 
 from quantum_memory.durability.files import Buffer, Files, current, is_unsupported
-from quantum_memory.errors import ConflictError, MissingFileError, StorageError, UnsafeError
+from quantum_memory.errors import ConflictError, InvalidStateError, MissingFileError, StorageError, UnsafeError
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-_LEFTOVER = re.compile(r"\..+\.[0-9a-f]{16}\.qmtmp")
+_LEFTOVER = re.compile(r"\..+\.[0-9a-f]{16}\.qmtmp", re.DOTALL)
 _LONGEST_STEM = 200  # a name may have 255 bytes, and the temporary one adds some
 _WRITEBACK_BYTES = 8 << 20
 _swept: set[tuple[int, int]] = set()
@@ -74,7 +74,10 @@ class DurableFile:
         self._overwrite = overwrite
         self._durable = durable
         self._files: Files = current()
-        self._target = os.path.realpath(self.name)
+        try:
+            self._target = os.path.realpath(self.name)
+        except ValueError as error:  # a NUL in the name
+            raise InvalidStateError("no file can have this name", path=self.name, next_step="give another") from error
         self._folder = os.path.dirname(self._target)
         self._temporary: str | None = None
         self._fd = -1
@@ -118,7 +121,12 @@ class DurableFile:
         try:
             self._commit()
         except BaseException as failure:
+            in_place = self._temporary is None
             self._abandon()
+            if in_place and isinstance(failure, OSError):
+                made = StorageError.from_os_error(failure, "make its new name durable", self.name)
+                made.next_step = "save it again: until then a power cut may bring back what was there before"
+                raise made from failure
             self._explain(failure, "make the file durable")
             raise
 
@@ -131,20 +139,29 @@ class DurableFile:
         if not self._overwrite:
             raise ConflictError("the file exists already", path=self.name, next_step="choose another name")
         if not stat.S_ISREG(facts.st_mode):
-            raise UnsafeError("this is not a regular file, so it is not replaced", path=self.name)
+            raise UnsafeError(
+                "this is not a regular file, so it is not replaced", path=self.name, next_step="choose another name"
+            )
         return stat.S_IMODE(facts.st_mode)
 
     def _create(self) -> None:
-        stem = os.fsencode(os.path.basename(self._target))[:_LONGEST_STEM].decode("utf-8", "replace")
+        stem = os.fsdecode(os.fsencode(os.path.basename(self._target))[:_LONGEST_STEM])
         while True:
             self._temporary = os.path.join(self._folder, f".{stem}.{secrets.token_hex(8)}.qmtmp")
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
             self._fd = self._files.open(self._temporary, flags)
             # Until it is locked, a sweep in another process may take the file for a leftover and remove it.
-            self._files.try_lock(self._fd)
-            if _is_at(self._files, self._fd, self._temporary):
+            if self._lock() and _is_at(self._files, self._fd, self._temporary):
                 return
-            self._files.close(self._fd)
+            fd, self._fd = self._fd, -1
+            self._files.close(fd)
+
+    def _lock(self) -> bool:
+        """Lock the temporary file; False when a sweep has it, which is then about to remove it."""
+        try:
+            return self._files.try_lock(self._fd)
+        except OSError:
+            return True  # this file system has no locks, and so no sweeps
 
     def _commit(self) -> None:
         if self._temporary is None:
@@ -191,8 +208,18 @@ def remove_leftovers(folder: str | os.PathLike[str]) -> list[str]:
     """Remove the temporary files that dead processes left in `folder`, and return their paths.
 
     Files that a living process is still writing are locked by it and stay.
+
+    Raises
+    ------
+    MissingFileError, StorageError
+        The folder is not there, or cannot be read.
     """
-    return _sweep(current(), os.fspath(folder))
+    try:
+        return _sweep(current(), os.fspath(folder))
+    except FileNotFoundError as error:
+        raise MissingFileError("there is no such folder", path=folder, next_step="check the path") from error
+    except OSError as error:
+        raise StorageError.from_os_error(error, "remove leftovers", folder) from error
 
 
 def _sweep_once(files: Files, folder: str) -> None:
@@ -211,17 +238,21 @@ def _sweep(files: Files, folder: str) -> list[str]:
         if not _LEFTOVER.fullmatch(name):
             continue
         path = os.path.join(folder, name)
-        try:
-            fd = files.open(path, os.O_RDONLY | os.O_NONBLOCK | getattr(os, "O_NOFOLLOW", 0))
-        except OSError:
-            continue  # gone already, or not ours to open
-        try:
-            if files.try_lock(fd) and _is_at(files, fd, path):
-                files.unlink(path)
+        with contextlib.suppress(OSError):  # gone already, not ours to remove, or no locks here
+            if _remove_if_dead(files, path):
                 removed.append(path)
-        finally:
-            files.close(fd)
     return removed
+
+
+def _remove_if_dead(files: Files, path: str) -> bool:
+    fd = files.open(path, os.O_RDONLY | os.O_NONBLOCK | getattr(os, "O_NOFOLLOW", 0))
+    try:
+        dead = stat.S_ISREG(files.fstat(fd).st_mode) and files.try_lock(fd) and _is_at(files, fd, path)
+        if dead:
+            files.unlink(path)
+        return dead
+    finally:
+        files.close(fd)
 
 
 def _is_at(files: Files, fd: int, path: str) -> bool:

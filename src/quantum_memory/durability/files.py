@@ -62,10 +62,10 @@ class RealFiles:
         os.fchmod(fd, mode)
 
     def try_lock(self, fd: int) -> bool:
-        """Take an exclusive lock for the life of the descriptor; False when another has it or there are no locks."""
+        """Take an exclusive lock for the life of the descriptor, or return False when another descriptor has it."""
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             return False
         return True
 
@@ -149,7 +149,13 @@ class ReadableFile:
             raise MissingFileError("there is no such file", path=path, next_step="check the path") from error
         except OSError as error:
             raise StorageError.from_os_error(error, "open", path) from error
-        facts = self._files.fstat(self._fd)
+        except ValueError as error:  # a NUL in the name
+            raise MissingFileError("no file can have this name", path=path, next_step="check the path") from error
+        try:
+            facts = self._files.fstat(self._fd)
+        except OSError as error:
+            self.close()
+            raise StorageError.from_os_error(error, "open", path) from error
         if not stat.S_ISREG(facts.st_mode):
             self.close()
             raise UnsafeError("this is not a regular file", path=path, next_step="give the path of a saved state")
@@ -187,9 +193,10 @@ class ReadableFile:
 
     def close(self) -> None:
         """Close the file; reading afterwards fails."""
-        if self._fd >= 0:
-            self._files.close(self._fd)
-            self._fd = -1
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            with contextlib.suppress(OSError):  # what was read has been read
+                self._files.close(fd)
 
     def __enter__(self) -> ReadableFile:
         return self
@@ -212,7 +219,11 @@ class ReadableBytes:
         """Fill `buffer` with the bytes from `offset` on."""
         part = self._data[offset : offset + len(buffer)]
         if len(part) != len(buffer):
-            raise IntegrityError(f"it ends at byte {self.size}, inside data that should be there", path=self.name)
+            raise IntegrityError(
+                f"it ends at byte {self.size}, inside data that should be there",
+                path=self.name,
+                next_step="restore the bytes from a copy",
+            )
         buffer[:] = part
 
     def read(self, offset: int, length: int) -> bytes:

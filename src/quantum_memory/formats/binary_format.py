@@ -14,16 +14,19 @@ from quantum_memory.compression.chooser import choose
 from quantum_memory.compression.codecs import CODECS, NONE, codec_named
 from quantum_memory.durability.atomic import DurableFile
 from quantum_memory.durability.files import Buffer, ReadableBytes, ReadableFile
-from quantum_memory.errors import IntegrityError, InvalidStateError
+from quantum_memory.errors import InvalidStateError
 from quantum_memory.formats import qms_layout as layout
 from quantum_memory.formats.qms_reader import QMSReader, Verify
 from quantum_memory.formats.qms_writer import Progress, QMSWriter, Sink
 from quantum_memory.state.arrays import STORABLE
-from quantum_memory.state.document import count_nodes, max_nodes, to_json
+from quantum_memory.state.document import well_formed
+from quantum_memory.state.json_text import check_record, count_nodes, max_nodes, to_json
 from quantum_memory.state.matrix_product_state import MatrixProductState
 from quantum_memory.state.memory_state import MemoryState, as_memory_state
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from quantum_memory.state.arrays import AnyArray
 
 AMPLITUDES = "quantum/amplitudes"
@@ -99,21 +102,23 @@ def write_memory(sink: Sink, memory: MemoryState, compression: str = "auto", pro
     progress
         Called with the raw bytes of each chunk that is done.
     """
+    check_record(memory.record)
     document, arrays = memory.flatten()
     record = {**memory.record, "writer": f"quantum-memory {__version__}"}
     with QMSWriter(sink, progress) as writer:
         for path in sorted(arrays, key=lambda path: (_section(path), path.encode())):
             array = arrays[path]
             measured = path == AMPLITUDES
-            total = writer.add(
+            squares = writer.add(
                 _section(path), path, array, choose(array, compression), squared_norm if measured else None
             )
             if measured:
-                record["norm"] = _json_number(math.sqrt(total))
+                record["norm"] = _json_number(norm_of(squares))
         if isinstance(memory.quantum, MatrixProductState):
-            record["norm"] = _json_number(memory.quantum.norm())
+            record["norm"] = _json_number(_norm(memory.quantum))
         text = _document_text(document, record, writer.position)
-        documents = NONE if compression == "none" else codec_named("zlib")
+        plain = compression == "none" or len(text) > layout.MAX_PACKED_DOCUMENT_BYTES
+        documents = NONE if plain else codec_named("zlib")
         writer.add(layout.DOCUMENT, "document", np.frombuffer(text, np.uint8), documents)
         return writer.content_id(document)
 
@@ -137,18 +142,32 @@ def read_memory(
     arrays = {
         path: reader.read(path, out=buffers.get(path), verify=verify, progress=progress) for path in reader.entries
     }
-    try:
+    with well_formed(reader.source.name):
         return MemoryState.unflatten(reader.document, arrays, reader.record)
-    except InvalidStateError as error:
-        raise IntegrityError(f"its parts do not fit together: {error.message}", path=reader.source.name) from error
-    except IntegrityError as error:
-        raise error.at(reader.source.name) from None
 
 
 def squared_norm(items: AnyArray) -> float:
     """Return the sum of the squared magnitudes of `items`, taken in float64."""
-    reals = items.view(items.real.dtype).astype(np.float64, copy=False)
-    return float(np.einsum("i,i->", reals, reals))
+    with np.errstate(all="ignore"):  # signalling NaN and overflow show in the sum
+        reals = items.view(items.real.dtype)
+        # einsum widens a few thousand items at a time; an array of float64 would go through memory and back.
+        return float(np.einsum("i,i->", reals, reals, dtype=np.float64, casting="safe"))
+
+
+def norm_of(squares: Iterable[float]) -> float:
+    """Return the norm from the squared norms of the parts, the same whatever their order."""
+    try:
+        return math.sqrt(math.fsum(squares))
+    except OverflowError:  # the sum is more than a float64 holds
+        return math.inf
+
+
+def _norm(state: MatrixProductState) -> float:
+    try:
+        with np.errstate(all="ignore"):
+            return state.norm()
+    except InvalidStateError:  # it has entries that are not finite, which are kept as they are
+        return math.nan
 
 
 def _section(path: str) -> int:
@@ -156,10 +175,7 @@ def _section(path: str) -> int:
 
 
 def _document_text(document: dict[str, Any], record: dict[str, Any], written: int) -> bytes:
-    try:
-        text = to_json({"document": document, "record": record})
-    except (TypeError, ValueError) as error:
-        raise InvalidStateError(f"the record cannot be written as JSON: {error}") from error
+    text = to_json({"document": document, "record": record})
     if len(text) > layout.MAX_DOCUMENT_BYTES or count_nodes(text) > max_nodes(written):
         raise InvalidStateError(
             f"the plain values of the tree make {len(text)} bytes of JSON, more than a document may hold",
@@ -173,11 +189,14 @@ def _json_number(value: float) -> float | str:
 
 
 def _as_array(buffer: Any, entry: layout.Entry, path: str) -> AnyArray:
-    view = memoryview(buffer)
-    if view.nbytes != entry.nbytes or view.readonly:
+    try:
+        view = memoryview(buffer)
+    except TypeError:
+        view = memoryview(b"")  # no buffer at all, and so none that fits
+    if view.nbytes != entry.nbytes or view.readonly or not view.c_contiguous:
         raise InvalidStateError(
-            f"out has {view.nbytes} bytes{' and is read-only' if view.readonly else ''}, and {entry.name} needs "
-            f"{entry.nbytes} that can be written to",
+            f"out is a {'read-only ' if view.readonly else ''}{type(buffer).__name__} of {view.nbytes} bytes, and "
+            f"{entry.name} needs {entry.nbytes} in one piece that can be written to",
             path=path,
             next_step=f"give a writable buffer of {entry.nbytes} bytes",
         )

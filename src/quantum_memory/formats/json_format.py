@@ -7,7 +7,6 @@ order, little-endian) and last the SHA-256 of every byte before it. ``docs/json_
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import json
 import math
@@ -21,7 +20,8 @@ from quantum_memory._version import __version__
 from quantum_memory.compression.codecs import Buffer, Zlib
 from quantum_memory.errors import IntegrityError, InvalidStateError, UnsafeError, UnsupportedVersionError
 from quantum_memory.state.arrays import STORABLE, chunk_bytes, chunk_count
-from quantum_memory.state.document import content_id, count_nodes, from_json, identify, max_nodes, to_json
+from quantum_memory.state.document import array_paths, content_id, identify, well_formed
+from quantum_memory.state.json_text import check_record, count_nodes, from_json, max_nodes, to_json
 from quantum_memory.state.memory_state import MemoryState
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 FORMAT = "quantum-memory"
 VERSION = "2.0"
 MAX_ARRAY_BYTES = 256 << 20
+MAX_TEXT_BYTES = 512 << 20
 MAX_HEADER_BYTES = 1024
 
 _PARTS = ("metadata", "quantum_data", "classical_data", "emotional_context")
@@ -53,6 +54,7 @@ def to_text(memory: MemoryState) -> tuple[bytes, str]:
     InvalidStateError
         The memory is too large for text, or its record is not JSON.
     """
+    check_record(memory.record)
     document, arrays = memory.flatten()
     total = sum(array.nbytes for array in arrays.values())
     if total > MAX_ARRAY_BYTES:
@@ -76,13 +78,11 @@ def to_text(memory: MemoryState) -> tuple[bytes, str]:
     parts |= {name: document[name] for name in _PARTS if name in document}
     parts["record"] = {**memory.record, "writer": f"quantum-memory {__version__}"}
     parts["arrays"] = listed
-    try:
-        body = b"{" + b",\n".join(to_json(name) + b":" + to_json(part) for name, part in parts.items())
-    except (TypeError, ValueError) as error:
-        raise InvalidStateError(f"the record cannot be written as JSON: {error}") from error
-    if count_nodes(body) > max_nodes(len(body)):
+    body = b"{" + b",\n".join(to_json(name) + b":" + to_json(part) for name, part in parts.items())
+    if len(body) + _SEAL_BYTES > MAX_TEXT_BYTES or count_nodes(body) > max_nodes(len(body)):
         raise InvalidStateError(
-            "the tree has more plain values than a document may hold", next_step="give long lists of numbers as arrays"
+            f"the plain values of the tree make {len(body)} bytes of text, or more values than a document may hold",
+            next_step="give long lists of numbers as arrays, or save it as .qms",
         )
     return body + b',\n"sha256":"' + hashlib.sha256(body).hexdigest().encode() + b'"}\n', name
 
@@ -95,12 +95,11 @@ def from_text(text: bytes, name: str = "<text>") -> MemoryState:
     IntegrityError, UnsupportedVersionError, UnsafeError
     """
     try:
-        return _from_text(text)
+        with well_formed(name):
+            return _from_text(text)
     except (IntegrityError, UnsupportedVersionError, UnsafeError) as error:
         error.next_step = error.next_step or _RESTORE
-        raise error.at(name) from error.__cause__
-    except InvalidStateError as error:
-        raise IntegrityError(f"its parts do not fit together: {error.message}", path=name) from error
+        raise
 
 
 def _from_text(text: bytes) -> MemoryState:
@@ -119,19 +118,26 @@ def _from_text(text: bytes) -> MemoryState:
         raise IntegrityError("it is not the JSON text of a memory")
     document = {part: parts[part] for part in _PARTS if part in parts}
     arrays = {path: _array(path, node) for path, node in parts.get("arrays", {}).items()}
-    if content_id(document, identify(arrays)) != parts.get("content_id"):
+    identities = identify(arrays)
+    if content_id(document, identities) != parts.get("content_id"):
         raise IntegrityError("its content does not match its content_id")
+    if any(parts["arrays"][path]["sha256"] != identity.digest.hex() for path, identity in identities.items()):
+        raise IntegrityError("one of its arrays does not match its SHA-256")
+    if array_paths(document) != set(arrays):
+        raise IntegrityError("its document names other arrays than it has")
     return MemoryState.unflatten(document, arrays, parts.get("record"))
 
 
 def _array(path: str, node: Any) -> AnyArray:
     try:
+        if set(node) != {"dtype", "shape", "sha256", "data"}:
+            raise ValueError("it says something else of it")
         dtype, shape = np.dtype(STORABLE[node["dtype"]]), tuple(node["shape"])
         data = base64.b64decode(node["data"], validate=True)
         if math.prod(shape) * dtype.itemsize != len(data) or not all(type(n) is int and n >= 0 for n in shape):
             raise ValueError("its data have another length")
         array: AnyArray = np.frombuffer(bytearray(data), dtype).reshape(shape)
-    except (KeyError, TypeError, ValueError, binascii.Error) as error:
+    except (KeyError, OverflowError, TypeError, ValueError) as error:
         raise IntegrityError(f"its array {path[:80]!r} is not what its shape and dtype say") from error
     return array
 
@@ -195,7 +201,7 @@ def from_zlib(data: bytes, name: str = "<bytes>") -> bytes:
     except (IntegrityError, UnsafeError) as error:
         raise IntegrityError("its header is damaged", path=name, next_step=_RESTORE) from error
     size = facts.get("original_size") if isinstance(facts, dict) else None
-    if type(size) is not int or not 0 <= size <= 2 * MAX_ARRAY_BYTES:
+    if type(size) is not int or not 0 <= size <= MAX_TEXT_BYTES:
         raise IntegrityError("its header is damaged", path=name, next_step=_RESTORE)
     if "sha256" not in facts:
         raise UnsupportedVersionError(
@@ -208,7 +214,7 @@ def from_zlib(data: bytes, name: str = "<bytes>") -> bytes:
     try:
         return bytes(Zlib().decode(stream, size))
     except IntegrityError as error:
-        raise error.at(name) from None
+        raise error.at(name) from error.__cause__
 
 
 def _header(original: int, stream: Buffer) -> bytes:
@@ -225,8 +231,12 @@ def _header(original: int, stream: Buffer) -> bytes:
 
 def read_text(source: Readable) -> bytes:
     """Return the JSON text of an open file, with or without zlib."""
-    if source.size > 2 * MAX_ARRAY_BYTES:
-        raise UnsafeError(f"it has {source.size} bytes, and JSON is read up to {2 * MAX_ARRAY_BYTES}", path=source.name)
+    if source.size > MAX_TEXT_BYTES:
+        raise UnsafeError(
+            f"it has {source.size} bytes, and JSON is read up to {MAX_TEXT_BYTES}",
+            path=source.name,
+            next_step="do not trust this file: no release writes JSON as long as this",
+        )
     data = source.read(0, source.size)
     return from_zlib(data, source.name) if is_zlib(data) else data
 

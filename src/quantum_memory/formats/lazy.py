@@ -12,7 +12,7 @@ from quantum_memory.errors import InvalidStateError, MissingError
 from quantum_memory.formats import info as facts
 from quantum_memory.formats.binary_format import AMPLITUDES, read_memory
 from quantum_memory.state.arrays import STORABLE
-from quantum_memory.state.document import unflatten
+from quantum_memory.state.document import unflatten, well_formed
 from quantum_memory.state.matrix_product_state import MatrixProductState
 from quantum_memory.state.quantum_state import StateVector
 
@@ -61,12 +61,12 @@ class LazyArray:
     def __getitem__(self, key: Any) -> Any:
         keys = key if isinstance(key, tuple) else (key,)
         first, rest = (keys[0], keys[1:]) if keys else (Ellipsis, ())
-        if not self.shape or not isinstance(first, (int, np.integer, slice)):
+        if not self.shape or isinstance(first, bool) or not isinstance(first, (int, np.integer, slice)):
             return self[:][keys] if self.shape else np.asarray(self)[keys]
         row = math.prod(self.shape[1:])
         if isinstance(first, slice):
             rows = range(*first.indices(len(self)))
-            low, high = (min(rows), max(rows) + 1) if rows else (0, 0)
+            low, high = (min(rows[0], rows[-1]), max(rows[0], rows[-1]) + 1) if rows else (0, 0)
             inner: Any = slice(None, None, rows.step)
         else:
             low = int(first) + (len(self) if first < 0 else 0)
@@ -143,20 +143,22 @@ class StateFile:
             For a state vector: most significant first, as the framework of its qubit order prints bit strings. For a
             matrix product state: digit k is that of site k.
         """
-        state = self.document.get("quantum_data", {}).get("$state")
         if self._kind() == "matrix_product_state":
             return self.quantum_sites().amplitude(digits)
         if self._kind() != "state_vector":
             raise InvalidStateError("only a pure state has amplitudes", path=self._reader.source.name)
         lazy = self.amplitudes
         # A vector of the right length that takes no memory knows how to read digits.
-        shape_only = np.broadcast_to(np.zeros(1, lazy.dtype), lazy.shape)
-        index = StateVector(shape_only, qubit_order=state["qubit_order"], dims=state["dims"]).index(digits)
-        return complex(lazy[index])
+        with well_formed(self._reader.source.name):
+            shape_only = np.broadcast_to(np.zeros(1, lazy.dtype), lazy.shape)
+            node = self._node()
+            state = StateVector(shape_only, qubit_order=node["qubit_order"], dims=node["dims"])
+        return complex(lazy[state.index(digits)])
 
     def quantum_sites(self) -> MatrixProductState:
         """Return the matrix product state that the file holds, without the rest of the memory."""
-        state = unflatten(self.document["quantum_data"], {path: array[...] for path, array in self._quantum().items()})
+        with well_formed(self._reader.source.name):
+            state = unflatten(self.document.get("quantum_data"), {path: a[...] for path, a in self._quantum().items()})
         if not isinstance(state, MatrixProductState):
             raise InvalidStateError("the file holds no matrix product state", path=self._reader.source.name)
         return state
@@ -185,8 +187,13 @@ class StateFile:
         return f"StateFile({self._reader.source.name!r}, {self._kind()}, {len(self.arrays)} arrays)"
 
     def _kind(self) -> str | None:
-        kind: str | None = self.document.get("quantum_data", {}).get("$state", {}).get("kind")
-        return kind
+        return self._node().get("kind")
+
+    def _node(self) -> dict[str, Any]:
+        """Return what the document says of the quantum state; nothing when there is none."""
+        part = self.document.get("quantum_data")
+        node = part.get("$state") if isinstance(part, dict) else None
+        return node if isinstance(node, dict) else {}
 
     def _quantum(self) -> dict[str, LazyArray]:
         return {path: self.arrays[path] for path in self.arrays if path.startswith("quantum/")}

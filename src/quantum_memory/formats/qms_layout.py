@@ -42,6 +42,9 @@ HEADER_BYTES = TRAILER_BYTES = 64
 MAX_ENTRIES = 1_000_000
 MAX_TABLE_BYTES = 64 << 20
 MAX_DOCUMENT_BYTES = 64 << 20
+MAX_PACKED_DOCUMENT_BYTES = 4 << 20
+"""A longer document is stored as it is, so that a short file cannot hold a long one."""
+
 MAX_NAME_BYTES = 1024
 MAX_DIMENSIONS = 32
 
@@ -66,6 +69,7 @@ _ENTRY = struct.Struct("<BBBBH")  # section, element type, flags, dimensions, by
 CHUNK_RECORD = np.dtype([("codec", "u1"), ("stored", "<u4"), ("check", "<u8"), ("digest", "u1", 32)])
 _REQUIRED_FLAGS = 0xFFFF0000
 _RESTORE = "restore the file from a copy"
+_DISTRUST = "do not trust this file: no release writes one like it"
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -216,7 +220,9 @@ def read_layout(source: Readable) -> Layout:
     if not HEADER_BYTES <= table_offset <= length - TRAILER_BYTES:
         raise _damaged("its table is said to begin outside the file", source)
     if table_bytes > MAX_TABLE_BYTES:
-        raise UnsafeError(f"its table has {table_bytes} bytes, more than the limit", path=source.name)
+        raise UnsafeError(
+            f"its table has {table_bytes} bytes, more than the limit", path=source.name, next_step=_DISTRUST
+        )
     table = source.read(table_offset, table_bytes)
     if _root_digest(head, table, table_offset, length) != root:
         raise _damaged("its table does not match its SHA-256", source)
@@ -230,7 +236,7 @@ def _read_table(table: bytes, table_offset: int, source: Readable) -> tuple[Entr
         position, offset = 4, HEADER_BYTES
         entries: list[Entry] = []
         if count > MAX_ENTRIES:
-            raise UnsafeError(f"its table has {count} entries, more than the limit", path=source.name)
+            raise UnsafeError(f"its table has {count} entries, more than the limit", next_step=_DISTRUST)
         for _ in range(count):
             entry, position = _read_entry(table, position, aligned(offset))
             entries.append(entry)
@@ -239,6 +245,7 @@ def _read_table(table: bytes, table_offset: int, source: Readable) -> tuple[Entr
                 raise _damaged(f"its entry {entry.name!r} runs past the end of the data", source)
     except (struct.error, UnicodeDecodeError, ValueError, KeyError) as error:
         if isinstance(error, (IntegrityError, UnsafeError)):
+            error.next_step = error.next_step or _RESTORE
             raise error.at(source.name) from None
         raise _damaged("its table is not well formed", source) from error
     if position != len(table) or offset != table_offset:
@@ -258,8 +265,13 @@ def _read_entry(table: bytes, position: int, offset: int) -> tuple[Entry, int]:
     position += 8 * dimensions
     name = table[position : position + name_bytes].decode("utf-8")
     position += name_bytes
+    if not name.isprintable():
+        raise IntegrityError(f"its array {name[:80]!r} has a name that no release writes")
     dtype = TYPE_NAMES[kind]
-    nbytes = math.prod(shape) * np.dtype(STORABLE[dtype]).itemsize
+    itemsize = np.dtype(STORABLE[dtype]).itemsize
+    if math.prod(length or 1 for length in shape) * itemsize >= 1 << 63:
+        raise IntegrityError(f"its array {name!r} has a shape that no array has")
+    nbytes = math.prod(shape) * itemsize
     count = chunk_count(nbytes)
     # A shape of 2**60 items needs 2**40 records of chunks, which the table would have to hold.
     if count * CHUNK_RECORD.itemsize > len(table) - position:

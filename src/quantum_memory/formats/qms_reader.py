@@ -20,7 +20,8 @@ from quantum_memory.errors import (
 )
 from quantum_memory.formats import qms_layout as layout
 from quantum_memory.state.arrays import CHUNK_BYTES, STORABLE, bytes_of, worker_count
-from quantum_memory.state.document import array_paths, from_json, max_nodes
+from quantum_memory.state.document import array_paths
+from quantum_memory.state.json_text import from_json, max_nodes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -63,10 +64,16 @@ class QMSReader:
         self.entries: dict[str, layout.Entry] = {}
         document = None
         for entry in self.layout.entries:
-            if entry.section == layout.DOCUMENT:
-                document = entry
-            elif entry.section in layout.SECTION_NAMES:
-                self.entries[entry.name] = entry
+            if entry.section in layout.SECTION_NAMES:
+                # The section follows from the path, so that no path can be there twice.
+                if layout.SECTION_OF.get(entry.name.partition("/")[0]) != entry.section:
+                    raise self._damaged(f"its entry {entry.name[:80]!r} is in a section where it does not belong")
+                if entry.section != layout.DOCUMENT:
+                    self.entries[entry.name] = entry
+                elif entry.name == "document":
+                    document = entry
+                else:
+                    raise self._damaged("it has a second document")
             elif entry.flags & layout.REQUIRED:
                 raise UnsupportedVersionError(
                     f"it has a section {entry.section} that this release does not know and must not skip",
@@ -141,13 +148,14 @@ class QMSReader:
         per_chunk = CHUNK_BYTES // dtype.itemsize
         if not 0 <= start <= stop <= entry.nbytes // dtype.itemsize:
             raise IndexError(f"items {start}:{stop} are not within {path}")
-        parts = []
+        items = np.empty(stop - start, dtype)
         offsets = entry.chunk_offsets()
         for index in range(start // per_chunk, -(-stop // per_chunk)):
-            items = self._chunk(entry, index, int(offsets[index])).view(dtype)
             first = index * per_chunk
-            parts.append(items[max(0, start - first) : stop - first])
-        return np.concatenate(parts) if parts else np.empty(0, dtype)
+            low, high = max(start, first), min(stop, first + per_chunk)
+            chunk = self._chunk(entry, index, int(offsets[index])).view(dtype)
+            items[low - start : high - start] = chunk[low - first : high - first]
+        return items
 
     def check_everything(
         self,
@@ -185,7 +193,7 @@ class QMSReader:
     def _destination(self, entry: layout.Entry) -> AnyArray:
         try:
             return np.empty(entry.shape, STORABLE[entry.dtype])
-        except (MemoryError, ValueError):
+        except (MemoryError, OverflowError, ValueError):
             raise BudgetError(
                 f"its array {entry.name!r} needs {entry.nbytes} bytes of memory, which there are not",
                 path=self.source.name,
@@ -230,7 +238,10 @@ class QMSReader:
     def _fill(self, entry: layout.Entry, index: int, offset: int, raw: memoryview, verify: Verify) -> None:
         """Read, check and decode one chunk into `raw`. The checksum comes first: no decoder sees damaged bytes."""
         number, stored_length, check, digest = entry.chunks[index].tolist()
-        codec = codec_with_id(number)
+        try:
+            codec = codec_with_id(number)
+        except UnsupportedVersionError as error:
+            raise error.at(self.source.name) from None
         direct = codec is NONE and stored_length == len(raw)
         stored = raw if direct else memoryview(bytearray(stored_length))
         self.source.read_into(stored, offset)
@@ -250,14 +261,20 @@ class QMSReader:
     def _read_document(self, entry: layout.Entry) -> tuple[dict[str, Any], dict[str, Any]]:
         if entry.nbytes > layout.MAX_DOCUMENT_BYTES or entry.dtype != "u8" or len(entry.shape) != 1:
             raise self._damaged("its document is past the limits of the format")
+        if entry.stored_bytes < entry.nbytes > layout.MAX_PACKED_DOCUMENT_BYTES:
+            raise UnsafeError(
+                f"its document is packed and has {entry.nbytes} bytes, more than the limit",
+                path=self.source.name,
+                next_step="do not trust this file: no release writes one like it",
+            )
         raw = bytearray(entry.nbytes)
         for index, offset in enumerate(entry.chunk_offsets().tolist()):
             part = memoryview(raw)[index * CHUNK_BYTES : index * CHUNK_BYTES + entry.raw_length(index)]
             self._fill(entry, index, offset, part, "full")
         try:
-            content = from_json(bytes(raw), max_nodes=max_nodes(self.source.size))
+            content = from_json(raw, max_nodes=max_nodes(self.source.size))
         except (IntegrityError, UnsafeError) as error:
-            raise error.at(self.source.name) from None
+            raise error.at(self.source.name) from error.__cause__
         if (
             not isinstance(content, dict)
             or set(content) != {"document", "record"}
@@ -276,9 +293,10 @@ def _checked(out: AnyArray, entry: layout.Entry, path: str) -> AnyArray:
     """Return `out` when the array can be read straight into it."""
     dtype = np.dtype(STORABLE[entry.dtype])
     if out.dtype != dtype or out.shape != entry.shape or not out.flags.c_contiguous or not out.flags.writeable:
+        kept = "C-contiguous" if out.flags.c_contiguous else "strided"
         raise InvalidStateError(
-            f"out is a {'C-contiguous' if out.flags.c_contiguous else 'strided'} array of {out.dtype} and shape "
-            f"{out.shape}; {entry.name} has {dtype} and shape {entry.shape}",
+            f"out is a {kept if out.flags.writeable else 'read-only'} array of {out.dtype} and shape {out.shape}; "
+            f"{entry.name} has {dtype} and shape {entry.shape}",
             path=path,
             next_step=f"give numpy.empty({entry.shape}, {str(dtype)!r})",
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -76,7 +75,7 @@ class QMSWriter:
 
     def add(
         self, section: int, name: str, array: AnyArray, codec: Codec, tally: Callable[[AnyArray], float] | None = None
-    ) -> float:
+    ) -> list[float]:
         """Write one array.
 
         Parameters
@@ -94,8 +93,8 @@ class QMSWriter:
 
         Returns
         -------
-        float
-            The total of the tallies, 0 without one.
+        list of float
+            The tally of each chunk, 0 without one.
         """
         dtype = dtype_name(array.dtype)
         if dtype is None:
@@ -114,7 +113,7 @@ class QMSWriter:
         if section != layout.DOCUMENT:
             digest = combine_digests(records["digest"].tobytes(), len(records))
             self._identities[name] = ArrayIdentity(dtype, array.shape, digest)
-        return math.fsum(tallies) if all(map(math.isfinite, tallies)) else sum(tallies)
+        return tallies
 
     def content_id(self, document: dict[str, Any]) -> str:
         """Return the `content_id` of a document with the arrays written so far."""

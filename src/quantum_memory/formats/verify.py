@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import threading
 from collections import Counter
 from dataclasses import asdict, dataclass, field
@@ -11,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from quantum_memory.formats import json_format
-from quantum_memory.formats.binary_format import AMPLITUDES, squared_norm
+from quantum_memory.formats.binary_format import AMPLITUDES, norm_of, squared_norm
 from quantum_memory.formats.qms_reader import QMSReader
 from quantum_memory.formats.verbs import opened
 from quantum_memory.state.arrays import STORABLE
-from quantum_memory.state.document import content_id, unflatten
-from quantum_memory.state.sites import default_tolerance
+from quantum_memory.state.document import content_id, unflatten, well_formed
+from quantum_memory.state.quantum_state import vector_problems
 
 if TYPE_CHECKING:
     import os
@@ -92,11 +91,13 @@ def _verify_qms(reader: QMSReader, progress: Callable[[int], object] | None) -> 
             squares.append(square)
 
     chunks = reader.check_everything(progress, look)
-    problems = _of_state(reader, odd, squares)
+    with well_formed(reader.source.name):
+        problems = _of_state(reader, odd, squares)
     if problems is not None:
         odd = Counter({path: count for path, count in odd.items() if not path.startswith("quantum/")})
     problems = [*(problems or []), *_not_finite(odd)]
-    name = content_id(reader.document, reader.identities())
+    with well_formed(reader.source.name):
+        name = content_id(reader.document, reader.identities())
     return VerifyReport(reader.source.name, "qms", reader.source.size, name, len(reader.entries), chunks, problems)
 
 
@@ -104,11 +105,8 @@ def _of_state(reader: QMSReader, odd: Counter[str], squares: list[float]) -> lis
     """Say what is odd about the quantum state; None when it was not looked at as a whole."""
     if AMPLITUDES in reader.entries:
         entry = reader.entries[AMPLITUDES]
-        if odd[AMPLITUDES]:
-            return [f"{odd[AMPLITUDES]} of {entry.shape[0]} amplitudes are not finite"]
-        norm = math.sqrt(math.fsum(squares))
-        tolerance = default_tolerance(np.dtype(STORABLE[entry.dtype]), entry.shape[0])
-        return [f"the norm is {norm:.9g}, not 1"] if abs(norm - 1) > tolerance else []
+        norm = norm_of(squares)
+        return vector_problems(odd[AMPLITUDES], norm, np.dtype(STORABLE[entry.dtype]), entry.shape[0])
     quantum = {path: entry for path, entry in reader.entries.items() if path.startswith("quantum/")}
     if not quantum or sum(entry.nbytes for entry in quantum.values()) > _LOADED_FOR_PROBLEMS:
         return None

@@ -25,7 +25,7 @@ Two places that hold the same tensor refer to the same path, so that tied tensor
 from __future__ import annotations
 
 import base64
-import binascii
+import contextlib
 import hashlib
 import json
 import struct
@@ -37,11 +37,12 @@ import numpy as np
 from quantum_memory.errors import IntegrityError, InvalidStateError, UnsafeError, UnsupportedVersionError
 from quantum_memory.state import dtypes, tensors
 from quantum_memory.state.arrays import array_digest, dtype_name
+from quantum_memory.state.json_text import to_json
 from quantum_memory.state.matrix_product_state import MatrixProductState
 from quantum_memory.state.quantum_state import DensityMatrix, StateVector
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from quantum_memory.state.arrays import AnyArray
 
@@ -54,6 +55,7 @@ MAX_DEPTH = 128
 _LONG_BYTES = 4096
 _LONG_NAME = 200
 _EXACT_INT = 1 << 53
+_RESTORE = "restore the file from a copy"
 
 
 class Flat(NamedTuple):
@@ -89,7 +91,7 @@ def flatten(parts: Mapping[str, tuple[str, Any]]) -> Flat:
     return Flat(document, taker.arrays)
 
 
-def unflatten(node: Json, arrays: Mapping[str, AnyArray]) -> Any:  # noqa: ANN401 - a tree of anything
+def unflatten(node: Json, arrays: Mapping[str, AnyArray]) -> Any:
     """Put a tree together again from its node of the document and the arrays that it names.
 
     Raises
@@ -99,12 +101,33 @@ def unflatten(node: Json, arrays: Mapping[str, AnyArray]) -> Any:  # noqa: ANN40
     UnsupportedVersionError
         A kind of node that this release does not know.
     """
-    try:
+    with well_formed():
         return _Builder(arrays).value(node, 0)
-    except (TypeError, ValueError, KeyError, IndexError, struct.error, binascii.Error, RecursionError) as error:
-        if isinstance(error, (IntegrityError, UnsupportedVersionError, UnsafeError)):
-            raise
-        raise IntegrityError(f"its document is not well formed: {error}") from error
+
+
+@contextlib.contextmanager
+def well_formed(path: str | None = None) -> Iterator[None]:
+    """Read a part of a document that anybody may have written: whatever goes wrong is an `IntegrityError`.
+
+    Parameters
+    ----------
+    path
+        The file, which the error names.
+    """
+    try:
+        yield
+    except (IntegrityError, UnsupportedVersionError, UnsafeError) as error:
+        error.next_step = error.next_step or _RESTORE
+        if path is not None:
+            error.at(path)
+        raise
+    except (
+        ArithmeticError, AttributeError, LookupError, RuntimeError, StopIteration, SyntaxError, TypeError, ValueError,
+        struct.error,
+    ) as error:  # fmt: skip
+        raise IntegrityError(
+            f"its document is not well formed: {error!s:.200}", path=path, next_step=_RESTORE
+        ) from error
 
 
 def array_paths(node: Json) -> set[str]:
@@ -134,63 +157,31 @@ def content_id(document: Json, arrays: Mapping[str, ArrayIdentity]) -> str:
     """Return the name of the content: the same for the same state in every format.
 
     SHA-256, as 64 hexadecimal digits, of the canonical JSON text (sorted keys, no spaces, ASCII) of
-    ``{"arrays": {path: [dtype, shape, digest]}, "document": document}``.
+    ``{"arrays": {path: [dtype, shape, digest]}, "document": document}``, with the pairs of every ``$dict`` in the order
+    of the canonical text of their keys.
     """
     listed = {path: [item.dtype, list(item.shape), item.digest.hex()] for path, item in arrays.items()}
-    return hashlib.sha256(to_json({"arrays": listed, "document": document}, canonical=True)).hexdigest()
+    text = to_json({"arrays": listed, "document": document}, canonical=True)
+    if b'"$dict":' in text:
+        text = _with_sorted_pairs(text)
+    return hashlib.sha256(text).hexdigest()
 
 
-def to_json(node: Json, *, canonical: bool = False) -> bytes:
-    """Write a node as JSON text without spaces, in ASCII; canonical text has its keys sorted."""
-    text = json.dumps(node, separators=(",", ":"), sort_keys=canonical, allow_nan=False)
-    return text.encode("ascii")
+def _with_sorted_pairs(text: bytes) -> bytes:
+    tree = json.loads(text)
+    stack = [tree]
+    while stack:
+        top = stack.pop()
+        if isinstance(top, dict):
+            top.get("$dict", []).sort(key=_text_of_key)
+            stack.extend(top.values())
+        elif isinstance(top, list):
+            stack.extend(top)
+    return to_json(tree, canonical=True)
 
 
-def from_json(text: bytes, *, max_nodes: int) -> Json:
-    """Read JSON text strictly: no duplicate keys, no NaN, bounded size and depth.
-
-    Parameters
-    ----------
-    max_nodes
-        How many values there may be. A few bytes of text make a list of sixty, so the text's length is no bound.
-
-    Raises
-    ------
-    IntegrityError, UnsafeError
-    """
-    if count_nodes(text) > max_nodes:
-        raise UnsafeError(f"its JSON text holds more than {max_nodes} values", next_step="do not trust this file")
-    try:
-        return json.loads(text.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant)
-    except RecursionError:
-        raise UnsafeError("its JSON text is nested too deeply", next_step="do not trust this file") from None
-    except IntegrityError:
-        raise
-    except ValueError as error:
-        raise IntegrityError(f"its JSON text is damaged: {error}") from error
-
-
-def count_nodes(text: bytes) -> int:
-    """Return an upper bound of how many values JSON text holds, without parsing it."""
-    return sum(text.count(mark) for mark in (b"[", b"{", b","))
-
-
-def max_nodes(nbytes: int) -> int:
-    """Return how many values the document of a file of `nbytes` may hold; writers and readers both keep to it."""
-    return (1 << 18) + nbytes // 8
-
-
-def _unique(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
-    made = dict(pairs)
-    if len(made) != len(pairs):
-        seen: set[str] = set()
-        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-        raise IntegrityError(f"its JSON text has the key {twice[:80]!r} twice")
-    return made
-
-
-def _no_constant(name: str) -> Json:
-    raise IntegrityError(f"its JSON text has the constant {name}, which is not JSON")
+def _text_of_key(pair: list[Json]) -> bytes:
+    return to_json(pair[0], canonical=True)
 
 
 class _Flattener:
@@ -198,7 +189,7 @@ class _Flattener:
         self.arrays: dict[str, AnyArray] = {}
         self._known: dict[object, tuple[str, object]] = {}  # identity -> path, and the object, kept alive
 
-    def node(self, value: Any, path: tuple[str, ...]) -> Json:  # noqa: ANN401
+    def node(self, value: Any, path: tuple[str, ...]) -> Json:
         """Return the node of `value`; its arrays go under `path`."""
         if len(path) > MAX_DEPTH:
             raise InvalidStateError(f"the tree is nested deeper than {MAX_DEPTH} levels at {'/'.join(path[:4])}/...")
@@ -220,17 +211,13 @@ class _Flattener:
         if isinstance(value, np.ndarray):
             return self._array(value, path)
         if isinstance(value, np.generic):
-            stored, facts = dtypes.to_stored(np.asarray(value), "/".join(path))
-            name = facts.get("dtype", dtype_name(stored.dtype))
-            return {
-                "$scalar": [name, base64.b64encode(stored.astype(stored.dtype.newbyteorder("<")).tobytes()).decode()]
-            }
+            return {"$scalar": _scalar(value, "/".join(path))}
         if kind is complex:
             return {"$complex": [_float(value.real), _float(value.imag)]}
         if kind is bytes:
             return {"$bytes": self._bytes(value, path)}
         if kind is OrderedDict:
-            return {"$ordered": self._pairs(value.items(), path)}
+            return {"$ordered": self._pairs(value, path, by_key=False)}
         if isinstance(value, QuantumState):
             return {"$state": self._state(value, path)}
         if tensors.is_tensor(value):
@@ -245,15 +232,24 @@ class _Flattener:
             # Paths are given in the order of the names, so that they do not depend on the order of insertion.
             nodes = {key: self.node(value[key], (*path, _escape(key))) for key in sorted(value)}
             return {key: nodes[key] for key in value}
-        return {"$dict": self._pairs(value.items(), path)}
+        return {"$dict": self._pairs(value, path, by_key=True)}
 
-    def _pairs(self, items: Iterable[tuple[Any, Any]], path: tuple[str, ...]) -> list[Json]:
-        pairs = []
-        for key, item in items:
-            if not _is_plain_key(key):
-                raise InvalidStateError(f"{'/'.join(path)} has a key of type {type(key).__name__}, which is not kept")
-            pairs.append([self.node(key, (*path, "key")), self.node(item, (*path, _escape(str(key))))])
+    def _pairs(self, value: dict[Any, Any], path: tuple[str, ...], *, by_key: bool) -> list[Json]:
+        """Return the pairs of a dictionary, whose items get their paths by key or in the order of insertion."""
+        pairs: list[list[Json]] = [[self._key(key, path), (key, item)] for key, item in value.items()]
+        for pair in sorted(pairs, key=_text_of_key) if by_key else pairs:
+            key, item = pair[1]
+            pair[1] = self.node(item, (*path, _escape(_spelled(key))))
         return pairs
+
+    def _key(self, key: object, path: tuple[str, ...]) -> Json:
+        node = self.node(key, (*path, "key"))  # first, since it counts levels
+        if not _is_plain_key(key):
+            raise InvalidStateError(
+                f"{'/'.join(path)} has a key of type {type(key).__name__}, which is not kept",
+                next_step="give keys of Python's own types, or tuples of them",
+            )
+        return node
 
     def _bytes(self, value: bytes, path: tuple[str, ...]) -> Json:
         if len(value) <= _LONG_BYTES:
@@ -272,9 +268,9 @@ class _Flattener:
             known = self._known[id(value)] = (self._keep(stored, path), value)
         return {"$array": known[0], **facts}
 
-    def _tensor(self, value: Any, path: tuple[str, ...]) -> Json:  # noqa: ANN401 - torch is not imported for its name
-        key = tensors.identity(value)
+    def _tensor(self, value: Any, path: tuple[str, ...]) -> Json:
         stored, facts = tensors.to_stored(value, "/".join(path))
+        key = tensors.identity(value)
         known = self._known.get(key)
         if known is None:
             known = self._known[key] = (self._keep(stored, path), value)
@@ -298,9 +294,9 @@ class _Flattener:
 class _Builder:
     def __init__(self, arrays: Mapping[str, AnyArray]) -> None:
         self._arrays = arrays
-        self._built: dict[str, Any] = {}
+        self._built: dict[str, Any] = {}  # by the text of the node: tied items are one object
 
-    def value(self, node: Json, depth: int) -> Any:  # noqa: ANN401
+    def value(self, node: Json, depth: int) -> Any:
         """Return the value of `node`."""
         if depth > 4 * MAX_DEPTH:
             raise UnsafeError("its document is nested too deeply", next_step="do not trust this file")
@@ -313,8 +309,10 @@ class _Builder:
             return {key: self.value(item, depth + 1) for key, item in node.items()}
         return self._marked(marker, node, depth + 1)
 
-    def _marked(self, marker: str, node: dict[str, Json], depth: int) -> Any:  # noqa: ANN401
+    def _marked(self, marker: str, node: dict[str, Json], depth: int) -> Any:
         body = node[marker]
+        if len(node) > 1 and marker != "$array":
+            raise IntegrityError(f"its document has something beside {marker[:40]!r}", next_step=_RESTORE)
         match marker:
             case "$array":
                 return self._array(node)
@@ -324,7 +322,10 @@ class _Builder:
                 return tuple(self.value(item, depth) for item in body)
             case "$dict" | "$ordered":
                 pairs = [(self.value(key, depth), self.value(item, depth)) for key, item in body]
-                return dict(pairs) if marker == "$dict" else OrderedDict(pairs)
+                made = dict(pairs) if marker == "$dict" else OrderedDict(pairs)
+                if len(made) != len(pairs):
+                    raise IntegrityError("its document has a key twice", next_step=_RESTORE)
+                return made
             case "$scalar":
                 return dtypes.scalar(body[0], base64.b64decode(body[1], validate=True))
             case "$int":
@@ -347,30 +348,33 @@ class _Builder:
         )
 
     def _array(self, node: dict[str, Json]) -> AnyArray:
-        path = node["$array"]
-        if path not in self._built:
-            self._built[path] = dtypes.from_stored(self._stored(path), node)
-        built: AnyArray = self._built[path]
+        built: AnyArray = self._once("$array", node, dtypes.from_stored)
         return built
 
-    def _tensor(self, node: dict[str, Json]) -> Any:  # noqa: ANN401
-        path = node["$array"]
-        if path not in self._built:
-            self._built[path] = tensors.from_stored(self._stored(path), node)
-        return self._built[path]
+    def _tensor(self, node: dict[str, Json]) -> Any:
+        return self._once("$torch", node, tensors.from_stored)
+
+    def _once(self, marker: str, node: dict[str, Json], build: Callable[[AnyArray, dict[str, Json]], Any]) -> Any:
+        """Build the item of a node, or return the one that an equal node gave."""
+        key = marker + json.dumps(node, sort_keys=True)
+        if key not in self._built:
+            self._built[key] = build(self._stored(node["$array"]), node)
+        return self._built[key]
 
     def _stored(self, path: str) -> AnyArray:
         try:
             return self._arrays[path]
         except KeyError:
-            raise IntegrityError(f"its document names the array {path[:80]!r}, which is not there") from None
+            raise IntegrityError(
+                f"its document names the array {path[:80]!r}, which is not there", next_step=_RESTORE
+            ) from None
 
 
-def state_node(state: QuantumState, place: Any) -> dict[str, Json]:  # noqa: ANN401
+def state_node(state: QuantumState, place: Any) -> dict[str, Json]:
     """Return the node of a quantum state; `place(array, name)` stores an array and returns its node."""
     common: dict[str, Json] = {} if state.labels is None else {"labels": list(state.labels)}
     if isinstance(state, MatrixProductState):
-        node = {
+        node: dict[str, Json] = {
             "kind": "matrix_product_state",
             "sites": [place(t, ("site", str(i))) for i, t in enumerate(state.tensors)],
         }
@@ -387,7 +391,7 @@ def state_node(state: QuantumState, place: Any) -> dict[str, Json]:  # noqa: ANN
     return {"kind": "state_vector", **common, "amplitudes": place(state.amplitudes, ("amplitudes",))}
 
 
-def state_from_node(node: dict[str, Json], fetch: Any) -> QuantumState:  # noqa: ANN401
+def state_from_node(node: dict[str, Json], fetch: Any) -> QuantumState:
     """Return the quantum state of a node; `fetch(array node)` returns an array."""
     kind = node["kind"]
     labels = node.get("labels")
@@ -410,6 +414,16 @@ def state_from_node(node: dict[str, Json], fetch: Any) -> QuantumState:  # noqa:
     )
 
 
+def _scalar(value: np.generic, where: str) -> list[Json]:
+    stored, facts = dtypes.to_stored(np.asarray(value), where)
+    name = facts.get("dtype", dtype_name(stored.dtype))
+    data = stored.astype(stored.dtype.newbyteorder("<")).tobytes()
+    # NumPy drops the NUL characters at the end of the text of an array; those of a scalar are part of it.
+    if dtypes.scalar(name, data).tobytes() != value.tobytes():
+        raise InvalidStateError(f"{where} is a {type(value).__name__} that ends with NUL", next_step="give a plain str")
+    return [name, base64.b64encode(data).decode("ascii")]
+
+
 def _float(value: float) -> Json:
     finite = value - value == 0
     return value if finite else {"$float": struct.pack(">d", value).hex()}
@@ -430,6 +444,13 @@ def _escape(component: str) -> str:
     """Make a key a component of a path, as JSON Pointer does (RFC 6901); what does not print becomes its number."""
     escaped = component.replace("~", "~0").replace("/", "~1")
     return escaped if escaped.isprintable() else "".join(c if c.isprintable() else f"~{ord(c):04x}" for c in escaped)
+
+
+def _spelled(key: object) -> str:
+    try:
+        return str(key)
+    except ValueError:  # Python writes no integer of more than 4300 digits
+        return "~int"
 
 
 def _is_plain_key(key: object) -> bool:

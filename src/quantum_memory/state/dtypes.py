@@ -1,7 +1,7 @@
 """NumPy dtypes that no format stores directly, as ones that every format does.
 
-The fourteen types of `quantum_memory.state.arrays.STORABLE` are stored as they are. Strings, dates, structured types and
-the small floats of ``ml_dtypes`` are stored as their bytes, with the dtype written beside them.
+The fourteen types of `quantum_memory.state.arrays.STORABLE` are stored as they are. Strings, dates, structured types
+and the small floats of ``ml_dtypes`` are stored as their bytes, with the dtype written beside them.
 """
 
 from __future__ import annotations
@@ -14,12 +14,17 @@ from quantum_memory.errors import IntegrityError, InvalidStateError, Unsupported
 from quantum_memory.state.arrays import STORABLE, dtype_name
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from quantum_memory.state.arrays import AnyArray
 
 SMALL_FLOATS = {
     "bfloat16": "u2", "float8_e4m3fn": "u1", "float8_e5m2": "u1", "float8_e4m3fnuz": "u1", "float8_e5m2fnuz": "u1",
 }  # fmt: skip
-"""Floats that NumPy does not have, by the name that ``ml_dtypes`` and torch give them, and the unsigned integers that hold them."""
+"""Floats that NumPy does not have, by the name that ``ml_dtypes`` and torch give them, and the unsigned integers that
+hold them."""
+
+_OF_ANOTHER_PACKAGE = 2  # numpy.dtype.isbuiltin of a dtype that NumPy does not define
 
 
 def to_stored(array: AnyArray, where: str) -> tuple[AnyArray, dict[str, Any]]:
@@ -31,21 +36,26 @@ def to_stored(array: AnyArray, where: str) -> tuple[AnyArray, dict[str, Any]]:
         For objects, and for floats of more than 64 bits, whose layout differs from machine to machine.
     """
     dtype = array.dtype
-    if dtype_name(dtype) is not None:
-        return array, {"order": ">"} if dtype.str[0] == ">" else {}
-    if dtype.name in SMALL_FLOATS:
-        return _contiguous(array).view(SMALL_FLOATS[dtype.name]), {"dtype": dtype.name}
-    if dtype.hasobject or dtype.kind in "fc":
+    if dtype.hasobject or any(
+        leaf.kind in "fc" and dtype_name(leaf) is None and leaf.name not in SMALL_FLOATS for leaf in _leaves(dtype)
+    ):
         raise InvalidStateError(
             f"{where} has dtype {dtype}, which cannot be kept exactly on every machine",
             next_step="convert it to float64 or complex128, or to plain lists, before saving",
         )
-    described: Any = np.lib.format.dtype_to_descr(dtype)
-    if _dtype(_as_json(described)) != dtype:
-        raise InvalidStateError(f"{where} has the structured dtype {dtype}, which cannot be described exactly")
+    if dtype_name(dtype) is not None:
+        return array, {"order": ">"} if dtype.str[0] == ">" else {}
+    if dtype.name in SMALL_FLOATS:
+        return _contiguous(array).view(SMALL_FLOATS[dtype.name]), {"dtype": dtype.name}
+    described = _described(dtype)
+    if described is None:
+        raise InvalidStateError(
+            f"{where} has dtype {dtype}, which cannot be described exactly",
+            next_step="save its fields, or a view of another dtype, as arrays of their own",
+        )
     # A trailing axis of bytes; by way of a buffer, since NumPy has no view from items of no bytes at all.
     stored = np.frombuffer(_contiguous(array).tobytes(), np.uint8).reshape(*array.shape, dtype.itemsize)
-    return stored, {"dtype": _as_json(described)}
+    return stored, {"dtype": described}
 
 
 def from_stored(stored: AnyArray, facts: dict[str, Any]) -> AnyArray:
@@ -54,45 +64,74 @@ def from_stored(stored: AnyArray, facts: dict[str, Any]) -> AnyArray:
     if described is None:
         return stored.astype(stored.dtype.newbyteorder(">")) if facts.get("order") == ">" else stored
     if isinstance(described, str) and described in SMALL_FLOATS:
+        if stored.dtype != SMALL_FLOATS[described]:
+            raise IntegrityError("its document gives an array a dtype that its bytes do not fit")
         return stored.view(_small_float(described))
     dtype = _dtype(described)
     if dtype.hasobject or stored.dtype != np.uint8 or stored.ndim == 0 or stored.shape[-1] != dtype.itemsize:
         raise IntegrityError("its document gives an array a dtype that its bytes do not fit")
     if dtype.itemsize == 0:
-        return np.zeros(stored.shape[:-1], dtype)
+        return np.ndarray(stored.shape[:-1], dtype)  # np.empty would make items of one byte of it
     return np.ascontiguousarray(stored).view(dtype).reshape(stored.shape[:-1])
 
 
-def scalar(described: Any, data: bytes) -> np.generic:  # noqa: ANN401 - as the document has it
+def scalar(described: Any, data: bytes) -> np.generic:
     """Return a NumPy scalar from its dtype and its bytes."""
-    if isinstance(described, str) and described in STORABLE:
-        made = np.frombuffer(data, STORABLE[described]).reshape(())
-        return made.astype(made.dtype.newbyteorder("="))[()]
-    stored = SMALL_FLOATS.get(described, "u1") if isinstance(described, str) else "u1"
-    flat = np.frombuffer(data, stored)
-    shaped = flat.reshape(()) if stored == "u2" or described in SMALL_FLOATS else flat
-    item: np.generic = from_stored(shaped, {"dtype": described})[()]
+    name = described if isinstance(described, str) else ""
+    if name in STORABLE:
+        made: Any = np.frombuffer(data, STORABLE[name]).reshape(()).astype(np.dtype(STORABLE[name]).newbyteorder("="))
+    elif name in SMALL_FLOATS:
+        made = from_stored(np.frombuffer(data, SMALL_FLOATS[name]).reshape(()), {"dtype": name})
+    else:
+        made = from_stored(np.frombuffer(data, np.uint8), {"dtype": described})
+    item: np.generic = made[()]
     return item
+
+
+def _leaves(dtype: np.dtype[Any]) -> Iterator[np.dtype[Any]]:
+    """Yield the dtypes of the plain items that a dtype is made of."""
+    if dtype.subdtype is not None:
+        yield from _leaves(dtype.subdtype[0])
+    elif dtype.fields is not None:
+        for field in dtype.fields.values():
+            yield from _leaves(field[0])
+    else:
+        yield dtype
+
+
+def _described(dtype: np.dtype[Any]) -> Any:
+    """Return what a dtype is described by in a document, or None when nothing there describes it exactly."""
+    if any(leaf.isbuiltin == _OF_ANOTHER_PACKAGE for leaf in _leaves(dtype)):
+        return None
+    try:
+        described = _as_json(np.lib.format.dtype_to_descr(dtype))
+        return described if _dtype(described) == dtype else None
+    except (TypeError, ValueError):
+        return None
 
 
 def _contiguous(array: AnyArray) -> AnyArray:
     return array if array.flags.c_contiguous else np.ascontiguousarray(array)
 
 
-def _as_json(described: Any) -> Any:  # noqa: ANN401
+def _as_json(described: Any) -> Any:
     return [_as_json(part) for part in described] if isinstance(described, (list, tuple)) else described
 
 
-def _dtype(described: Any) -> np.dtype[Any]:  # noqa: ANN401
+def _dtype(described: Any) -> np.dtype[Any]:
     """Return the dtype of a description in which JSON has made lists of the tuples."""
+    dtype: np.dtype[Any] = np.lib.format.descr_to_dtype(_with_tuples(described))
+    return dtype
+
+
+def _with_tuples(described: Any) -> Any:
+    """Return a description with its fields, their titles and their shapes as the tuples that NumPy wants."""
     if isinstance(described, str):
-        return np.dtype(described)
-    fields: list[Any] = []
-    for field in described:
-        name = tuple(field[0]) if isinstance(field[0], list) else field[0]
-        inner = field[1] if isinstance(field[1], str) else _dtype(field[1])
-        fields.append((name, inner, tuple(field[2])) if len(field) == 3 else (name, inner))
-    return np.lib.format.descr_to_dtype(fields)
+        return described
+    return [
+        (tuple(name) if isinstance(name, list) else name, _with_tuples(inner), *map(tuple, shape))
+        for name, inner, *shape in described
+    ]
 
 
 def _small_float(name: str) -> np.dtype[Any]:
@@ -103,4 +142,5 @@ def _small_float(name: str) -> np.dtype[Any]:
             f"it holds an array of {name}, which NumPy has only with the package ml_dtypes",
             next_step="pip install ml_dtypes",
         ) from None
-    return np.dtype(getattr(ml_dtypes, name))
+    dtype: np.dtype[Any] = np.dtype(getattr(ml_dtypes, name))
+    return dtype

@@ -102,7 +102,7 @@ def checked_array(values: ArrayLike, ndim: int, what: str) -> Array:
     if array.dtype not in _NUMBERS and array.dtype.newbyteorder("=") not in _NUMBERS:
         raise InvalidStateError(
             f"{what} cannot be of dtype {array.dtype}",
-            next_step=f"convert explicitly to one of {', '.join(map(str, _NUMBERS))}, for instance array.astype(np.complex128)",
+            next_step=f"convert explicitly to one of {', '.join(map(str, _NUMBERS))}, say array.astype(np.complex128)",
         )
     if array.ndim != ndim:
         raise InvalidStateError(

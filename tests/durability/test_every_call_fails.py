@@ -1,0 +1,161 @@
+"""Every call of every save fails in turn, once or for good: the target is old or new, and nothing else is there."""
+
+import errno
+import itertools
+
+import pytest
+
+import quantum_memory as qm
+from quantum_memory.durability import atomic, files
+from quantum_memory.errors import ConflictError, QuantumMemoryError, StorageError
+from quantum_memory.testing.faults import FaultyFiles, RecordingFiles, ShortFiles
+
+from .conftest import SUFFIXES, leftovers
+
+ERRORS = [errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EINTR, errno.ESTALE, errno.EACCES, errno.EROFS]
+WAYS = ["new file", "overwrite", "create only"]
+
+
+def save(memory, path, way):
+    return qm.save(memory, path, overwrite=way != "create only")
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=errno.errorcode.get)
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_save_that_fails_anywhere_leaves_old_or_new(tmp_path, old, new, suffix, way, error):  # noqa: PLR0917
+    path = tmp_path / f"state.{suffix}"
+    failures = 0
+    for k, sticky in ((k, sticky) for k in itertools.count() for sticky in (False, True)):
+        path.unlink(missing_ok=True)
+        if way == "overwrite":
+            qm.save(old, path)
+        atomic._swept.clear()
+        recording = RecordingFiles(FaultyFiles(k, error, sticky=sticky))
+        with files.using(recording):
+            try:
+                saved, problem = save(new, path, way), None
+            except QuantumMemoryError as error_of_ours:
+                saved, problem = None, error_of_ours
+        if problem is not None:
+            assert isinstance(problem, (StorageError, ConflictError)), problem
+            assert problem.exit_code in {7, 8}
+            assert problem.path == str(path)
+        failed = recording.inner.failed
+        if not failed:
+            assert saved is not None
+            break
+        failures += saved is None
+        assert recording.violations(acknowledged=saved is not None) == []
+        if saved is not None:
+            assert qm.load(path) == new
+        elif path.exists():
+            assert qm.load(path) in ([old, new] if way == "overwrite" else [new])
+            renamed = [call for call in recording.log if call.name in {"rename", "link"}]
+            assert qm.load(path) == (new if renamed and renamed[-1].result is None else old)
+        else:
+            assert way != "overwrite"
+        if "unlink" not in failed:
+            assert leftovers(tmp_path) == []
+        atomic.remove_leftovers(tmp_path)
+        assert leftovers(tmp_path) == []
+    assert failures >= 15  # most calls cannot be done without
+    assert qm.load(path) == new
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=errno.errorcode.get)
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("verb", [qm.load, qm.verify, qm.info])
+def test_reading_that_fails_anywhere_is_a_typed_error(tmp_path, new, suffix, error, verb):
+    path = tmp_path / f"state.{suffix}"
+    qm.save(new, path)
+    before = path.read_bytes()
+    for k in itertools.count():
+        recording = RecordingFiles(FaultyFiles(k, error))
+        with files.using(recording):
+            try:
+                result, problem = verb(path), None
+            except StorageError as error_of_ours:
+                result, problem = None, error_of_ours
+        if problem is not None:
+            assert (problem.path, problem.errno) == (str(path), error)
+        assert recording.violations() == []
+        assert path.read_bytes() == before
+        assert (result is None) == bool(set(recording.inner.failed) - {"close"})
+        if not recording.inner.failed:
+            break
+    assert k >= 4
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("way", WAYS)
+def test_every_save_keeps_the_rules_of_durable_writing(tmp_path, old, new, suffix, way):
+    path = tmp_path / f"state.{suffix}"
+    if way == "overwrite":
+        qm.save(old, path)
+    recording = RecordingFiles()
+    with files.using(recording):
+        saved = save(new, path, way)
+    assert recording.violations() == []
+    assert recording.bytes_written == saved.bytes == path.stat().st_size
+    assert [call.name for call in recording.log].count("fsync") == 2
+
+
+def test_without_durability_nothing_is_synced_and_the_recorder_says_so(tmp_path, new):
+    recording = RecordingFiles()
+    with files.using(recording):
+        qm.save(new, tmp_path / "state.qms", durable=False)
+    assert not [call for call in recording.log if call.name == "fsync"]
+    assert any("before it was synced" in line for line in recording.violations())
+    assert any("was not synced after" in line for line in recording.violations())
+    assert qm.load(tmp_path / "state.qms") == new
+
+
+@pytest.mark.parametrize("most", [1, 7, 1000])
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_short_reads_and_writes_are_gone_on_with(tmp_path, new, suffix, most):
+    path = tmp_path / f"state.{suffix}"
+    with files.using(ShortFiles(most)):
+        qm.save(new, path)
+        assert qm.load(path) == new
+    assert qm.load(path) == new
+
+
+def test_no_space_says_what_to_do(tmp_path, old, new):
+    path = tmp_path / "state.qms"
+    qm.save(old, path)
+    with files.using(FaultyFiles(8, errno.ENOSPC, sticky=True)), pytest.raises(StorageError) as caught:
+        qm.save(new, path)
+    assert caught.value.errno == errno.ENOSPC
+    assert "free some space" in caught.value.next_step
+
+
+def test_an_error_after_the_rename_does_not_say_that_the_old_version_is_untouched(tmp_path, old, new):
+    class NoFolderSync(RecordingFiles):
+        def call(self, name, *arguments):
+            if name == "fsync" and any(call.name == "rename" for call in self.log):
+                raise OSError(errno.ENOSPC, "no space")
+            return super().call(name, *arguments)
+
+    path = tmp_path / "state.qms"
+    qm.save(old, path)
+    with files.using(NoFolderSync()), pytest.raises(StorageError) as caught:
+        qm.save(new, path)
+    assert "untouched" not in str(caught.value)
+    assert qm.load(path) == new
+
+
+def test_a_file_system_without_locks_or_folder_syncs_will_do(tmp_path, new):
+    class Plain(RecordingFiles):
+        def try_lock(self, fd):
+            raise OSError(errno.ENOLCK, "no locks")
+
+        def fsync(self, fd):
+            if self.log[-1].name == "open" and self.log[-1].arguments[0] == str(tmp_path):
+                raise OSError(errno.EINVAL, "not for folders")
+            super().fsync(fd)
+
+    with files.using(Plain()):
+        qm.save(new, tmp_path / "state.qms")
+        assert atomic.remove_leftovers(tmp_path) == []
+    assert qm.load(tmp_path / "state.qms") == new

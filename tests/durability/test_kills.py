@@ -1,0 +1,208 @@
+"""The process dies at every call: the target is old or new, and the next process removes what was left."""
+
+import itertools
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+import quantum_memory as qm
+from quantum_memory.durability import atomic, files
+from quantum_memory.durability.atomic import DurableFile
+from quantum_memory.testing.faults import in_child, killed_at
+
+from .conftest import SUFFIXES, leftovers, names
+
+
+@pytest.mark.parametrize("way", ["new file", "overwrite", "create only"])
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_kill_at_every_call_leaves_old_or_new(tmp_path, old, new, suffix, way):
+    path = tmp_path / f"state.{suffix}"
+    other = tmp_path / "other.qms"
+
+    def save(dying):
+        atomic._swept.clear()
+        with files.using(dying):
+            qm.save(new, path, overwrite=way != "create only")
+
+    orphans = 0
+    for k in itertools.count():
+        path.unlink(missing_ok=True)
+        if way == "overwrite":
+            qm.save(old, path)
+        if not killed_at(k, save):
+            break
+        if path.exists():
+            assert qm.load(path) in ([old, new] if way == "overwrite" else [new])
+        else:
+            assert way != "overwrite"
+        orphans += len(leftovers(tmp_path))
+        atomic._swept.clear()  # as the next process begins
+        qm.save(old, other)
+        assert leftovers(tmp_path) == []
+        qm.save(new, path)
+        assert qm.load(path) == new
+    assert orphans >= 5
+    assert qm.load(path) == new
+
+
+def test_what_a_living_writer_has_not_finished_is_left_alone(tmp_path, old):
+    with DurableFile(tmp_path / "slow.qms") as sink:
+        sink.write(b"half")
+        assert len(leftovers(tmp_path)) == 1
+        assert atomic.remove_leftovers(tmp_path) == []
+        assert in_child(lambda: (atomic._swept.clear(), qm.save(old, tmp_path / "other.qms"))) == 0
+        assert len(leftovers(tmp_path)) == 1
+    assert (tmp_path / "slow.qms").read_bytes() == b"half"
+    assert leftovers(tmp_path) == []
+
+
+def test_only_what_is_named_like_a_leftover_is_removed(tmp_path):
+    ours = [".state.qms.0123456789abcdef.qmtmp", ".line\nbreak.qms.0123456789abcdef.qmtmp"]
+    others = ["state.qms", ".state.qmtmp", "x.0123456789abcdef.qmtmp", ".a.0123456789ABCDEF.qmtmp"]
+    for name in ours + others:
+        (tmp_path / name).write_bytes(b"x")
+    (tmp_path / ".folder.0123456789abcdef.qmtmp").mkdir()
+    (tmp_path / ".link.0123456789abcdef.qmtmp").symlink_to(tmp_path / "state.qms")
+    os.mkfifo(tmp_path / ".pipe.0123456789abcdef.qmtmp")
+    removed = atomic.remove_leftovers(tmp_path)
+    assert sorted(Path(path).name for path in removed) == sorted(ours)
+    assert set(others) < set(names(tmp_path))
+    assert len(leftovers(tmp_path)) == 6
+
+
+def test_a_sweep_between_creation_and_lock_does_not_lose_the_save(tmp_path, new):
+    """The temporary file is taken by another process's sweep in the moment before its writer locks it."""
+
+    class Swept(files.RealFiles):
+        def __init__(self):
+            self.sweeps = 0
+
+        def try_lock(self, fd):
+            if self.sweeps < 3:
+                self.sweeps += 1
+                with files.using(files.RealFiles()):
+                    assert len(atomic.remove_leftovers(tmp_path)) == 1
+            return super().try_lock(fd)
+
+    swept = Swept()
+    with files.using(swept):
+        qm.save(new, tmp_path / "state.qms")
+    assert swept.sweeps == 3
+    assert qm.load(tmp_path / "state.qms") == new
+
+
+def test_a_sweep_that_has_locked_the_file_but_not_removed_it_does_not_lose_the_save(tmp_path, new):
+    class Racing(files.RealFiles):
+        def __init__(self):
+            self.held = None
+
+        def try_lock(self, fd):
+            if self.held is None:  # another process's sweep has opened and locked it, and is about to remove it
+                path = tmp_path / leftovers(tmp_path)[0]
+                self.held = os.open(path, os.O_RDONLY)
+                assert files.RealFiles().try_lock(self.held)
+                self.doomed = path
+            return super().try_lock(fd)
+
+        def write(self, fd, data):
+            self.doomed.unlink(missing_ok=True)
+            return super().write(fd, data)
+
+    racing = Racing()
+    with files.using(racing):
+        qm.save(new, tmp_path / "state.qms")
+    os.close(racing.held)
+    assert qm.load(tmp_path / "state.qms") == new
+
+
+@pytest.mark.parametrize("when", range(12))
+def test_an_interrupt_from_the_keyboard_leaves_nothing(tmp_path, old, new, when):
+    class Interrupting(files.RealFiles):
+        calls = 0
+
+        def write(self, fd, data):
+            if Interrupting.calls == when:
+                raise KeyboardInterrupt
+            Interrupting.calls += 1
+            return super().write(fd, data)
+
+        def fsync(self, fd):
+            if when >= 10:
+                raise KeyboardInterrupt
+            super().fsync(fd)
+
+    path = tmp_path / "state.qms"
+    qm.save(old, path)
+    with files.using(Interrupting()):
+        try:
+            qm.save(new, path)
+        except KeyboardInterrupt:
+            assert qm.load(path) == old
+        else:
+            assert when in range(Interrupting.calls, 10)
+    assert leftovers(tmp_path) == []
+
+
+def test_ctrl_c_ends_a_real_save_with_the_old_version_in_place(tmp_path, old):
+    path = tmp_path / "state.qms"
+    qm.save(old, path)
+    code = (
+        "import numpy as np, quantum_memory as qm, sys\n"
+        "array = np.random.default_rng(0).normal(size=1 << 23)\n"
+        "print('go', flush=True)\n"
+        f"while True: qm.save(qm.MemoryState(classical=array), {str(path)!r}, compression='zlib')\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout.readline() == b"go\n"
+    time.sleep(0.3)
+    process.send_signal(signal.SIGINT)
+    _, complaint = process.communicate(timeout=60)
+    assert b"KeyboardInterrupt" in complaint
+    assert leftovers(tmp_path) == []
+    assert qm.load(path).quantum is None or qm.load(path) == old
+
+
+def test_processes_that_save_the_same_path_at_once_leave_one_of_them(tmp_path):
+    path = tmp_path / "state.qms"
+    code = (
+        "import numpy as np, quantum_memory as qm, sys\n"
+        f"for k in range(40): qm.save({{'metadata': {{'who': sys.argv[1], 'k': k}}}}, {str(path)!r})\n"
+    )
+    writers = [subprocess.Popen([sys.executable, "-c", code, str(who)]) for who in range(2)]
+    seen = 0
+    while any(writer.poll() is None for writer in writers):
+        if path.exists():
+            assert 0 <= qm.load(path).metadata["k"] < 40
+            seen += 1
+    assert [writer.wait() for writer in writers] == [0, 0]
+    assert seen > 0
+    assert qm.load(path).metadata["k"] == 39
+    assert leftovers(tmp_path) == []
+
+
+def test_threads_that_create_the_same_path_at_once_make_one_winner(tmp_path):
+    path = tmp_path / "state.qms"
+    results: list[object] = []
+    barrier = threading.Barrier(8)
+
+    def create(who):
+        barrier.wait()
+        try:
+            results.append(qm.save({"metadata": {"who": who}}, path, overwrite=False) and who)
+        except qm.ConflictError:
+            results.append(None)
+
+    threads = [threading.Thread(target=create, args=(who,)) for who in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    (winner,) = [who for who in results if who is not None]
+    assert qm.load(path).metadata == {"who": winner}
+    assert leftovers(tmp_path) == []

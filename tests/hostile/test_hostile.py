@@ -1,0 +1,158 @@
+"""No file can hurt: each of the corpus gives a typed error, in bounded time and memory, and nothing else happens."""
+
+import hashlib
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import quantum_memory as qm
+from quantum_memory import errors
+from quantum_memory.errors import IntegrityError
+
+from . import forge
+from .corpus import AMPLITUDES, CORPUS, HONEST, JSON, PLUS, QMS, SPECIAL, Case
+
+SECONDS = 2.0
+MIB = 1 << 20
+BATCHES = 4
+CHILD = Path(__file__).with_name("child.py")
+OURS = {name for name, value in vars(errors).items() if isinstance(value, type)}
+TITLES = [case.title for case in QMS]
+ONLY_SEEN_BY_LOADING = TITLES[
+    TITLES.index("a part that there is not") : TITLES.index("a state with a zip archive behind it")
+]
+
+
+def file_name(number: int, case: Case) -> str:
+    return f"{number:03}.{'qms' if case.suffix == 'special' else case.suffix}"
+
+
+def contents(folder: Path) -> dict[str, object]:
+    """Return everything in a folder: names, kinds, sizes, times of change and digests."""
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        facts = path.lstat()
+        digest = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() and not path.is_symlink() else ""
+        found[path.name] = (facts.st_mode, facts.st_size, facts.st_mtime_ns, digest)
+    return found
+
+
+def watched_opening(folder: Path, numbered: list[tuple[int, Case]]) -> list[tuple[Case, dict]]:
+    """Return what a child process saw when it opened these files with every verb."""
+    (folder / "canary").write_bytes(b"alive")
+    cases = {}
+    for number, case in numbered:
+        path = folder / file_name(number, case)
+        case.write(path)
+        cases[str(path)] = case
+    before = contents(folder)
+    command = [sys.executable, str(CHILD), *cases]
+    child = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=240, check=False)
+    seen = [json.loads(line) for line in child.stdout.splitlines()]
+    last = seen[-1] if seen else "the beginning"
+    assert child.returncode == 0, f"the child died after {last}: {child.stderr[-3000:]}"
+    assert contents(folder) == before, "something on disk has changed"
+    assert len(seen) == 4 * len(cases)
+    return [(cases[result["file"]], result) for result in seen]
+
+
+def complaints(case: Case, result: dict) -> list[str]:
+    """Say what is wrong with what a verb did."""
+    path = Path(result["file"])
+    size = path.stat().st_size if path.is_file() else 0
+    error = result["error"]
+    checks = {
+        f"loading it should give {case.error}": result["verb"] == "load" and error != case.error,
+        "the error is not one of ours": error is not None and error not in OURS,
+        "the error does not name the file": error is not None and result.get("names") != str(path),
+        "the error does not say what to do": error is not None and not result.get("next"),
+        "it takes too long": result["seconds"] > SECONDS,
+        "it needs too much memory": result["grown"] > 64 * MIB + size,
+        "it does what it has no business doing": bool(result["watched"]),
+        # What shows only when the tree is built, verifying does not see.
+        "it should not verify": result["verb"] == "verify" and error is None and case.title not in ONLY_SEEN_BY_LOADING,
+    }
+    return [what for what, is_so in checks.items() if is_so]
+
+
+@pytest.mark.parametrize("batch", range(BATCHES))
+def test_no_file_can_hurt(tmp_path, batch):
+    seen = watched_opening(tmp_path, list(enumerate(CORPUS, 1))[batch::BATCHES])
+    wrong = [(case.title, said, result) for case, result in seen if (said := complaints(case, result))]
+    assert not wrong, json.dumps(wrong, indent=1)
+
+
+# ---- the corpus itself
+
+
+def test_the_corpus_is_large_and_every_case_is_another():
+    assert len(QMS) >= 100
+    assert len(JSON) >= 50
+    assert len({case.title for case in CORPUS}) == len(CORPUS) >= 150
+    built = [case.build() for case in CORPUS if case.suffix != "special" and not re.search("bomb|MiB", case.title)]
+    assert len(set(built)) == len(built) - 1  # an empty file is empty in both formats
+    assert len(SPECIAL) >= 5
+
+
+def test_the_readme_lists_the_corpus_number_by_number():
+    page = Path(__file__).with_name("README.md").read_text()
+    rows = re.findall(r"^\| (\d+) \| (.+?) \| (.+?) \| `(\w+)` \|$", page, re.MULTILINE)
+    assert rows == [(str(number), case.title, case.naive, case.error) for number, case in enumerate(CORPUS, 1)]
+
+
+def test_what_the_forge_makes_without_lies_is_read(tmp_path):
+    """Otherwise the forged files might be refused for another reason than theirs."""
+    forged = {
+        "a.qms": forge.qms(AMPLITUDES, HONEST),
+        "b.json": forge.json_file({"classical": forge.json_array([1.0])}, classical_data={"$array": "classical"}),
+        "c.json.zlib": forge.zlib_file(forge.json_file(metadata={"a": 1})),
+    }
+    for name, data in forged.items():
+        (tmp_path / name).write_bytes(data)
+    assert qm.load(tmp_path / "a.qms").quantum.amplitudes.tolist() == PLUS.tolist()
+    assert qm.verify(tmp_path / "a.qms").problems == []
+    assert qm.load(tmp_path / "b.json").classical.tolist() == [1.0]
+    assert qm.load(tmp_path / "c.json.zlib").metadata == {"a": 1}
+
+
+def test_a_section_that_may_be_skipped_is_skipped_and_verified(tmp_path):
+    path = tmp_path / "later.qms"
+    extra = forge.array("metadata", np.ones(8), section=77, flags=0)
+    data = forge.qms(AMPLITUDES, HONEST, extra)
+    path.write_bytes(data)
+    assert qm.load(path).quantum.amplitudes.tolist() == PLUS.tolist()
+    qm.verify(path)
+    damaged = data.replace(np.ones(8).tobytes(), bytes(64))
+    assert damaged != data
+    path.write_bytes(damaged)
+    with pytest.raises(IntegrityError):
+        qm.verify(path)
+
+
+def test_a_digest_that_is_a_lie_is_seen_by_verify_and_by_a_full_load(tmp_path):
+    path = tmp_path / "lie.qms"
+    part = forge.Part(
+        2, b"classical", forge.F64, (1,), [forge.Chunk(np.array([2.0]).tobytes(), np.array([1.0]).tobytes())]
+    )
+    path.write_bytes(forge.qms(part, forge.says(classical_data={"$array": "classical"})))
+    with pytest.raises(IntegrityError, match="SHA-256"):
+        qm.verify(path)
+    with pytest.raises(IntegrityError, match="SHA-256"):
+        qm.load(path, verify="full")
+
+
+def test_a_file_that_only_root_may_read_is_a_typed_error(tmp_path):
+    path = tmp_path / "secret.qms"
+    qm.save(PLUS, path)
+    path.chmod(0)
+    if os.geteuid() == 0:
+        assert qm.load(path).quantum is not None
+    else:
+        with pytest.raises(qm.StorageError, match="permission"):
+            qm.load(path)
