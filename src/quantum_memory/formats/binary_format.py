@@ -138,6 +138,12 @@ def read_memory(
     buffers: dict[str, AnyArray] = {}
     if out is not None:
         entry = reader.entry(AMPLITUDES)
+        if reader.document["quantum_data"]["$state"]["amplitudes"].get("order") == ">":
+            raise InvalidStateError(
+                "its amplitudes are big-endian, and are not read into memory of yours",
+                path=reader.source.name,
+                next_step="leave out=",
+            )
         buffers[AMPLITUDES] = out if isinstance(out, np.ndarray) else _as_array(out, entry, reader.source.name)
     arrays = {
         path: reader.read(path, out=buffers.get(path), verify=verify, progress=progress) for path in reader.entries

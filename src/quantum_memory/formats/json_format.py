@@ -30,8 +30,9 @@ if TYPE_CHECKING:
 
 FORMAT = "quantum-memory"
 VERSION = "2.0"
-MAX_ARRAY_BYTES = 256 << 20
-MAX_TEXT_BYTES = 512 << 20
+MAX_ARRAY_BYTES = 8 << 20
+MAX_TEXT_BYTES = 2 * MAX_ARRAY_BYTES
+"""Text is made and read in one piece, several times over; these keep it within the memory that any save may take."""
 MAX_HEADER_BYTES = 1024
 
 _PARTS = ("metadata", "quantum_data", "classical_data", "emotional_context")
@@ -201,8 +202,9 @@ def from_zlib(data: bytes, name: str = "<bytes>") -> bytes:
     except (IntegrityError, UnsafeError) as error:
         raise IntegrityError("its header is damaged", path=name, next_step=_RESTORE) from error
     size = facts.get("original_size") if isinstance(facts, dict) else None
-    if type(size) is not int or not 0 <= size <= MAX_TEXT_BYTES:
+    if type(size) is not int or size < 0:
         raise IntegrityError("its header is damaged", path=name, next_step=_RESTORE)
+    _check_length(size, name)
     if "sha256" not in facts:
         raise UnsupportedVersionError(
             "it is a state of the first implementation",
@@ -229,14 +231,18 @@ def _header(original: int, stream: Buffer) -> bytes:
     return json.dumps(facts).encode("ascii")
 
 
+def _check_length(length: int, name: str) -> None:
+    if length > MAX_TEXT_BYTES:
+        raise UnsafeError(
+            f"its text has {length} bytes, and JSON is read up to {MAX_TEXT_BYTES}",
+            path=name,
+            next_step="save such states as .qms",
+        )
+
+
 def read_text(source: Readable) -> bytes:
     """Return the JSON text of an open file, with or without zlib."""
-    if source.size > MAX_TEXT_BYTES:
-        raise UnsafeError(
-            f"it has {source.size} bytes, and JSON is read up to {MAX_TEXT_BYTES}",
-            path=source.name,
-            next_step="do not trust this file: no release writes JSON as long as this",
-        )
+    _check_length(source.size, source.name)
     data = source.read(0, source.size)
     return from_zlib(data, source.name) if is_zlib(data) else data
 

@@ -204,7 +204,7 @@ def read_layout(source: Readable) -> Layout:
             path=source.name,
             next_step="pip install --upgrade quantum-memory",
         )
-    if (version, oldest_reader, flags, chunk_bytes, alignment) != (VERSION, MINIMUM_READER, 0, CHUNK_BYTES, ALIGNMENT):
+    if (head != header() and version <= VERSION) or (chunk_bytes, alignment) != (CHUNK_BYTES, ALIGNMENT):
         raise _damaged("its header has facts that no release writes", source)
 
     end = source.read(source.size - TRAILER_BYTES, TRAILER_BYTES)

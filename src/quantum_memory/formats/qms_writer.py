@@ -154,7 +154,9 @@ class QMSWriter:
 
 
 def _prepare(array: AnyArray, index: int, codec: Codec, tally: Callable[[AnyArray], float] | None) -> _Chunk:
-    items = chunk_items(array, index)
+    # A copy of its own: were the caller to change the array meanwhile, digest and data would not fit together. It also
+    # costs nothing, since what follows then reads the chunk from the cache.
+    items = chunk_items(array, index).copy()
     raw = bytes_of(items)
     used, stored = encode_if_smaller(codec, raw)
     digest = hashlib.sha256(raw).digest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import Counter
 from dataclasses import asdict, dataclass, field
@@ -10,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from quantum_memory.formats import json_format
-from quantum_memory.formats.binary_format import AMPLITUDES, norm_of, squared_norm
+from quantum_memory.formats.binary_format import AMPLITUDES, norm_of, read_memory, squared_norm
 from quantum_memory.formats.qms_reader import QMSReader
 from quantum_memory.formats.verbs import opened
 from quantum_memory.state.arrays import STORABLE
-from quantum_memory.state.document import content_id, unflatten, well_formed
+from quantum_memory.state.document import content_id, well_formed
 from quantum_memory.state.quantum_state import vector_problems
 
 if TYPE_CHECKING:
@@ -22,8 +23,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from quantum_memory.state.arrays import AnyArray
+    from quantum_memory.state.memory_state import MemoryState
 
-_LOADED_FOR_PROBLEMS = 1 << 30
+_PUT_TOGETHER = 64 << 20
+"""Raw bytes up to which a memory is not only checked but also put together, to see that its parts fit."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ class VerifyReport:
 
 
 def verify(path: str | os.PathLike[str], *, progress: Callable[[int], object] | None = None) -> VerifyReport:
-    """Check every byte of a file against its checksum and its SHA-256, needing only a few MiB of memory.
+    """Check every byte of a file against its checksum and its SHA-256, needing at most 64 MiB of memory.
 
     Parameters
     ----------
@@ -71,11 +74,10 @@ def verify(path: str | os.PathLike[str], *, progress: Callable[[int], object] | 
         if kind == "qms":
             return _verify_qms(QMSReader(source), progress)
         memory = json_format.from_text(json_format.read_text(source), source.name)
-    flat = memory.flatten()
-    odd = Counter({path: _count_odd(array) for path, array in flat.arrays.items() if not path.startswith("quantum/")})
-    problems = [*([] if memory.quantum is None else memory.quantum.problems()), *_not_finite(odd)]
-    count = len(flat.arrays)
-    return VerifyReport(source.name, kind, source.size, memory.content_id, count, count, problems)
+    arrays = memory.flatten().arrays
+    odd = Counter({path: _count_odd(array) for path, array in arrays.items()})
+    problems = _problems(_of_memory(memory), odd)
+    return VerifyReport(source.name, kind, source.size, memory.content_id, len(arrays), len(arrays), problems)
 
 
 def _verify_qms(reader: QMSReader, progress: Callable[[int], object] | None) -> VerifyReport:
@@ -91,28 +93,31 @@ def _verify_qms(reader: QMSReader, progress: Callable[[int], object] | None) -> 
             squares.append(square)
 
     chunks = reader.check_everything(progress, look)
-    with well_formed(reader.source.name):
-        problems = _of_state(reader, odd, squares)
-    if problems is not None:
-        odd = Counter({path: count for path, count in odd.items() if not path.startswith("quantum/")})
-    problems = [*(problems or []), *_not_finite(odd)]
+    problems = None
+    if sum(entry.nbytes for entry in reader.entries.values()) <= _PUT_TOGETHER:
+        problems = _of_memory(read_memory(reader))
+    elif AMPLITUDES in reader.entries:
+        entry = reader.entries[AMPLITUDES]
+        dtype = np.dtype(STORABLE[entry.dtype])
+        problems = vector_problems(odd[AMPLITUDES], norm_of(squares), dtype, math.prod(entry.shape))
     with well_formed(reader.source.name):
         name = content_id(reader.document, reader.identities())
-    return VerifyReport(reader.source.name, "qms", reader.source.size, name, len(reader.entries), chunks, problems)
+    file = reader.source
+    return VerifyReport(file.name, "qms", file.size, name, len(reader.entries), chunks, _problems(problems, odd))
 
 
-def _of_state(reader: QMSReader, odd: Counter[str], squares: list[float]) -> list[str] | None:
-    """Say what is odd about the quantum state; None when it was not looked at as a whole."""
-    if AMPLITUDES in reader.entries:
-        entry = reader.entries[AMPLITUDES]
-        norm = norm_of(squares)
-        return vector_problems(odd[AMPLITUDES], norm, np.dtype(STORABLE[entry.dtype]), entry.shape[0])
-    quantum = {path: entry for path, entry in reader.entries.items() if path.startswith("quantum/")}
-    if not quantum or sum(entry.nbytes for entry in quantum.values()) > _LOADED_FOR_PROBLEMS:
-        return None
-    arrays = {path: reader.read(path) for path in quantum}
-    state = unflatten(reader.document["quantum_data"], arrays)
-    return list(state.problems())
+def _of_memory(memory: MemoryState) -> list[str]:
+    with np.errstate(all="ignore"):  # what overflows shows in what is said
+        return [] if memory.quantum is None else memory.quantum.problems()
+
+
+def _problems(of_state: list[str] | None, odd: Counter[str]) -> list[str]:
+    """Return what is odd about the state, and which other arrays have values that are not finite."""
+    others = {path: count for path, count in odd.items() if of_state is None or not path.startswith("quantum/")}
+    return [
+        *(of_state or []),
+        *(f"{count} values of {path} are not finite" for path, count in others.items() if count),
+    ]
 
 
 def _count_odd(array: AnyArray) -> int:
@@ -121,7 +126,3 @@ def _count_odd(array: AnyArray) -> int:
         return 0
     finite = np.isfinite(array)
     return 0 if finite.all() else int(finite.size - np.count_nonzero(finite))
-
-
-def _not_finite(odd: Counter[str]) -> list[str]:
-    return [f"{count} values of {path} are not finite" for path, count in odd.items() if count]

@@ -98,6 +98,8 @@ def positions(upper: NDArray[np.float64], draws: NDArray[np.float64]) -> NDArray
 
 def checked_array(values: ArrayLike, ndim: int, what: str) -> Array:
     """Return `values` as an array of `ndim` axes and of a dtype that a state may have, never a copy of an array."""
+    if isinstance(values, np.ma.MaskedArray):
+        raise InvalidStateError(f"{what} cannot be masked", next_step="fill it: array.filled(0)")
     array = np.asarray(values)
     if array.dtype not in _NUMBERS and array.dtype.newbyteorder("=") not in _NUMBERS:
         raise InvalidStateError(
