@@ -23,7 +23,7 @@ bench: $(VENV)/.base
 	$(BIN)/python -m benchmarks $(ARGS)
 
 soak: $(VENV)/.test
-	QMEM_SOAK=10 $(BIN)/pytest -n $(WORKERS) --timeout 3600 $(ARGS)
+	$(BIN)/pytest -m soak -s $(ARGS)
 
 clean:
 	rm -rf $(VENV) qmem-demo

@@ -289,3 +289,74 @@ def test_unknown_entanglers_and_trajectories_are_refused(lived):
     with pytest.raises(InvalidStateError, match="noise model"):
         QuantumClassicalInterface(6).apply_noise()
     assert QuantumClassicalInterface(6, entangler=Entangler.cnot_chain(6)).encoding.entangler.gates
+
+
+@pytest.mark.parametrize("key", ["version", "n_qubits"])
+def test_keys_of_our_own_in_the_metadata_are_refused_when_they_are_saved(lived, tmp_path, key):
+    lived.metadata[key] = "mine"
+    with pytest.raises(InvalidStateError, match=key):
+        lived.save_state(tmp_path / "state.json")
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_context_stays_on_its_own_scale():
+    interface = QuantumClassicalInterface(9)
+    interface.emotion = qm.EmotionalContext(scale=PADScale.UNIT)
+    interface.encode([-0.7, 0.2, 0.3])
+    assert interface.emotion.recent_emotions[-1].pad == pytest.approx((0.15, 0.6, 0.65))
+    assert tuple(interface.emotion.pad) == (-0.7, 0.2, 0.3)
+    path = interface.trajectory([0.7, 0.2, 0.3], 3)
+    assert path.pad[:, 0] == pytest.approx([-0.7, 0, 0.7])
+    assert interface.emotion.trajectory.pad[:, 0] == pytest.approx([0.15, 0.5, 0.85])
+
+
+def test_a_network_stays_when_the_file_brings_none(tmp_path):
+    QuantumClassicalInterface(6).save_state(tmp_path / "without.json")
+    interface = QuantumClassicalInterface(6)
+    interface.network = np.sum
+    interface.load_state(tmp_path / "without.json")
+    assert interface.network is np.sum
+
+
+def test_an_interrupt_stays_an_interrupt(tmp_path):
+    class Slow(torch.nn.Linear):
+        calls = 0
+
+        def load_state_dict(self, *arguments, **options):
+            Slow.calls += 1
+            if Slow.calls == 1:
+                raise KeyboardInterrupt
+            return super().load_state_dict(*arguments, **options)
+
+    QuantumClassicalInterface(6, network=torch.nn.Linear(3, 2)).save_state(tmp_path / "with.json")
+    interface = QuantumClassicalInterface(6, network=Slow(3, 2))
+    with pytest.raises(KeyboardInterrupt):
+        interface.load_state(tmp_path / "with.json")
+
+
+def test_mitigation_takes_the_channels_out_as_well():
+    noise = NoiseModel((KrausChannel.depolarizing(0.05), KrausChannel.amplitude_damping(0.1)), ReadoutError(0.02, 0.05))
+    interface = QuantumClassicalInterface(27, noise=noise)
+    interface.encode([0.3, -0.2, 0.6])
+    readings = [interface.decode(4096, seed) for seed in range(10)]
+    mean = np.mean([tuple(reading.pad) for reading in readings], axis=0)
+    assert np.abs(mean - [0.3, -0.2, 0.6]).max() < 3 * readings[0].standard_error[0] / math.sqrt(10) + 1e-3
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda i: QuantumClassicalInterface(27.0),
+        lambda i: QuantumClassicalInterface("27"),
+        lambda i: QuantumClassicalInterface(6, noise=KrausChannel.depolarizing(0.1)),
+        lambda i: i.superpose([[0.1, 0.2, 0.3]]),
+        lambda i: i.superpose([([0.1, 0.2, 0.3], 1)]),
+        lambda i: i.encode([0, 0, 0], scale="likert"),
+        lambda i: i.decode(shots=1.5),
+        lambda i: i.decode(shots=-1),
+        lambda i: i.decode(shots=5, seed=-1),
+    ],
+)
+def test_wrong_arguments_are_our_errors(wrong):
+    with pytest.raises(InvalidStateError):
+        wrong(QuantumClassicalInterface(6))

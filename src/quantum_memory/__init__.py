@@ -53,7 +53,6 @@ __all__ = [  # noqa: RUF022 - as in _HOMES
     "compare",
     "info",
     "load",
-    "open",
     "save",
     "verify",
     "BinaryFormatHandler",
@@ -96,7 +95,8 @@ if TYPE_CHECKING:
     )
     from quantum_memory.formats.binary_format import BinaryFormatHandler
     from quantum_memory.formats.compare import compare
-    from quantum_memory.formats.verbs import info, load, open, save  # noqa: A004 - the field's word
+    from quantum_memory.formats.verbs import info, load, save
+    from quantum_memory.formats.verbs import open as open  # noqa: A004 - not in __all__, which would hide Python's own
     from quantum_memory.formats.verify import verify
     from quantum_memory.quantum_classical_interface import QuantumClassicalInterface
     from quantum_memory.state import metrics

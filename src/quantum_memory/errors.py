@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING, ClassVar
 if TYPE_CHECKING:
     from os import PathLike
 
+RESTORE = "restore the file from a copy"
+"""The next step when a file is damaged."""
+
 
 class QuantumMemoryError(Exception):
     """Base of every error raised by this package.

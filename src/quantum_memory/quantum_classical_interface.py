@@ -23,6 +23,7 @@ from quantum_memory.state.emotional_state import Emotion, EmotionalContext, Traj
 from quantum_memory.state.matrix_product_state import MatrixProductState
 from quantum_memory.state.memory_state import MemoryState
 from quantum_memory.state.pad import PAD, PADScale
+from quantum_memory.state.sites import checked_count, generator
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -90,12 +91,17 @@ class QuantumClassicalInterface:
         network: Any = None,
         cache_size: int = 100,
     ) -> None:
+        n_qubits = checked_count(n_qubits, "qubits")
         if isinstance(entangler, str):
             makers = {"none": Entangler.none, "cnot_chain": Entangler.cnot_chain}
             if entangler not in makers:
                 raise InvalidStateError(f"there is no entangler {entangler!r}", next_step=f"use one of {list(makers)}")
             entangler = makers[entangler](n_qubits)
         self.encoding = PADEncoding(n_qubits, registers, entangler)
+        if noise is not None and not isinstance(noise, NoiseModel):
+            raise InvalidStateError(
+                f"a {type(noise).__name__} is no noise model", next_step="wrap it in NoiseModel(...)"
+            )
         self.noise = noise
         self.network = network
         self.metadata: dict[str, Any] = {}
@@ -119,7 +125,7 @@ class QuantumClassicalInterface:
         """Number of qubits."""
         return self.encoding.n_qubits
 
-    def encode(self, pad: Point, *, scale: PADScale = PADScale.BIPOLAR) -> None:
+    def encode(self, pad: Point, *, scale: PADScale | str = PADScale.BIPOLAR) -> None:
         """Replace what is held by one point.
 
         Parameters
@@ -135,7 +141,7 @@ class QuantumClassicalInterface:
         point = PAD.of(pad, scale)
         self._hold([(1.0, point)], self.encoding.encode(point), point)
 
-    def superpose(self, terms: Iterable[tuple[complex, Point]], *, scale: PADScale = PADScale.BIPOLAR) -> None:
+    def superpose(self, terms: Iterable[tuple[complex, Point]], *, scale: PADScale | str = PADScale.BIPOLAR) -> None:
         """Replace what is held by a superposition of several points.
 
         Parameters
@@ -143,7 +149,13 @@ class QuantumClassicalInterface:
         terms
             Pairs (weight, point). The codes of different points overlap; the norm is that of their Gram matrix.
         """
-        points = [(complex(weight), PAD.of(pad, scale)) for weight, pad in terms]
+        try:
+            pairs = [(complex(weight), pad) for weight, pad in terms]
+        except (TypeError, ValueError) as error:
+            raise InvalidStateError(
+                f"these are no terms: {error}", next_step="give pairs (weight, [p, a, d])"
+            ) from error
+        points = [(weight, PAD.of(pad, scale)) for weight, pad in pairs]
         state = self.encoding.superpose(points)
         self._hold(points, state, self.encoding.decode(state).pad)
 
@@ -158,7 +170,8 @@ class QuantumClassicalInterface:
         seed
             Makes the measurements repeatable.
         mitigate
-            Correct the readout error of the noise model by its per-qubit inverse.
+            Correct what the noise model does to outcomes, by the per-qubit inverse of its channels and its readout
+            error together. Without it the reading is biased by them, which its standard error does not tell.
 
         Returns
         -------
@@ -169,8 +182,8 @@ class QuantumClassicalInterface:
         if shots is None:
             return exact
         record = measure(self.state, shots, seed, noise=self.noise, timestamp=_now())
-        readout = self.noise.readout if self.noise is not None and mitigate else None
-        reading = self.encoding.decode_bits(record.bits, readout=readout)
+        known = None if self.noise is None or not mitigate else self.noise.outcome_error(self.n_qubits)
+        reading = self.encoding.decode_bits(record.bits, readout=known)
         self.cache.append(record)
         fidelity = sum(map(metrics.classical_fidelity, reading.histograms, exact.histograms)) / len(exact.histograms)
         self._fidelities = [*self._fidelities, fidelity][-self.cache.capacity :]
@@ -202,7 +215,7 @@ class QuantumClassicalInterface:
         """Let the channels of the noise model act on the held state itself, as one random trajectory."""
         if self.noise is None:
             raise InvalidStateError("the interface has no noise model", next_step="set interface.noise")
-        rng = np.random.default_rng(seed)
+        rng = generator(seed)
         state = self.state
         for channel in self.noise.channels:
             for site in range(self.n_qubits):
@@ -263,7 +276,9 @@ class QuantumClassicalInterface:
         else:
             raise InvalidStateError(f"there is no trajectory {kind!r}", next_step="use pad-geodesic or fubini-study")
         path = Trajectory(np.array([tuple(point) for point in points]))
-        self._update_emotion(trajectory=path)
+        scale = self.emotion.scale
+        kept = path if scale is PADScale.BIPOLAR else Trajectory(scale.from_bipolar(path.pad))
+        self.emotion = dataclasses.replace(self.emotion, trajectory=kept)
         return path
 
     def get_interface_status(self) -> dict[str, Any]:
@@ -302,7 +317,13 @@ class QuantumClassicalInterface:
         }
         if self.network is not None:
             classical["network"] = _weights_of(self.network)
-        metadata = {"version": VERSION, "n_qubits": self.n_qubits, **self.metadata}
+        ours = {"version": VERSION, "n_qubits": self.n_qubits}
+        if taken := ours.keys() & self.metadata.keys():
+            raise InvalidStateError(
+                f"interface.metadata has the key {min(taken)!r}, which the interface writes itself",
+                next_step="give it another name",
+            )
+        metadata = {**ours, **self.metadata}
         return MemoryState(self.state, classical, self.emotion, metadata, self._record())
 
     def save_state(self, path: str | os.PathLike[str], *, durable: bool = True) -> Saved:
@@ -345,6 +366,8 @@ class QuantumClassicalInterface:
         if _takes_weights(self.network):
             if fresh.network is not None:
                 _load_weights(self.network, fresh.network, path)
+            fresh.network = self.network
+        elif fresh.network is None:
             fresh.network = self.network
         self.__dict__.update(fresh.__dict__)
 
@@ -390,9 +413,12 @@ class QuantumClassicalInterface:
             made.created_at = str(memory.record["created_at"])
             made._terms = [(weight, PAD(*pad)) for weight, pad in config["terms"]]
             made._fidelities = [float(value) for value in classical["measurement_fidelities"]]
+            if not made._terms or not all(0 <= value <= 1 + 1e-9 for value in made._fidelities):
+                raise IntegrityError("its terms or its fidelities are not those of an interface")
         except (IntegrityError, UnsupportedVersionError) as error:
+            error.next_step = error.next_step or "load it with quantum_memory.load"
             raise error.at(path) from None
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
             raise IntegrityError(
                 f"it is whole, but not the state of an interface: {error}",
                 path=path,
@@ -402,13 +428,10 @@ class QuantumClassicalInterface:
 
     def _hold(self, terms: list[tuple[complex, PAD]], state: MatrixProductState, pad: PAD) -> None:
         """Take up a new state, and remember the emotion that it stands for."""
-        emotion = Emotion((pad.pleasure, pad.arousal, pad.dominance), timestamp=_now())
+        emotion = Emotion(pad.to_scale(self.emotion.scale), timestamp=_now())
         recent = (*self.emotion.recent_emotions, emotion)[-_RECENT:]
-        self._state, self._terms = state, terms
-        self._update_emotion(pad=pad, recent_emotions=recent, stability=_stability(recent))
-
-    def _update_emotion(self, **changes: Any) -> None:
-        self.emotion = dataclasses.replace(self.emotion, **changes)
+        context = dataclasses.replace(self.emotion, pad=pad, recent_emotions=recent, stability=_stability(recent))
+        self._state, self._terms, self.emotion = state, terms, context
 
     def _fidelity_metrics(self) -> dict[str, Any]:
         """Return the fidelity of the state to what was encoded, and those of the readings to the state."""
@@ -482,6 +505,8 @@ def _load_weights(network: Any, weights: Any, path: str | os.PathLike[str]) -> N
     except BaseException as error:
         # torch copies what fits before it complains about what does not.
         network.load_state_dict(before)
+        if not isinstance(error, Exception):
+            raise
         raise InvalidStateError(
             f"the saved weights do not fit the network: {error}", path=path, next_step="give the network that was saved"
         ) from error

@@ -44,7 +44,7 @@ def test_the_story_and_its_numbers(qmem: Qmem, csv: Path, tmp_path: Path) -> Non
     said = " ".join(done.stdout.split())
     for part in (
         "2 points: document a, 2 rows of told.csv",
-        "The scale likert5 [1, 5] is the smallest that holds every value, 1 to 5",
+        "The scale likert5 [1, 5] is the first that holds every value, 1 to 5",
         "2 of 2 files verified: whole",
         "its array 'quantum/site/",
         "Its content id is what it was",
@@ -143,9 +143,9 @@ def test_a_bad_row_is_2_and_no_file_is_6(qmem: Qmem, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("row", "scale"),
-    [("0.5,0,1", "unit"), ("-0.5,0,1", "bipolar"), ("1,2,5", "likert5"), ("1,2,5.5", "likert9")],
+    [("0.5,0,1", "bipolar"), ("-0.5,0,1", "bipolar"), ("1,2,5", "likert5"), ("1,2,5.5", "likert9")],
 )
-def test_the_smallest_scale_that_holds_all_is_taken_and_said(tmp_path: Path, row: str, scale: str) -> None:
+def test_the_first_scale_that_holds_all_is_taken_and_said(tmp_path: Path, row: str, scale: str) -> None:
     path = tmp_path / "points.csv"
     path.write_text(f"\ufeffdominance,VALENCE,a\n{row}\n", encoding="utf-8")
     read = csv_path(str(path), None)

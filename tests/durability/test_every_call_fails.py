@@ -159,3 +159,50 @@ def test_a_file_system_without_locks_or_folder_syncs_will_do(tmp_path, new):
         qm.save(new, tmp_path / "state.qms")
         assert atomic.remove_leftovers(tmp_path) == []
     assert qm.load(tmp_path / "state.qms") == new
+
+
+@pytest.mark.parametrize("error", [errno.EPERM, errno.ENOTSUP, errno.ENOSYS], ids=errno.errorcode.get)
+def test_a_file_system_without_hard_links_is_said_to_have_none(tmp_path, new, error):
+    class NoLinks(RecordingFiles):
+        def link(self, source, target):
+            raise OSError(error, "no links")
+
+    path = tmp_path / "state.qms"
+    with files.using(NoLinks()), pytest.raises(StorageError, match="no hard links") as caught:
+        qm.save(new, path, overwrite=False)
+    assert caught.value.errno == error
+    assert "overwrite=True" in caught.value.next_step
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_temporary_that_cannot_be_removed_after_it_was_linked_does_not_fail_the_save(tmp_path, new):
+    class NoUnlink(RecordingFiles):
+        def unlink(self, path):
+            raise OSError(errno.EIO, "no")
+
+    path = tmp_path / "state.qms"
+    with files.using(NoUnlink()):
+        assert qm.save(new, path, overwrite=False).bytes == path.stat().st_size
+    assert len(atomic.remove_leftovers(tmp_path)) == 1
+    assert qm.load(path) == new
+
+
+def test_a_write_of_nothing_is_an_error_and_not_tried_for_ever(tmp_path, new):
+    with files.using(ShortFiles(0)), pytest.raises(StorageError, match="nothing past byte 0"):
+        qm.save(new, tmp_path / "state.qms")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("overwrite", [True, False])
+def test_a_temporary_that_somebody_removed_is_not_a_missing_folder(tmp_path, new, overwrite):
+    class Removed(RecordingFiles):
+        def fsync(self, fd):
+            super().fsync(fd)
+            for name in leftovers(tmp_path):
+                (tmp_path / name).unlink()
+
+    path = tmp_path / "state.qms"
+    with files.using(Removed()), pytest.raises(StorageError, match="temporary file was removed") as caught:
+        qm.save(new, path, overwrite=overwrite)
+    assert caught.value.next_step == "save it again"
+    assert list(tmp_path.iterdir()) == []

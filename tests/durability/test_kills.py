@@ -206,3 +206,29 @@ def test_threads_that_create_the_same_path_at_once_make_one_winner(tmp_path):
     (winner,) = [who for who in results if who is not None]
     assert qm.load(path).metadata == {"who": winner}
     assert leftovers(tmp_path) == []
+
+
+def leave_in_a_fork(sink, error):
+    """Leave the block of `sink`, as a fork of the process that entered it does, and tell whether that was refused."""
+
+    def leave():
+        try:
+            sink.__exit__(type(error), error, None)
+        except qm.ConflictError:
+            os._exit(3)
+
+    return in_child(leave) == 3
+
+
+@pytest.mark.parametrize("error", [None, ValueError()], ids=["at its end", "by an exception"])
+def test_a_fork_that_leaves_the_block_takes_nothing_from_its_parent(tmp_path, error):
+    path = tmp_path / "state.qms"
+    with DurableFile(path) as sink:
+        sink.write(b"half")
+        assert leave_in_a_fork(sink, error) == (error is None)
+        assert not path.exists()
+        assert len(leftovers(tmp_path)) == 1
+        assert atomic.remove_leftovers(tmp_path) == []
+        sink.write(b" and half")
+    assert path.read_bytes() == b"half and half"
+    assert leftovers(tmp_path) == []

@@ -9,12 +9,13 @@ import subprocess
 import sys
 from contextlib import contextmanager
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
 
 import quantum_memory as qm
-from quantum_memory.durability import atomic
+from quantum_memory.durability import atomic, files
 from quantum_memory.errors import ConflictError, InvalidStateError, MissingFileError, StorageError, UnsafeError
 from quantum_memory.testing.faults import in_child
 
@@ -249,7 +250,7 @@ def test_what_cannot_be_saved_leaves_the_old_version(tmp_path, old):
     for bad in ({"classical_data": object()}, {"classical_data": [np.zeros(3), {1, 2}]}, 5):
         with pytest.raises(InvalidStateError):
             qm.save(bad, path)
-    with pytest.raises(InvalidStateError, match="dimensions"):
+    with pytest.raises(InvalidStateError, match="axes"):
         qm.save({"classical_data": np.zeros((1,) * 33)}, path)
     assert qm.load(path) == old
     assert names(tmp_path) == ["state.qms"]
@@ -259,3 +260,21 @@ def test_saves_in_a_process_that_has_no_home_and_no_terminal(tmp_path):
     code = f"import quantum_memory as qm; qm.save({{'metadata': {{'a': 1}}}}, {str(tmp_path / 's.qms')!r})"
     subprocess.run([sys.executable, "-c", code], env={"PATH": ""}, stdin=subprocess.DEVNULL, check=True, cwd="/")
     assert qm.load(tmp_path / "s.qms").metadata == {"a": 1}
+
+
+def test_the_temporary_of_a_private_file_is_never_readable_by_others(tmp_path, old, new):
+    class Modes(files.RealFiles):
+        seen: ClassVar[list[int]] = []
+
+        def try_lock(self, fd):
+            self.seen.append(stat.S_IMODE(os.fstat(fd).st_mode))
+            return super().try_lock(fd)
+
+    path = tmp_path / "state.qms"
+    for mode in (0o600, 0o640, 0o666):
+        qm.save(old, path)
+        path.chmod(mode)
+        with files.using(Modes()):
+            qm.save(new, path)
+        assert Modes.seen[-1] & ~mode == 0
+        assert stat.S_IMODE(path.stat().st_mode) == mode

@@ -309,3 +309,75 @@ def test_an_interrupt_in_a_progress_callback_leaves_the_old_file(path, vector):
         qm.load(path, progress=stop)
     assert path.read_bytes() == before
     assert list(path.parent.glob(".*.qmtmp")) == []
+
+
+@pytest.mark.parametrize("verify", ["ful", "FULL", "", False, None])
+def test_a_way_to_check_that_there_is_not_is_refused(tmp_path, verify):
+    for suffix in ("qms", "json"):
+        path = tmp_path / f"state.{suffix}"
+        qm.save(np.array([1.0, 0.0]), path)
+        with pytest.raises(InvalidStateError, match="verify"):
+            qm.load(path, verify=verify)
+    with pytest.raises(InvalidStateError, match="verify"):
+        qm.BinaryFormatHandler().read(tmp_path / "state.qms", verify=verify)
+
+
+@pytest.mark.parametrize("suffix", ["qms", "json", "json.zlib"])
+@pytest.mark.parametrize("name", ["state", "state.bin", "state.qms", "state.json", "state.json.zlib"])
+def test_a_file_of_any_name_is_read_as_what_it_is(tmp_path, suffix, name):
+    qm.save(np.array([1.0, 0.0]), tmp_path / f"saved.{suffix}")
+    path = (tmp_path / f"saved.{suffix}").rename(tmp_path / name)
+    assert qm.load(path).quantum.amplitudes.tolist() == [1, 0]
+    assert qm.verify(path).format == qm.info(path)["format"] == suffix
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b"hello", "first bytes"), (b"", "empty"), (b"<html></html>", "web page"), (b"{}", "first bytes"),
+        (b"version https://git-lfs.github.com/spec/v1", "git-LFS"), (b"\x89HDF\r\n\x1a\n", "first bytes"),
+    ],
+)  # fmt: skip
+def test_a_file_that_is_nothing_of_ours_is_not_what_it_says_it_is(tmp_path, data, said):
+    path = tmp_path / "state"
+    path.write_bytes(data)
+    for verb in (qm.load, qm.verify, qm.info, qm.open):
+        with pytest.raises(IntegrityError, match=said) as caught:
+            verb(path)
+        assert caught.value.exit_code == 4
+        assert caught.value.path == str(path)
+        assert caught.value.next_step
+
+
+def test_what_is_stored_as_other_integers_is_seen_so_in_part_and_comes_back_whole(tmp_path):
+    tree = {"big": np.arange(3, dtype=">i4"), "dates": np.array(["2020-01-01"], "M8[D]")}
+    qm.save(qm.MemoryState(classical=tree), tmp_path / "state.qms")
+    with qm.open(tmp_path / "state.qms") as file:
+        assert {path: file.arrays[path].dtype for path in file.arrays} == {
+            "classical/big": np.dtype("<i4"), "classical/dates": np.dtype("u1"),
+        }  # fmt: skip
+        assert file.arrays["classical/big"][:].tolist() == [0, 1, 2]
+        assert {name: array.dtype for name, array in file.load().classical.items()} == {
+            name: array.dtype for name, array in tree.items()
+        }
+
+
+@pytest.mark.parametrize("suffix", ["qms", "json", "json.zlib"])
+def test_verifying_counts_chunks(tmp_path, suffix):
+    tree = {"long": np.zeros(2 * CHUNK_BYTES + 1, np.uint8), "none": np.zeros(0)}
+    qm.save(qm.MemoryState(classical=tree), tmp_path / f"state.{suffix}")
+    assert qm.verify(tmp_path / f"state.{suffix}").chunks == 3 + (suffix == "qms")  # whose document is a chunk too
+
+
+def test_what_is_more_than_a_document_holds_says_which_limit_and_both_numbers(tmp_path):
+    few = {"qms": 3 << 17, "json": 3 << 18, "json.zlib": 3 << 18}
+    for suffix, count in few.items():
+        with pytest.raises(InvalidStateError, match=r"make \d+ values, and .* may hold \d+"):
+            qm.save(qm.MemoryState(classical=[0] * count), tmp_path / f"state.{suffix}")
+    with pytest.raises(InvalidStateError, match=f"bytes of JSON, and a document may hold {64 << 20}"):
+        qm.save(qm.MemoryState(classical="a" * (65 << 20)), tmp_path / "state.qms")
+    with pytest.raises(InvalidStateError, match=f"bytes of text, and JSON is written up to {16 << 20}"):
+        qm.save(qm.MemoryState(classical="a" * (17 << 20)), tmp_path / "state.json")
+    with pytest.raises(InvalidStateError, match=r"bytes of text make a file of \d+, which may hold \d+"):
+        qm.save(qm.MemoryState(classical=np.zeros(8 << 20, np.uint8)), tmp_path / "state.json.zlib")
+    assert list(tmp_path.iterdir()) == []

@@ -1,5 +1,7 @@
 """The decoder that the specification prints reads the files that the package writes."""
 
+import hashlib
+import json
 import re
 import sys
 import types
@@ -24,7 +26,7 @@ def read_qms(monkeypatch):
     monkeypatch.setitem(sys.modules, "compression", package)
     monkeypatch.setitem(sys.modules, "compression.zstd", module)
     code = re.search(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)[1]
-    assert len(code.splitlines()) < 90
+    assert len(code.splitlines()) < 110
     imported = set(re.findall(r"^import (.+)$", code, re.MULTILINE))
     assert imported == {"hashlib, json, math, struct, zlib", "numpy as np"}
     space = {}
@@ -72,3 +74,33 @@ def test_the_decoder_of_the_page_notices_damage(read_qms, memory, tmp_path):
             read_qms(bytes(damaged))
     with pytest.raises(AssertionError):
         read_qms(whole[:-1])
+
+
+def test_the_content_id_follows_from_the_page_alone(read_qms, tmp_path):
+    def digest(array):
+        data = array.tobytes()
+        chunks = [hashlib.sha256(data[start : start + 2**20]).digest() for start in range(0, len(data), 2**20)]
+        return chunks[0] if len(chunks) == 1 else hashlib.sha256(b"".join(chunks)).digest()
+
+    def canonical(node):
+        return json.dumps(node, sort_keys=True, separators=(",", ":"))
+
+    def sorted_pairs(node):
+        if isinstance(node, list):
+            return [sorted_pairs(item) for item in node]
+        if not isinstance(node, dict):
+            return node
+        made = {key: sorted_pairs(item) for key, item in node.items()}
+        if "$dict" in made:
+            made["$dict"] = sorted(made["$dict"], key=lambda pair: canonical(pair[0]))
+        return made
+
+    names = {np.dtype(code): name for code, name in (("<i8", "i64"), ("<f8", "f64"), ("u1", "u8"), ("<c16", "c128"))}
+    tree = {2: "b", 1: np.arange(200_000), "c": [1e22, 1e-7, -0.0, (2**70, None)], "empty": np.empty((0, 2), np.uint8)}
+    memory = qm.MemoryState(np.ones(4) / 2, tree, {"pad": [0.1, 0.2, 0.3]}, {"ü": True})
+    path = tmp_path / "m.qms"
+    saved = qm.save(memory, path)
+    document, _, arrays = read_qms(path.read_bytes())
+    listed = {name: [names[a.dtype], list(a.shape), digest(a).hex()] for name, a in arrays.items()}
+    text = canonical(sorted_pairs({"arrays": listed, "document": document}))
+    assert hashlib.sha256(text.encode("ascii")).hexdigest() == saved.content_id == memory.content_id

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import struct
 import zlib
 from dataclasses import dataclass, field
@@ -67,6 +68,15 @@ def array(path: str, values: Any, **lies: Any) -> Part:
     return Part(
         **{"section": section, "name": path.encode(), "kind": kind, "shape": values.shape, "chunks": chunks} | lies
     )
+
+
+def zeros(path: str, shape: tuple[int, ...], dtype: Any = np.float64) -> Part:
+    """Return the entry of an array of zeros, a kilobyte for each MiB."""
+    nbytes = math.prod(shape) * np.dtype(dtype).itemsize
+    raw = [bytes(min(CHUNK_BYTES, nbytes - i)) for i in range(0, nbytes, CHUNK_BYTES)]
+    stored = {len(part): zlib.compress(part, 9) for part in raw}
+    chunks = [Chunk(stored[len(part)], part, 1) for part in raw]
+    return array(path, np.zeros(0, dtype), shape=shape, chunks=chunks)
 
 
 def document(content: Any, **lies: Any) -> Part:

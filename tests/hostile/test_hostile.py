@@ -13,10 +13,12 @@ import pytest
 
 import quantum_memory as qm
 from quantum_memory import errors
-from quantum_memory.errors import IntegrityError
+from quantum_memory.durability.files import physical_memory
+from quantum_memory.errors import BudgetError, IntegrityError
+from quantum_memory.formats import binary_format
 
 from . import forge
-from .corpus import AMPLITUDES, CORPUS, HONEST, JSON, PLUS, QMS, SPECIAL, Case
+from .corpus import AMPLITUDES, CORPUS, HONEST, JSON, PLUS, QMS, SPECIAL, STATE, Case
 
 SECONDS = 2.0
 MIB = 1 << 20
@@ -156,3 +158,100 @@ def test_a_file_that_only_root_may_read_is_a_typed_error(tmp_path):
     else:
         with pytest.raises(qm.StorageError, match="permission"):
             qm.load(path)
+
+
+# ---- small files of large states
+
+
+def chain_of_zeros(*shapes: tuple[int, ...], dtype: type = np.float16) -> bytes:
+    parts = [forge.zeros(f"quantum/site/{k}", shape, dtype) for k, shape in enumerate(shapes)]
+    sites = [{"$array": f"quantum/site/{k}"} for k in range(len(shapes))]
+    return forge.qms(*parts, forge.says(quantum_data={"$state": {"kind": "matrix_product_state", "sites": sites}}))
+
+
+def matrix_of_zeros(dimension: int) -> bytes:
+    node = {"kind": "density_matrix", "dims": [dimension], "qubit_order": "big", "matrix": {"$array": "quantum/matrix"}}
+    part = forge.zeros("quantum/matrix", (dimension, dimension), np.complex128)
+    return forge.qms(part, forge.says(quantum_data={"$state": node}))
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: chain_of_zeros((1, 1, 3900), (3900, 1, 3900), (3900, 1, 1)),
+        lambda: chain_of_zeros((1, 1, 5000), (5000, 1, 5000), (5000, 1, 1)),
+        lambda: chain_of_zeros((1, 1 << 23, 1), (1, 1 << 22, 1)),
+        lambda: matrix_of_zeros(1400),
+    ],
+    ids=["a chain", "a longer chain", "a chain of long vectors", "a matrix"],
+)
+def test_a_small_file_of_a_large_state_is_verified_at_little_cost(tmp_path, build):
+    case = Case("a state of zeros", "", "", build)
+    found = {result["verb"]: result for _, result in watched_opening(tmp_path, [(1, case)])}["verify"]
+    assert found["error"] is None
+    assert found["seconds"] < SECONDS
+    assert found["grown"] < 64 * MIB
+
+
+def test_what_is_quick_to_compute_is_computed(tmp_path):
+    path = tmp_path / "zeros.qms"
+    path.write_bytes(chain_of_zeros((1, 2, 64), (64, 2, 64), (64, 2, 1)))
+    assert qm.verify(path).problems == ["the norm is exp(-inf), not 1"]
+    path.write_bytes(matrix_of_zeros(512))
+    assert qm.verify(path).problems == ["the trace is 0+0j, not 1"]
+
+
+def test_a_small_file_of_long_arrays_is_loaded_within_a_budget_only(tmp_path, monkeypatch):
+    path = tmp_path / "zeros.qms"
+    whole = forge.says(classical_data={"$array": "classical"}, quantum_data={"$state": STATE})
+    path.write_bytes(forge.qms(AMPLITUDES, forge.zeros("classical", (1 << 20,)), whole))
+    needed = (8 << 20) + 32
+    assert path.stat().st_size < 20_000
+    assert physical_memory() >= 1 << 30
+    with pytest.raises(BudgetError, match=f"need {needed} bytes of memory, and {needed - 1} are allowed") as caught:
+        qm.load(path, max_bytes=needed - 1)
+    assert caught.value.exit_code == 9
+    assert qm.load(path, max_bytes=needed).classical.size == 1 << 20
+    assert qm.load(path, max_bytes=needed - 32, out=bytearray(32)).classical.size == 1 << 20
+    monkeypatch.setattr(binary_format, "physical_memory", lambda: needed - 1)
+    with qm.open(path) as file:
+        for load in (lambda: qm.load(path), file.load):
+            with pytest.raises(BudgetError, match="are allowed"):
+                load()
+        assert file.load(max_bytes=needed).classical.size == 1 << 20
+
+
+@pytest.mark.parametrize("lie", [{"dims": [3]}, {"qubit_order": "middle"}, {"labels": ["a", "a"]}, {"kind": "vector"}])
+def test_what_loading_refuses_does_not_verify_where_the_state_is_too_large_to_be_put_together(tmp_path, lie):
+    path = tmp_path / "large.qms"
+    length = 5 * (8 << 20)
+    node = STATE | {"dims": [length // 8]}
+    state = forge.zeros("quantum/amplitudes", (length // 8,))
+    path.write_bytes(forge.qms(state, forge.says(quantum_data={"$state": node})))
+    assert qm.verify(path).problems == ["the norm is 0, not 1"]
+    path.write_bytes(forge.qms(state, forge.says(quantum_data={"$state": node | lie})))
+    for verb in (qm.load, qm.verify):
+        with pytest.raises(qm.QuantumMemoryError) as caught:
+            verb(path)
+        assert caught.value.exit_code in {4, 5}
+        assert caught.value.path == str(path)
+
+
+def test_a_skipped_entry_with_the_name_of_the_amplitudes_is_not_taken_for_them(tmp_path):
+    path = tmp_path / "later.qms"
+    extra = forge.array("quantum/amplitudes", np.full(8, np.nan), section=77, flags=0)
+    path.write_bytes(
+        forge.qms(
+            forge.zeros("quantum/amplitudes", (5 << 20,)),
+            forge.says(quantum_data={"$state": STATE | {"dims": [5 << 20]}}),
+            extra,
+        )
+    )
+    assert qm.verify(path).problems == ["the norm is 0, not 1"]
+
+
+def test_the_element_type_of_a_skipped_entry_must_be_known_since_the_number_of_its_chunks_follows(tmp_path):
+    path = tmp_path / "later.qms"
+    path.write_bytes(forge.qms(AMPLITUDES, HONEST, forge.array("metadata", [1.0], section=77, flags=0, kind=15)))
+    with pytest.raises(IntegrityError, match="not well formed"):
+        qm.load(path)

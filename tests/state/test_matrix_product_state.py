@@ -15,7 +15,7 @@ from qiskit import quantum_info as qi
 
 from quantum_memory.errors import BudgetError, InvalidStateError
 from quantum_memory.state.matrix_product_state import MatrixProductState
-from quantum_memory.state.quantum_state import StateVector
+from quantum_memory.state.quantum_state import DensityMatrix, StateVector
 
 H = np.array([[1, 1], [1, -1]]) / np.sqrt(2)
 X, Z = np.array([[0, 1], [1, 0]]), np.diag([1, -1])
@@ -473,3 +473,20 @@ class TestSuperposition:
         ]:
             with pytest.raises(InvalidStateError):
                 MatrixProductState.superpose(weights, states)
+
+
+@pytest.mark.parametrize(
+    ("n", "dtype", "small"), [(18, np.complex64, 1e-3), (18, np.complex128, 1e-9), (22, np.complex64, 1.0)]
+)
+def test_small_parts_of_large_states_are_kept(n: int, dtype: type, small: float) -> None:
+    # A bound that grows with the size of the matrix would take them for rounding.
+    values = np.zeros(2**n, dtype)
+    values[[0, -1]] = 1, small
+    state = MatrixProductState.from_dense(StateVector(values / np.linalg.norm(values), qubit_order="big"))
+    assert state.max_bond_dim == 2
+    assert abs(state.amplitude("1" * n)) == pytest.approx(abs(values[-1]) / np.linalg.norm(values), rel=1e-4)
+
+
+def test_only_a_state_vector_is_taken_apart() -> None:
+    with pytest.raises(InvalidStateError, match="no state vector"):
+        MatrixProductState.from_dense(DensityMatrix(np.eye(4) / 4, qubit_order="big"))

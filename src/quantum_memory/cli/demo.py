@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     type=click.Choice(["auto", "bipolar", "unit", "likert5", "likert9"]),
     default="auto",
     show_default=True,
-    help="The scale of its values: [-1, 1], [0, 1], [1, 5], [1, 9], or the smallest that holds them all.",
+    help="The scale of its values: [-1, 1], [0, 1], [1, 5], [1, 9], or auto: the first but [0, 1] that holds all.",
 )
 @click.option(
     "--limit", type=click.IntRange(1), default=200, show_default=True, help="How many points to take at most."

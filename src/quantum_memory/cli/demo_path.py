@@ -94,7 +94,7 @@ def csv_path(path: str, scale: PADScale | None) -> PADPath:
         The file: columns V (or pleasure, valence, P), A (or arousal) and D (or dominance), in any case and order. Where
         a column ``id`` has the form ``<document>_<start>_<end>``, the longest document is taken, in the order of start.
     scale
-        Of the values; None takes the smallest that holds all of them.
+        Of the values; None takes the first of [-1, 1], [1, 5] and [1, 9] that holds all of them.
 
     Raises
     ------
@@ -180,13 +180,16 @@ def _number(cell: str, axis: str, line: int) -> float:
 
 
 def _scale(rows: Sequence[_Row], path: str) -> tuple[PADScale, tuple[str, ...]]:
-    """Return the smallest scale that holds every value, and the sentence that says so."""
+    """Return the first of [-1, 1], [1, 5] and [1, 9] that holds every value, and the sentence that says so.
+
+    Values within [0, 1] could be on the unit scale too; they are taken for bipolar, as everywhere unless it is said.
+    """
     low = min(min(row.values) for row in rows)
     high = max(max(row.values) for row in rows)
-    for scale in sorted(PADScale, key=lambda scale: scale.bounds[1] - scale.bounds[0]):
+    for scale in (PADScale.BIPOLAR, PADScale.LIKERT5, PADScale.LIKERT9):
         if scale.bounds[0] <= low and high <= scale.bounds[1]:
             least, greatest = scale.bounds
-            note = f"The scale {scale.value} [{least:g}, {greatest:g}] is the smallest that holds every value, "
+            note = f"The scale {scale.value} [{least:g}, {greatest:g}] is the first that holds every value, "
             return scale, (f"{note}{low:g} to {high:g}; if they are on another one, say so with --scale.",)
     raise InvalidStateError(
         f"no PAD scale holds its values, {low:g} to {high:g}",

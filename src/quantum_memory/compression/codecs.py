@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
-from quantum_memory.errors import IntegrityError, InvalidStateError, UnsupportedVersionError
+from quantum_memory.errors import RESTORE, IntegrityError, InvalidStateError, UnsupportedVersionError
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -20,6 +20,24 @@ Buffer = bytes | bytearray | memoryview
 
 MINIMUM_GAIN = 0.03
 """A chunk that shrinks by less than this share is stored as it is: reading it back costs nothing."""
+
+
+JSON_DICTIONARY = (
+    b'"labels":["q0","q1"],"dtype":"<U","order":">","canonical_form":"right","orthogonality_center":0,"log'
+    b'_scale":{"$state":{"kind":"density_matrix","dims":[2,2],"qubit_order":"little","matrix":{"$array":"q'
+    b'uantum/matrix"}}}{"$state":{"kind":"matrix_product_state","sites":[{"$array":"quantum/site/0"},{"$ar'
+    b'ray":"quantum/site/1"}]}}{"$torch":{"$array":"classical/","dtype":"float32","requires_grad":true}}{"'
+    b'$dict":[[0,{"$ordered":[["$float":"7ff8000000000000"}"standard_error":{"$tuple":[0.,"keys":{"$tuple"'
+    b':["recent_emotions","average_confidence","emotional_stability"]},"trajectory":{"pad":{"$array":"emot'
+    b'ion/trajectory/pad"}},"recent_emotions":[{"pad":{"$tuple":[0.,-0.]},"timestamp":"2026-01-01T00:00:00'
+    b'.000000Z"}],"stability":0.,"confidence":0.9,"scale":"bipolar","pad":{"$tuple":[0."interface_config":'
+    b'{"encoding":{"name":"PAD-Ry","version":1,"n_qubits":27,"registers":[9,9,9]},"measurement_cache":[],"'
+    b'pad_values":[0.{"document":{"quantum_data":{"$state":{"kind":"state_vector","dims":[2,2,2,2,2],"qubi'
+    b't_order":"big","amplitudes":{"$array":"quantum/amplitudes"}}},"classical_data":{},"emotional_context'
+    b'":{},"metadata":{"version":"2.0","n_qubits":5}},"record":{"writer":"quantum-memory 0.1.0","norm":1.0'
+    b'}}'
+)  # fmt: skip
+"""What the documents of most memories are made of. It is part of the format, and never changes."""
 
 
 class Codec(Protocol):
@@ -40,9 +58,7 @@ _WINDOW_LOG = 23
 
 
 def _not(codec: str) -> IntegrityError:
-    return IntegrityError(
-        f"a chunk is not what the {codec} encoder would have written", next_step="restore the file from a copy"
-    )
+    return IntegrityError(f"a chunk is not what the {codec} encoder would have written", next_step=RESTORE)
 
 
 @dataclass(frozen=True)
@@ -70,10 +86,11 @@ class Zlib:
     level: int = 6
 
     def encode(self, raw: Buffer) -> Buffer:
-        return zlib.compress(raw, self.level)
+        encoder = self._encoder()
+        return encoder.compress(raw) + encoder.flush()
 
     def decode(self, stored: Buffer, raw_length: int) -> Buffer:
-        decoder = zlib.decompressobj()
+        decoder = self._decoder()
         try:
             # One byte more than there may be: a longer stream then shows itself, and goes no further.
             raw = decoder.decompress(stored, raw_length + 1)
@@ -82,6 +99,26 @@ class Zlib:
         if len(raw) != raw_length or not decoder.eof or decoder.unused_data:
             raise _not(self.name)
         return raw
+
+    def _encoder(self) -> zlib._Compress:
+        return zlib.compressobj(self.level)
+
+    def _decoder(self) -> zlib._Decompress:
+        return zlib.decompressobj()
+
+
+@dataclass(frozen=True)
+class ZlibJson(Zlib):
+    """A zlib stream with `JSON_DICTIONARY` as its preset dictionary: for documents."""
+
+    id: ClassVar[int] = 4
+    name: ClassVar[str] = "zlib-json"
+
+    def _encoder(self) -> zlib._Compress:
+        return zlib.compressobj(self.level, zdict=JSON_DICTIONARY)
+
+    def _decoder(self) -> zlib._Decompress:
+        return zlib.decompressobj(zdict=JSON_DICTIONARY)
 
 
 @dataclass(frozen=True)
@@ -144,9 +181,12 @@ def _zstd() -> ModuleType:
 
 
 NONE = Stored()
+ZLIB_JSON = ZlibJson()
 CODECS: tuple[Codec, ...] = (NONE, Zlib(), LZ4(), Zstd())
+"""Those that a caller may name."""
+
 _BY_NAME = {codec.name: codec for codec in CODECS}
-_BY_ID = {codec.id: codec for codec in CODECS}
+_BY_ID = {codec.id: codec for codec in (*CODECS, ZLIB_JSON)}
 
 
 def codec_named(name: str) -> Codec:

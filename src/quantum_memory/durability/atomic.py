@@ -21,6 +21,7 @@ system is not a network mount with rules of its own.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import secrets
@@ -81,13 +82,15 @@ class DurableFile:
         self._folder = os.path.dirname(self._target)
         self._temporary: str | None = None
         self._fd = -1
+        self._pid = 0
         self._flushed = 0
 
     def __enter__(self) -> DurableFile:
+        self._pid = os.getpid()
         try:
             mode = self._mode_of_target()
             _sweep_once(self._files, self._folder)
-            self._create()
+            self._create(0o666 if mode is None else mode & 0o777)
             if mode is not None:
                 self._files.fchmod(self._fd, mode)
         except BaseException as error:
@@ -102,9 +105,16 @@ class DurableFile:
         done = 0
         while done < len(view):
             try:
-                done += self._files.write(self._fd, view[done:])
+                written = self._files.write(self._fd, view[done:])
             except OSError as error:
                 raise StorageError.from_os_error(error, f"write past byte {self.length + done}", self.name) from error
+            if written == 0:
+                raise StorageError(
+                    f"the file takes nothing past byte {self.length + done}",
+                    path=self.name,
+                    next_step="check the disk, and try again",
+                )
+            done += written
         self.length += done
         if self._durable and self.length - self._flushed >= _WRITEBACK_BYTES:
             # The disk works while the next chunks are being prepared; the fsync then finds little left to do.
@@ -115,6 +125,15 @@ class DurableFile:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if os.getpid() != self._pid:
+            self._leave_to_parent()
+            if error is None:
+                raise ConflictError(
+                    "it is being written by the process that this one was forked from",
+                    path=self.name,
+                    next_step="leave the block in that process only",
+                )
+            return
         if error is not None:
             self._abandon()
             return
@@ -122,7 +141,14 @@ class DurableFile:
             self._commit()
         except BaseException as failure:
             in_place = self._temporary is None
+            swept = isinstance(failure, FileNotFoundError) and not in_place and os.path.isdir(self._folder)
             self._abandon()
+            if swept:
+                raise StorageError(
+                    "its temporary file was removed while it was being written",
+                    path=self.name,
+                    next_step="save it again",
+                ) from failure
             if in_place and isinstance(failure, OSError):
                 made = StorageError.from_os_error(failure, "make its new name durable", self.name)
                 made.next_step = "save it again: until then a power cut may bring back what was there before"
@@ -144,12 +170,13 @@ class DurableFile:
             )
         return stat.S_IMODE(facts.st_mode)
 
-    def _create(self) -> None:
+    def _create(self, mode: int) -> None:
+        """Create the temporary file with `mode`, less what the umask takes: never wider than the target's."""
         stem = os.fsdecode(os.fsencode(os.path.basename(self._target))[:_LONGEST_STEM])
         while True:
             self._temporary = os.path.join(self._folder, f".{stem}.{secrets.token_hex(8)}.qmtmp")
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
-            self._fd = self._files.open(self._temporary, flags)
+            self._fd = self._files.open(self._temporary, flags, mode)
             # Until it is locked, a sweep in another process may take the file for a leftover and remove it.
             if self._lock() and _is_at(self._files, self._fd, self._temporary):
                 return
@@ -172,13 +199,33 @@ class DurableFile:
         if self._overwrite:
             self._files.rename(self._temporary, self._target)
         else:
-            self._files.link(self._temporary, self._target)
-            self._files.unlink(self._temporary)
+            self._link(self._temporary)
+            with contextlib.suppress(OSError):  # the target is there, and a sweep removes what stays
+                self._files.unlink(self._temporary)
         self._temporary = None
         if self._durable:
             _sync_folder(self._files, self._folder)
         fd, self._fd = self._fd, -1
         self._files.close(fd)
+
+    def _link(self, temporary: str) -> None:
+        try:
+            self._files.link(temporary, self._target)
+        except OSError as error:
+            if error.errno != errno.EPERM and not is_unsupported(error):
+                raise
+            made = StorageError(
+                "its file system has no hard links, which creating a file without replacing one takes",
+                path=self.name,
+                next_step="save with overwrite=True, where there is no such file yet",
+            )
+            made.errno = error.errno
+            raise made from error
+
+    def _leave_to_parent(self) -> None:
+        """Close this process's copy of the descriptor: file and lock are those of the process that forked it."""
+        self._temporary = None
+        self._abandon()
 
     def _abandon(self) -> None:
         """Remove the temporary file. What went wrong before matters more than what goes wrong here."""

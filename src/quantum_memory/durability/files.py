@@ -12,10 +12,11 @@ import errno
 import fcntl
 import os
 import stat
+import sys
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Protocol
 
-from quantum_memory.errors import IntegrityError, MissingFileError, StorageError, UnsafeError
+from quantum_memory.errors import RESTORE, IntegrityError, MissingFileError, StorageError, UnsafeError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -181,7 +182,7 @@ class ReadableFile:
                 raise IntegrityError(
                     f"it ends at byte {offset + done}, inside data that should be there",
                     path=self.name,
-                    next_step="restore the file from a copy",
+                    next_step=RESTORE,
                 )
             done += got
 
@@ -236,6 +237,14 @@ class ReadableBytes:
 
 
 Readable = ReadableFile | ReadableBytes
+
+
+def physical_memory() -> int:
+    """Return the bytes of memory that this machine has, or more than any has where the system does not say."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (OSError, ValueError):
+        return sys.maxsize
 
 
 def is_unsupported(error: OSError) -> bool:

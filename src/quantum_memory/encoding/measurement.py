@@ -10,6 +10,7 @@ import numpy as np
 
 from quantum_memory.encoding.noise import NoiseModel, ReadoutError
 from quantum_memory.errors import InvalidStateError
+from quantum_memory.state.sites import checked_shots, generator
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -142,7 +143,7 @@ class MeasurementRecord:
 def measure(
     state: StateVector | DensityMatrix | MatrixProductState,
     shots: int,
-    seed: int | np.random.Generator | None = None,
+    seed: int | np.integer[Any] | np.random.Generator | None = None,
     *,
     noise: NoiseModel | None = None,
     timestamp: str | None = None,
@@ -163,13 +164,15 @@ def measure(
     timestamp
         What to record as the time.
     """
-    if shots < 1:
+    if checked_shots(shots, state.dims) < 1:
         raise InvalidStateError(f"{shots} shots", next_step="measure at least once")
-    rng = np.random.default_rng(seed)
+    rng = generator(seed)
     bits = state.sample(shots, rng)
     if noise is not None:
         bits = noise.apply_to_bits(bits, rng)
-    return MeasurementRecord.of(bits, seed=seed if isinstance(seed, int) else None, timestamp=timestamp, noise=noise)
+    return MeasurementRecord.of(
+        bits, seed=int(seed) if isinstance(seed, (int, np.integer)) else None, timestamp=timestamp, noise=noise
+    )
 
 
 def mitigate(bits: ArrayLike, error: ReadoutError, entangler: Entangler | None = None) -> NDArray[np.float64]:

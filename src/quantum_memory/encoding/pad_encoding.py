@@ -24,6 +24,7 @@ from quantum_memory.errors import InvalidStateError, UnsupportedVersionError
 from quantum_memory.state.emotional_state import AXES, PAD
 from quantum_memory.state.matrix_product_state import MatrixProductState
 from quantum_memory.state.quantum_state import DensityMatrix, StateVector
+from quantum_memory.state.sites import checked_count
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -96,6 +97,7 @@ class PADEncoding:
     def __init__(
         self, n_qubits: int = 27, registers: Sequence[int] | None = None, entangler: Entangler | None = None
     ) -> None:
+        n_qubits = checked_count(n_qubits, "qubits")
         sizes = tuple(map(as_index, registers or ((n_qubits + 2 - axis) // 3 for axis in range(3))))
         if len(sizes) != len(AXES) or min(sizes) < 1 or sum(sizes) != n_qubits:
             raise InvalidStateError(

@@ -11,15 +11,16 @@ import numpy as np
 
 from quantum_memory._version import __version__
 from quantum_memory.compression.chooser import choose
-from quantum_memory.compression.codecs import CODECS, NONE, codec_named
+from quantum_memory.compression.codecs import CODECS, NONE, ZLIB_JSON, codec_named
 from quantum_memory.durability.atomic import DurableFile
-from quantum_memory.durability.files import Buffer, ReadableBytes, ReadableFile
-from quantum_memory.errors import InvalidStateError
+from quantum_memory.durability.files import Buffer, ReadableBytes, ReadableFile, physical_memory
+from quantum_memory.errors import BudgetError, InvalidStateError
 from quantum_memory.formats import qms_layout as layout
-from quantum_memory.formats.qms_reader import QMSReader, Verify
+from quantum_memory.formats.qms_reader import QMSReader, Verify, check_verify
 from quantum_memory.formats.qms_writer import Progress, QMSWriter, Sink
 from quantum_memory.state.arrays import STORABLE
-from quantum_memory.state.document import well_formed
+from quantum_memory.state.document import state_from_node, well_formed
+from quantum_memory.state.dtypes import from_stored
 from quantum_memory.state.json_text import check_record, count_nodes, max_nodes, to_json
 from quantum_memory.state.matrix_product_state import MatrixProductState
 from quantum_memory.state.memory_state import MemoryState, as_memory_state
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from quantum_memory.state.arrays import AnyArray
+    from quantum_memory.state.document import QuantumState
 
 AMPLITUDES = "quantum/amplitudes"
 """Path of the amplitudes of a state vector."""
@@ -74,6 +76,7 @@ class BinaryFormatHandler:
 
     def read(self, path: str | os.PathLike[str], *, verify: Verify = "fast") -> MemoryState:
         """Load a state, checking every byte of the file."""
+        check_verify(verify)
         with ReadableFile(os.fspath(path)) as source:
             return read_memory(QMSReader(source), verify=verify)
 
@@ -118,13 +121,18 @@ def write_memory(sink: Sink, memory: MemoryState, compression: str = "auto", pro
             record["norm"] = _json_number(_norm(memory.quantum))
         text = _document_text(document, record, writer.position)
         plain = compression == "none" or len(text) > layout.MAX_PACKED_DOCUMENT_BYTES
-        documents = NONE if plain else codec_named("zlib")
+        documents = NONE if plain else ZLIB_JSON
         writer.add(layout.DOCUMENT, "document", np.frombuffer(text, np.uint8), documents)
         return writer.content_id(document)
 
 
 def read_memory(
-    reader: QMSReader, *, out: AnyArray | None = None, verify: Verify = "fast", progress: Progress | None = None
+    reader: QMSReader,
+    *,
+    out: AnyArray | None = None,
+    verify: Verify = "fast",
+    max_bytes: int | None = None,
+    progress: Progress | None = None,
 ) -> MemoryState:
     """Read a whole memory, checking every byte.
 
@@ -133,7 +141,22 @@ def read_memory(
     out
         Memory for the amplitudes of the state vector: an array of their dtype and shape, or any writable buffer of
         their length.
+    max_bytes
+        What the other arrays may take; by default all the memory of the machine.
+
+    Raises
+    ------
+    BudgetError
+        They take more; nothing has been allocated.
     """
+    allowed = physical_memory() if max_bytes is None else max_bytes
+    needed = sum(entry.nbytes for path, entry in reader.entries.items() if out is None or path != AMPLITUDES)
+    if needed > allowed:
+        raise BudgetError(
+            f"its arrays need {needed} bytes of memory, and {allowed} are allowed",
+            path=reader.source.name,
+            next_step="raise max_bytes, or read a part of it with quantum_memory.open",
+        )
     reader.check_padding()
     buffers: dict[str, AnyArray] = {}
     if out is not None:
@@ -150,6 +173,25 @@ def read_memory(
     }
     with well_formed(reader.source.name):
         return MemoryState.unflatten(reader.document, arrays, reader.record)
+
+
+def outline(reader: QMSReader) -> QuantumState | None:
+    """Return the quantum state of a file over arrays of its shapes that take no memory; what is in them is undefined.
+
+    Raises
+    ------
+    IntegrityError, UnsupportedVersionError, UnsafeError
+        Its parts do not fit together, so that loading would refuse it as well.
+    """
+
+    def fetch(node: dict[str, Any]) -> AnyArray:
+        entry = reader.entries[node["$array"]]
+        item = from_stored(np.zeros([1] * len(entry.shape), STORABLE[entry.dtype]), node)
+        return np.broadcast_to(item, entry.shape)
+
+    part = reader.document.get("quantum_data")
+    with well_formed(reader.source.name):
+        return None if part is None else state_from_node(part["$state"], fetch)
 
 
 def squared_norm(items: AnyArray) -> float:
@@ -182,11 +224,15 @@ def _section(path: str) -> int:
 
 def _document_text(document: dict[str, Any], record: dict[str, Any], written: int) -> bytes:
     text = to_json({"document": document, "record": record})
-    if len(text) > layout.MAX_DOCUMENT_BYTES or count_nodes(text) > max_nodes(written):
-        raise InvalidStateError(
-            f"the plain values of the tree make {len(text)} bytes of JSON, more than a document may hold",
-            next_step="give long lists of numbers as arrays",
-        )
+    for what, much, most in (
+        ("bytes of JSON", len(text), layout.MAX_DOCUMENT_BYTES),
+        ("values", count_nodes(text), max_nodes(written)),
+    ):
+        if much > most:
+            raise InvalidStateError(
+                f"the plain values of the tree make {much} {what}, and a document may hold {most}",
+                next_step="give long lists of numbers as arrays",
+            )
     return text
 
 

@@ -13,6 +13,7 @@ from quantum_memory.errors import InvalidStateError
 from quantum_memory.formats.verbs import load
 from quantum_memory.state import metrics
 from quantum_memory.state.document import content_id, identify
+from quantum_memory.state.json_text import to_json
 from quantum_memory.state.memory_state import MemoryState, as_memory_state
 from quantum_memory.state.quantum_state import DensityMatrix
 
@@ -110,17 +111,25 @@ def _how(a: Any, b: Any) -> str:
 
 
 def _differing(a: Any, b: Any, path: str) -> list[str]:
-    """Return where two documents differ."""
-    if isinstance(a, dict) and isinstance(b, dict):
+    """Return where two documents differ; as in `content_id`, the order of keys, of a `$dict` too, does not count."""
+    if isinstance(a, dict) and isinstance(b, dict) and ("$dict" in a) == ("$dict" in b):
+        items_a, items_b = _items(a), _items(b)
         found = []
-        for key in sorted({*a, *b}):
+        for key in sorted({*items_a, *items_b}):
             here = f"{path}.{key}" if path else key
-            if key not in a or key not in b:
-                found.append(f"{here}: only in {'the second' if key not in a else 'the first'}")
+            if key not in items_a or key not in items_b:
+                found.append(f"{here}: only in {'the second' if key not in items_a else 'the first'}")
             else:
-                found += _differing(a[key], b[key], here)
+                found += _differing(items_a[key], items_b[key], here)
         return found
-    return [] if a == b and type(a) is type(b) else [f"{path}: {a!r:.60} and {b!r:.60}"]
+    return [] if content_id(a, {}) == content_id(b, {}) else [f"{path}: {a!r:.60} and {b!r:.60}"]
+
+
+def _items(node: dict[str, Any]) -> dict[str, Any]:
+    """Return the items of a dict's node, by the canonical text of their keys where those are not plain strings."""
+    if "$dict" in node:
+        return {to_json(key, canonical=True).decode(): item for key, item in node["$dict"]}
+    return node
 
 
 def _between(a: QuantumState | None, b: QuantumState | None) -> dict[str, Any]:

@@ -18,7 +18,8 @@ import numpy as np
 
 from quantum_memory._version import __version__
 from quantum_memory.compression.codecs import Buffer, Zlib
-from quantum_memory.errors import IntegrityError, InvalidStateError, UnsafeError, UnsupportedVersionError
+from quantum_memory.errors import RESTORE, IntegrityError, InvalidStateError, UnsafeError, UnsupportedVersionError
+from quantum_memory.formats.foreign import foreign
 from quantum_memory.state.arrays import STORABLE, chunk_bytes, chunk_count
 from quantum_memory.state.document import array_paths, content_id, identify, well_formed
 from quantum_memory.state.json_text import check_record, count_nodes, from_json, max_nodes, to_json
@@ -33,13 +34,21 @@ VERSION = "2.0"
 MAX_ARRAY_BYTES = 8 << 20
 MAX_TEXT_BYTES = 2 * MAX_ARRAY_BYTES
 """Text is made and read in one piece, several times over; these keep it within the memory that any save may take."""
+MAX_PACKED_TEXT_BYTES = 6 << 20
+MAX_RATIO = 64
+"""Text with zlib may have so many bytes, and so many times those of its file: a short file cannot hold a long text."""
+
 MAX_HEADER_BYTES = 1024
+HEAD = b'{"format":"quantum-memory"'
+"""How every text begins, and so a file of text, whatever its name."""
+ZLIB_HEAD = b'{"original_size": '
+"""How the header of a ``.json.zlib`` file begins, after its length."""
+
 
 _PARTS = ("metadata", "quantum_data", "classical_data", "emotional_context")
 _HEAD = {"format", "version", "content_id"}
 _SEAL = re.compile(rb',\n"sha256":"([0-9a-f]{64})"}\n\Z')
 _SEAL_BYTES = len(b',\n"sha256":""}\n') + 64
-_RESTORE = "restore the file from a copy"
 
 
 def to_text(memory: MemoryState) -> tuple[bytes, str]:
@@ -80,36 +89,62 @@ def to_text(memory: MemoryState) -> tuple[bytes, str]:
     parts["record"] = {**memory.record, "writer": f"quantum-memory {__version__}"}
     parts["arrays"] = listed
     body = b"{" + b",\n".join(to_json(name) + b":" + to_json(part) for name, part in parts.items())
-    if len(body) + _SEAL_BYTES > MAX_TEXT_BYTES or count_nodes(body) > max_nodes(len(body)):
+    text = body + b',\n"sha256":"' + hashlib.sha256(body).hexdigest().encode() + b'"}\n'
+    if len(text) > MAX_TEXT_BYTES:
         raise InvalidStateError(
-            f"the plain values of the tree make {len(body)} bytes of text, or more values than a document may hold",
-            next_step="give long lists of numbers as arrays, or save it as .qms",
+            f"the memory makes {len(text)} bytes of text, and JSON is written up to {MAX_TEXT_BYTES}",
+            next_step="save it as .qms",
         )
-    return body + b',\n"sha256":"' + hashlib.sha256(body).hexdigest().encode() + b'"}\n', name
+    _check_nodes(text, len(text))
+    return text, name
 
 
-def from_text(text: bytes, name: str = "<text>") -> MemoryState:
-    """Read what `to_text` returned, checking every byte.
+def _check_nodes(text: bytes, file_bytes: int) -> None:
+    """Refuse to write text of more values than a reader takes from a file of this length."""
+    count, most = count_nodes(text), max_nodes(file_bytes)
+    if count > most:
+        raise InvalidStateError(
+            f"the plain values of the tree make {count} values, and a file of {file_bytes} bytes may hold {most}",
+            next_step="give long lists of numbers as arrays",
+        )
+
+
+def read(source: Readable) -> MemoryState:
+    """Read the memory in an open file, with or without zlib, checking every byte.
 
     Raises
     ------
     IntegrityError, UnsupportedVersionError, UnsafeError
     """
-    try:
-        with well_formed(name):
-            return _from_text(text)
-    except (IntegrityError, UnsupportedVersionError, UnsafeError) as error:
-        error.next_step = error.next_step or _RESTORE
-        raise
+    _check_length(source.size, MAX_TEXT_BYTES, source.name)
+    data = source.read(0, source.size)
+    text = from_zlib(data, source.name) if is_zlib(data) else data
+    return from_text(text, source.name, file_bytes=source.size)
 
 
-def _from_text(text: bytes) -> MemoryState:
+def from_text(text: bytes, name: str = "<text>", *, file_bytes: int | None = None) -> MemoryState:
+    """Read what `to_text` returned, checking every byte.
+
+    Parameters
+    ----------
+    file_bytes
+        Length of the file that the text was packed in, which bounds how many values it may hold; by default its own.
+
+    Raises
+    ------
+    IntegrityError, UnsupportedVersionError, UnsafeError
+    """
+    with well_formed(name):
+        return _from_text(text, max_nodes(len(text) if file_bytes is None else file_bytes))
+
+
+def _from_text(text: bytes, most: int) -> MemoryState:
     seal = _SEAL.search(text, max(0, len(text) - _SEAL_BYTES))
     if seal is None or seal.start() != len(text) - _SEAL_BYTES:
-        raise _without_seal(text)
+        raise _without_seal(text, most)
     if hashlib.sha256(memoryview(text)[: seal.start()]).hexdigest().encode() != seal[1]:
         raise IntegrityError("its text does not match its SHA-256: it is damaged, or was edited")
-    parts = from_json(text, max_nodes=max_nodes(len(text)))
+    parts = from_json(text, max_nodes=most)
     if not isinstance(parts, dict) or parts.get("format") != FORMAT:
         raise IntegrityError("it is not the JSON text of a memory")
     _check_version(parts.get("version"))
@@ -154,21 +189,14 @@ def _check_version(version: object) -> None:
     raise IntegrityError("it does not say which version it is")
 
 
-def _without_seal(text: bytes) -> IntegrityError | UnsupportedVersionError | UnsafeError:
+def _without_seal(text: bytes, most: int) -> IntegrityError | UnsupportedVersionError | UnsafeError:
     """Say what text without its SHA-256 at the end looks like."""
-    head = text[:200].lstrip().lower()
-    if not text:
-        return IntegrityError("it is empty")
-    if head.startswith(b"version https://git-lfs"):
-        return IntegrityError("it is a git-LFS pointer and not the file itself", next_step="git lfs pull")
-    if head.startswith((b"<!doctype", b"<html", b"<?xml")):
-        return IntegrityError("it is a web page, probably saved in the place of a download")
-    if not head.startswith(b"{"):
-        return IntegrityError("it is not the JSON text of a memory")
-    if head.startswith(b'{"format":"quantum-memory"'):
+    if text.startswith(HEAD):
         return IntegrityError("it does not end with its SHA-256: it is cut short, or something was appended")
+    if not text.lstrip().startswith(b"{"):
+        return foreign(text[:200]) or IntegrityError("it is not the JSON text of a memory")
     try:
-        parts = from_json(text, max_nodes=max_nodes(len(text)))
+        parts = from_json(text, max_nodes=most)
     except (IntegrityError, UnsafeError) as error:
         return error
     if isinstance(parts, dict) and "interface_config" in parts:
@@ -183,28 +211,41 @@ def to_zlib(text: bytes) -> bytes:
     """Return JSON text compressed: u32 length of the header, the header as JSON, one zlib stream.
 
     This is the layout of the first implementation, whose header gained the SHA-256 of the stream.
+
+    Raises
+    ------
+    InvalidStateError
+        It is too long, or holds too many plain values, for a file that it makes so short.
     """
     stream = Zlib(level=9).encode(text)
     header = _header(len(text), stream)
-    return struct.pack("<I", len(header)) + header + bytes(stream)
+    packed = struct.pack("<I", len(header)) + header + bytes(stream)
+    if len(text) > _max_text_bytes(len(packed)):
+        raise InvalidStateError(
+            f"its {len(text)} bytes of text make a file of {len(packed)}, which may hold "
+            f"{_max_text_bytes(len(packed))}",
+            next_step="save it as .qms",
+        )
+    _check_nodes(text, len(packed))
+    return packed
 
 
 def from_zlib(data: bytes, name: str = "<bytes>") -> bytes:
     """Return the text that `to_zlib` was given, checking every byte."""
     if len(data) < 4:
-        raise IntegrityError("it is cut short", path=name, next_step=_RESTORE)
+        raise IntegrityError("it is cut short", path=name, next_step=RESTORE)
     (length,) = struct.unpack_from("<I", data)
     header, stream = data[4 : 4 + length], data[4 + length :]
     if length > MAX_HEADER_BYTES or len(header) != length:
-        raise IntegrityError("it does not begin like a .json.zlib file", path=name, next_step=_RESTORE)
+        raise IntegrityError("it does not begin like a .json.zlib file", path=name, next_step=RESTORE)
     try:
         facts = from_json(header, max_nodes=64)
     except (IntegrityError, UnsafeError) as error:
-        raise IntegrityError("its header is damaged", path=name, next_step=_RESTORE) from error
+        raise IntegrityError("its header is damaged", path=name, next_step=RESTORE) from error
     size = facts.get("original_size") if isinstance(facts, dict) else None
     if type(size) is not int or size < 0:
-        raise IntegrityError("its header is damaged", path=name, next_step=_RESTORE)
-    _check_length(size, name)
+        raise IntegrityError("its header is damaged", path=name, next_step=RESTORE)
+    _check_length(size, _max_text_bytes(len(data)), name)
     if "sha256" not in facts:
         raise UnsupportedVersionError(
             "it is a state of the first implementation",
@@ -212,7 +253,7 @@ def from_zlib(data: bytes, name: str = "<bytes>") -> bytes:
             next_step="read it with a release of quantum-memory that has the legacy readers",
         )
     if header != _header(size, stream):
-        raise IntegrityError("its stream does not match its header", path=name, next_step=_RESTORE)
+        raise IntegrityError("its stream does not match its header", path=name, next_step=RESTORE)
     try:
         return bytes(Zlib().decode(stream, size))
     except IntegrityError as error:
@@ -231,20 +272,18 @@ def _header(original: int, stream: Buffer) -> bytes:
     return json.dumps(facts).encode("ascii")
 
 
-def _check_length(length: int, name: str) -> None:
-    if length > MAX_TEXT_BYTES:
+def _max_text_bytes(file_bytes: int) -> int:
+    """Return how long the text in a ``.json.zlib`` file of this length may be."""
+    return min(MAX_TEXT_BYTES, MAX_PACKED_TEXT_BYTES + MAX_RATIO * file_bytes)
+
+
+def _check_length(length: int, most: int, name: str) -> None:
+    if length > most:
         raise UnsafeError(
-            f"its text has {length} bytes, and JSON is read up to {MAX_TEXT_BYTES}",
+            f"its text has {length} bytes, and is read up to {most}",
             path=name,
             next_step="save such states as .qms",
         )
-
-
-def read_text(source: Readable) -> bytes:
-    """Return the JSON text of an open file, with or without zlib."""
-    _check_length(source.size, source.name)
-    data = source.read(0, source.size)
-    return from_zlib(data, source.name) if is_zlib(data) else data
 
 
 def is_zlib(data: Buffer) -> bool:

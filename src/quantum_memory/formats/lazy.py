@@ -10,7 +10,7 @@ import numpy as np
 
 from quantum_memory.errors import InvalidStateError, MissingError
 from quantum_memory.formats import info as facts
-from quantum_memory.formats.binary_format import AMPLITUDES, read_memory
+from quantum_memory.formats.binary_format import AMPLITUDES, outline, read_memory
 from quantum_memory.state.arrays import STORABLE
 from quantum_memory.state.document import unflatten, well_formed
 from quantum_memory.state.matrix_product_state import MatrixProductState
@@ -26,7 +26,11 @@ if TYPE_CHECKING:
 
 
 class LazyArray:
-    """An array in a file. Indexing reads the chunks that the first index touches, checks them, and returns an array."""
+    """An array in a file. Indexing reads the chunks that the first index touches, checks them, and returns an array.
+
+    Its items come as they are stored: little-endian, and of the dtypes that no format stores directly (text, dates,
+    bfloat16, ...) the integers that hold their bytes. `StateFile.load` returns what was saved.
+    """
 
     def __init__(self, reader: QMSReader, path: str) -> None:
         self._reader = reader
@@ -40,7 +44,7 @@ class LazyArray:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Element type."""
+        """Element type, as stored."""
         return np.dtype(STORABLE[self._entry.dtype])
 
     @property
@@ -145,15 +149,10 @@ class StateFile:
         """
         if self._kind() == "matrix_product_state":
             return self.quantum_sites().amplitude(digits)
-        if self._kind() != "state_vector":
+        state = outline(self._reader)
+        if not isinstance(state, StateVector):
             raise InvalidStateError("only a pure state has amplitudes", path=self._reader.source.name)
-        lazy = self.amplitudes
-        # A vector of the right length that takes no memory knows how to read digits.
-        with well_formed(self._reader.source.name):
-            shape_only = np.broadcast_to(np.zeros(1, lazy.dtype), lazy.shape)
-            node = self._node()
-            state = StateVector(shape_only, qubit_order=node["qubit_order"], dims=node["dims"])
-        return complex(lazy[state.index(digits)])
+        return complex(self.amplitudes[state.index(digits)])
 
     def quantum_sites(self) -> MatrixProductState:
         """Return the matrix product state that the file holds, without the rest of the memory."""
@@ -167,9 +166,9 @@ class StateFile:
         """Return what `quantum_memory.info` returns."""
         return facts.of_reader(self._reader)
 
-    def load(self) -> MemoryState:
-        """Return the whole memory, checking every byte of the file."""
-        return read_memory(self._reader)
+    def load(self, *, max_bytes: int | None = None) -> MemoryState:
+        """Return the whole memory, checking every byte of the file; see `quantum_memory.load`."""
+        return read_memory(self._reader, max_bytes=max_bytes)
 
     def close(self) -> None:
         """Close the file."""

@@ -21,9 +21,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import xxhash
 
-from quantum_memory.errors import IntegrityError, InvalidStateError, UnsafeError, UnsupportedVersionError
-from quantum_memory.state.arrays import CHUNK_BYTES, STORABLE, chunk_count, combine_digests
-from quantum_memory.state.document import ArrayIdentity
+from quantum_memory.errors import RESTORE, IntegrityError, InvalidStateError, UnsafeError, UnsupportedVersionError
+from quantum_memory.formats.foreign import foreign
+from quantum_memory.state.arrays import CHUNK_BYTES, HIDDEN, STORABLE, chunk_count, combine_digests
+from quantum_memory.state.document import MAX_DIMENSIONS, ArrayIdentity
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -46,7 +47,6 @@ MAX_PACKED_DOCUMENT_BYTES = 4 << 20
 """A longer document is stored as it is, so that a short file cannot hold a long one."""
 
 MAX_NAME_BYTES = 1024
-MAX_DIMENSIONS = 32
 
 REQUIRED = 1
 """Entry flag: a reader that does not know the section refuses the file. Without it the entry may be skipped."""
@@ -68,7 +68,6 @@ _TRAILER = struct.Struct("<QQ32s")  # where the table is, length of the file, ro
 _ENTRY = struct.Struct("<BBBBH")  # section, element type, flags, dimensions, bytes of name
 CHUNK_RECORD = np.dtype([("codec", "u1"), ("stored", "<u4"), ("check", "<u8"), ("digest", "u1", 32)])
 _REQUIRED_FLAGS = 0xFFFF0000
-_RESTORE = "restore the file from a copy"
 _DISTRUST = "do not trust this file: no release writes one like it"
 
 
@@ -149,15 +148,17 @@ def header() -> bytes:
 
 def pack_entry(section: int, name: str, dtype: str, shape: tuple[int, ...], chunks: NDArray[np.void]) -> bytes:
     """Return an entry of the table, refusing what `read_layout` would refuse."""
+    if HIDDEN.search(name) or SECTION_OF.get(name.partition("/")[0]) != section:
+        raise InvalidStateError(f"the array {name[:80]!r} has a name that no file takes, or is in another section")
     encoded = name.encode("utf-8")
-    if not 0 < len(encoded) <= MAX_NAME_BYTES or len(shape) > MAX_DIMENSIONS:
+    if len(encoded) > MAX_NAME_BYTES or len(shape) > MAX_DIMENSIONS:
         raise InvalidStateError(f"the array {name[:80]!r} has too long a name or more than {MAX_DIMENSIONS} dimensions")
     head = _ENTRY.pack(section, TYPE_NUMBERS[dtype], REQUIRED, len(shape), len(encoded))
     return head + struct.pack(f"<{len(shape)}Q", *shape) + encoded + chunks.tobytes()
 
 
 def pack_table(entries: list[bytes]) -> bytes:
-    """Return the table, refusing what `read_layout` would refuse."""
+    """Return the table, refusing what is past the limits; the entries must be sorted (see `QMSWriter.add`)."""
     table = struct.pack("<I", len(entries)) + b"".join(entries)
     if len(entries) > MAX_ENTRIES or len(table) > MAX_TABLE_BYTES:
         raise InvalidStateError(
@@ -245,7 +246,7 @@ def _read_table(table: bytes, table_offset: int, source: Readable) -> tuple[Entr
                 raise _damaged(f"its entry {entry.name!r} runs past the end of the data", source)
     except (struct.error, UnicodeDecodeError, ValueError, KeyError) as error:
         if isinstance(error, (IntegrityError, UnsafeError)):
-            error.next_step = error.next_step or _RESTORE
+            error.next_step = error.next_step or RESTORE
             raise error.at(source.name) from None
         raise _damaged("its table is not well formed", source) from error
     if position != len(table) or offset != table_offset:
@@ -265,9 +266,9 @@ def _read_entry(table: bytes, position: int, offset: int) -> tuple[Entry, int]:
     position += 8 * dimensions
     name = table[position : position + name_bytes].decode("utf-8")
     position += name_bytes
-    if not name.isprintable():
+    if HIDDEN.search(name):
         raise IntegrityError(f"its array {name[:80]!r} has a name that no release writes")
-    dtype = TYPE_NAMES[kind]
+    dtype = TYPE_NAMES[kind]  # in sections that are skipped too: the number of chunks follows from it
     itemsize = np.dtype(STORABLE[dtype]).itemsize
     if math.prod(length or 1 for length in shape) * itemsize >= 1 << 63:
         raise IntegrityError(f"its array {name!r} has a shape that no array has")
@@ -296,18 +297,13 @@ def _check_signature(head: bytes, source: Readable) -> None:
             path=source.name,
             next_step="read it with a release of quantum-memory that has the legacy readers",
         )
-    raise _damaged(_what_it_is(head, source.size), source)
+    if (other := foreign(head)) is not None:
+        raise other.at(source.name)
+    raise _damaged(_looks(head, source.size), source)
 
 
-def _what_it_is(head: bytes, size: int) -> str:
-    """Say what a file that does not begin like a QMS file looks like."""
-    text = head.lstrip().lower()
-    if size == 0:
-        return "it is empty"
-    if head.startswith(b"version https://git-lfs"):
-        return "it is a git-LFS pointer and not the file itself (git lfs pull fetches it)"
-    if text.startswith((b"<!doctype", b"<html", b"<?xml")):
-        return "it is a web page, probably saved in the place of a download"
+def _looks(head: bytes, size: int) -> str:
+    """Say what has become of a QMS file that begins with `head`."""
     if head.startswith(SIGNATURE) or SIGNATURE.startswith(head):
         return f"it is cut short: {size} bytes are less than the smallest QMS file has"
     if head.startswith((b"\x89QMS\n", b"\x89QMS\r\r", b"\x89QMS\r\n\x1a\r")):
@@ -318,4 +314,4 @@ def _what_it_is(head: bytes, size: int) -> str:
 
 
 def _damaged(what: str, source: Readable) -> IntegrityError:
-    return IntegrityError(what, path=source.name, next_step=_RESTORE)
+    return IntegrityError(what, path=source.name, next_step=RESTORE)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
 from quantum_memory.compression.codecs import NONE, codec_with_id
 from quantum_memory.errors import (
+    RESTORE,
     BudgetError,
     IntegrityError,
     InvalidStateError,
@@ -35,7 +36,12 @@ Verify = Literal["fast", "full"]
 against the SHA-256 of the raw bytes as well."""
 
 _CHUNKS_PER_TASK = 8
-_RESTORE = "restore the file from a copy"
+
+
+def check_verify(verify: str) -> None:
+    """Refuse a way to check that there is not: a mistyped "full" must not become "fast"."""
+    if verify not in get_args(Verify):
+        raise InvalidStateError(f"verify is {verify!r}", next_step='give "fast" or "full"')
 
 
 class QMSReader:
@@ -167,14 +173,13 @@ class QMSReader:
         Nothing is kept, so that the memory needed is a few chunks.
         """
         self.check_padding()
-        known = {path: layout.SECTION_NAMES[entry.section] for path, entry in self.entries.items()}
         for entry in self.layout.entries:
             dtype = np.dtype(STORABLE[entry.dtype])
 
             def check(index: int, offset: int, entry: layout.Entry = entry, dtype: np.dtype[Any] = dtype) -> None:
                 buffer = np.empty(entry.raw_length(index), np.uint8)
                 self._fill(entry, index, offset, buffer.data, "full")
-                if look is not None and entry.name in known:
+                if look is not None and self.entries.get(entry.name) is entry:  # a skipped one may have the name
                     look(entry.name, buffer.view(dtype))
                 if progress is not None:
                     progress(buffer.nbytes)
@@ -286,7 +291,7 @@ class QMSReader:
         return content["document"], content["record"]
 
     def _damaged(self, what: str) -> IntegrityError:
-        return IntegrityError(what, path=self.source.name, next_step=_RESTORE)
+        return IntegrityError(what, path=self.source.name, next_step=RESTORE)
 
 
 def _checked(out: AnyArray, entry: layout.Entry, path: str) -> AnyArray:

@@ -53,7 +53,7 @@ class _Chunk(NamedTuple):
 class QMSWriter:
     """A QMS file being written to a sink; use it as a context manager, which writes table and trailer at the end.
 
-    Entries must be added in the order of the file: by section, then by name.
+    Entries must be added in the order of the file: by section, then by the bytes of the name.
 
     Attributes
     ----------
@@ -66,6 +66,7 @@ class QMSWriter:
         self._progress = progress
         self._entries: list[bytes] = []
         self._identities: dict[str, ArrayIdentity] = {}
+        self._last = (0, b"")
         self.position = 0
         self._pool: ThreadPoolExecutor | None = None
 
@@ -99,6 +100,9 @@ class QMSWriter:
         dtype = dtype_name(array.dtype)
         if dtype is None:
             raise InvalidStateError(f"{name} has dtype {array.dtype}, which is not stored directly")
+        before, self._last = self._last, (section, name.encode("utf-8", "replace"))
+        if self._last <= before:
+            raise InvalidStateError(f"{name!r} is added after {before[1]!r}, and must come before it")
         self._write(b"\0" * (layout.aligned(self.position) - self.position))
         records = np.zeros(chunk_count(array.nbytes), layout.CHUNK_RECORD)
         tallies = []

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from quantum_memory.durability.atomic import DurableFile
 from quantum_memory.durability.files import ReadableFile
-from quantum_memory.errors import InvalidStateError
+from quantum_memory.errors import IntegrityError, InvalidStateError
 from quantum_memory.formats import info as facts
 from quantum_memory.formats import json_format, qms_layout
 from quantum_memory.formats.binary_format import read_memory, write_memory
+from quantum_memory.formats.foreign import foreign
 from quantum_memory.formats.lazy import StateFile
-from quantum_memory.formats.qms_reader import QMSReader
+from quantum_memory.formats.qms_reader import QMSReader, check_verify
 from quantum_memory.state.memory_state import MemoryState, as_memory_state
 
 if TYPE_CHECKING:
@@ -83,8 +84,9 @@ def save(
             f"a .{kind} file has no compression {compression!r}", path=path, next_step="save it as .qms or .json.zlib"
         )
     text, name = json_format.to_text(memory)
+    data = json_format.to_zlib(text) if kind == "json.zlib" else text
     with DurableFile(path, overwrite=overwrite, durable=durable) as sink:
-        sink.write(json_format.to_zlib(text) if kind == "json.zlib" else text)
+        sink.write(data)
     return Saved(sink.name, kind, sink.length, name)
 
 
@@ -93,6 +95,7 @@ def load(
     *,
     out: Any = None,
     verify: Verify = "fast",
+    max_bytes: int | None = None,
     progress: Progress | None = None,
 ) -> MemoryState:
     """Load a memory, checking every byte of its file.
@@ -107,6 +110,9 @@ def load(
     verify
         "fast": every stored byte against its xxh3 checksum, and the checksums against the SHA-256 of the table. "full":
         the SHA-256 of the raw bytes as well.
+    max_bytes
+        What its arrays may take in memory, those that `out` is for left out; by default all the memory of the machine.
+        A short file can hold long arrays of zeros. (JSON, which is read up to 16 MiB of text, is bounded already.)
     progress
         Called with the raw bytes of each chunk that is done.
 
@@ -114,17 +120,21 @@ def load(
     ------
     IntegrityError
         The file is damaged. It says where.
+    BudgetError
+        Its arrays need more than `max_bytes`; nothing has been allocated for them.
     UnsupportedVersionError, MissingFileError, StorageError, UnsafeError
     """
+    check_verify(verify)
     kind, source = opened(path)
     with source:
         if kind == "qms":
-            return read_memory(QMSReader(source), out=out, verify=verify, progress=progress)
+            reader = QMSReader(source)
+            return read_memory(reader, out=out, verify=verify, max_bytes=max_bytes, progress=progress)
         if out is not None:
             raise InvalidStateError(
                 "only .qms files are loaded into memory of yours", path=path, next_step="leave out="
             )
-        return json_format.from_text(json_format.read_text(source), source.name)
+        return json_format.read(source)
 
 
 def open(path: Path) -> StateFile:  # noqa: A001 - the field's word
@@ -146,12 +156,15 @@ def open(path: Path) -> StateFile:  # noqa: A001 - the field's word
 
 
 def info(path: Path) -> dict[str, Any]:
-    """Return what a file says of itself; for ``.qms`` this reads its table and document, not its data."""
+    """Return what a file says of itself; for ``.qms`` this reads its table and document, not its data.
+
+    Metadata are as the document has them: what JSON cannot say is an object such as ``{"$tuple": [...]}`` there.
+    """
     kind, source = opened(path)
     with source:
         if kind == "qms":
             return facts.of_reader(QMSReader(source))
-        memory = json_format.from_text(json_format.read_text(source), source.name)
+        memory = json_format.read(source)
         return facts.of_memory(memory, source.name, kind, json_format.VERSION, source.size)
 
 
@@ -167,14 +180,33 @@ def format_of_suffix(path: Path) -> Format:
 
 
 def opened(path: Path) -> tuple[Format, ReadableFile]:
-    """Open a file and tell its format from its first bytes; where they show none, the suffix decides."""
+    """Open a file and tell its format from its first bytes; where they show none, the suffix decides.
+
+    Raises
+    ------
+    IntegrityError
+        Neither shows one.
+    """
     source = ReadableFile(os.fspath(path))
     try:
-        head = source.read(0, min(8, source.size))
-        if head[:4] in {qms_layout.SIGNATURE[:4], b"QMS\x01"}:
-            return "qms", source
-        kind = format_of_suffix(path)
-        return ("json" if kind == "json.zlib" and head[:1] == b"{" else kind), source
+        return _format_of(source), source
     except BaseException:
         source.close()
         raise
+
+
+def _format_of(source: ReadableFile) -> Format:
+    head = source.read(0, min(64, source.size))
+    if head[:4] in {qms_layout.SIGNATURE[:4], b"QMS\x01"}:
+        return "qms"
+    if head.startswith(json_format.HEAD):
+        return "json"
+    if head[4:].startswith(json_format.ZLIB_HEAD):
+        return "json.zlib"
+    try:
+        return format_of_suffix(source.name)
+    except InvalidStateError:
+        unknown = IntegrityError(
+            "neither its first bytes nor its suffix are those of a saved state", next_step="give the path of one"
+        )
+        raise (foreign(head) or unknown).at(source.name) from None

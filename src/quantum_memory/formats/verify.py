@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import threading
 from collections import Counter
 from dataclasses import asdict, dataclass, field
@@ -11,22 +10,29 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from quantum_memory.formats import json_format
-from quantum_memory.formats.binary_format import AMPLITUDES, norm_of, read_memory, squared_norm
+from quantum_memory.formats.binary_format import AMPLITUDES, norm_of, outline, read_memory, squared_norm
 from quantum_memory.formats.qms_reader import QMSReader
 from quantum_memory.formats.verbs import opened
-from quantum_memory.state.arrays import STORABLE
+from quantum_memory.state.arrays import chunk_count
 from quantum_memory.state.document import content_id, well_formed
-from quantum_memory.state.quantum_state import vector_problems
+from quantum_memory.state.matrix_product_state import MatrixProductState
+from quantum_memory.state.quantum_state import DensityMatrix, StateVector, vector_problems
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable
 
     from quantum_memory.state.arrays import AnyArray
-    from quantum_memory.state.memory_state import MemoryState
+    from quantum_memory.state.document import QuantumState
 
-_PUT_TOGETHER = 64 << 20
+_PUT_TOGETHER = 32 << 20
 """Raw bytes up to which a memory is not only checked but also put together, to see that its parts fit."""
+
+_LARGEST_MATRIX = 1 << 9
+_MOST_NUMBERS = 1 << 21
+_MOST_PRODUCTS = 1 << 28
+"""Dimension of a density matrix, and numbers in a matrix product state and products of them in its norm, up to which
+the properties of the state are computed: they take more memory than the state, or grow faster than the file."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +41,8 @@ class VerifyReport:
 
     Attributes
     ----------
+    arrays, chunks
+        How many arrays there are, and how many chunks of 1 MiB or less they and the document make.
     problems
         What is odd about the data that were saved, and is kept exactly as it was: values that are not finite, a norm
         that is not 1. The file itself is good.
@@ -56,6 +64,12 @@ class VerifyReport:
 def verify(path: str | os.PathLike[str], *, progress: Callable[[int], object] | None = None) -> VerifyReport:
     """Check every byte of a file against its checksum and its SHA-256, needing at most 64 MiB of memory.
 
+    Whether the parts of the memory fit together is seen by putting it together, up to 32 MiB; in a larger one it is
+    seen of the quantum state only, from shapes. Values that are not finite are always counted, and the norm of state
+    vectors is always computed. Other states are looked at (norm, trace, eigenvalues, canonical form) where that is
+    quick: density matrices up to dimension 512, and matrix product states up to 2**21 numbers, and 2**28 products of
+    two numbers in their norm, both of memories that are put together.
+
     Parameters
     ----------
     path
@@ -73,11 +87,12 @@ def verify(path: str | os.PathLike[str], *, progress: Callable[[int], object] | 
     with source:
         if kind == "qms":
             return _verify_qms(QMSReader(source), progress)
-        memory = json_format.from_text(json_format.read_text(source), source.name)
+        memory = json_format.read(source)
     arrays = memory.flatten().arrays
     odd = Counter({path: _count_odd(array) for path, array in arrays.items()})
-    problems = _problems(_of_memory(memory), odd)
-    return VerifyReport(source.name, kind, source.size, memory.content_id, len(arrays), len(arrays), problems)
+    problems = _problems(_of_state(memory.quantum), odd)
+    chunks = sum(chunk_count(array.nbytes) for array in arrays.values())
+    return VerifyReport(source.name, kind, source.size, memory.content_id, len(arrays), chunks, problems)
 
 
 def _verify_qms(reader: QMSReader, progress: Callable[[int], object] | None) -> VerifyReport:
@@ -95,24 +110,35 @@ def _verify_qms(reader: QMSReader, progress: Callable[[int], object] | None) -> 
     chunks = reader.check_everything(progress, look)
     problems = None
     if sum(entry.nbytes for entry in reader.entries.values()) <= _PUT_TOGETHER:
-        problems = _of_memory(read_memory(reader))
-    elif AMPLITUDES in reader.entries:
-        entry = reader.entries[AMPLITUDES]
-        dtype = np.dtype(STORABLE[entry.dtype])
-        problems = vector_problems(odd[AMPLITUDES], norm_of(squares), dtype, math.prod(entry.shape))
+        problems = _of_state(read_memory(reader).quantum)
+    elif isinstance(state := outline(reader), StateVector):
+        problems = vector_problems(odd[AMPLITUDES], norm_of(squares), state.dtype, len(state.amplitudes))
     with well_formed(reader.source.name):
         name = content_id(reader.document, reader.identities())
     file = reader.source
     return VerifyReport(file.name, "qms", file.size, name, len(reader.entries), chunks, _problems(problems, odd))
 
 
-def _of_memory(memory: MemoryState) -> list[str]:
+def _of_state(state: QuantumState | None) -> list[str] | None:
+    """Return what is odd about a state, or None where it would take too long to say."""
+    if state is None or not _is_quick(state):
+        return None
     with np.errstate(all="ignore"):  # what overflows shows in what is said
-        return [] if memory.quantum is None else memory.quantum.problems()
+        return state.problems()
+
+
+def _is_quick(state: QuantumState) -> bool:
+    if isinstance(state, DensityMatrix):
+        return len(state.matrix) <= _LARGEST_MATRIX
+    if isinstance(state, MatrixProductState):
+        numbers = sum(tensor.size for tensor in state.tensors)
+        products = sum(tensor.size * (tensor.shape[0] + tensor.shape[2]) for tensor in state.tensors)
+        return numbers <= _MOST_NUMBERS and products <= _MOST_PRODUCTS
+    return True
 
 
 def _problems(of_state: list[str] | None, odd: Counter[str]) -> list[str]:
-    """Return what is odd about the state, and which other arrays have values that are not finite."""
+    """Return what is odd about the state, if that is known, and which other arrays have values that are not finite."""
     others = {path: count for path, count in odd.items() if of_state is None or not path.startswith("quantum/")}
     return [
         *(of_state or []),

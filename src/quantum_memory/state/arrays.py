@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -30,6 +31,11 @@ STORABLE = {
 }  # fmt: skip
 """Names of the element types that every format stores, and NumPy's name for each. Any other dtype is stored as one of
 these."""
+
+HIDDEN = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\u061c\\u200e\\u200f\\u2028-\\u202e\\u2066-\\u2069\\ud800-\\udfff]")
+"""Characters that no path of an array has: controls, line separators, marks that turn the direction of text and
+surrogates. They are listed here, and not taken from Python's tables, which grow with Unicode: paths are part of the
+identity."""
 
 _NAME_OF = {np.dtype(code): name for name, code in STORABLE.items()}
 

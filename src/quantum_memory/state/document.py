@@ -1,24 +1,7 @@
 """A memory as one JSON document plus named arrays, and back: the form that every format stores.
 
 ``flatten`` takes a tree of plain values, arrays and quantum states apart; ``unflatten`` puts it together again, bit for
-bit. What JSON cannot say is said by an object with one key that begins with ``$``:
-
-=====================  ==============================================================================
-``{"$array": path}``   a NumPy array; ``dtype`` beside it when it is not stored under its own type,
-                       ``order: ">"`` when its items were big-endian
-``{"$torch": node}``   a torch tensor, with ``dtype`` and what else it was
-``{"$scalar": ...}``   a NumPy scalar: ``[dtype, base64 of its bytes]``
-``{"$tuple": [...]}``  a tuple
-``{"$dict": [...]}``   a dict with keys other than plain strings, as ``[key, value]`` pairs
-``{"$ordered": ...}``  an ``OrderedDict``, as pairs
-``{"$int": hex}``      an integer of 2**53 or more, which other readers of JSON would round
-``{"$float": hex}``    NaN (with its payload) or an infinity: the eight bytes, most significant first
-``{"$complex": ...}``  a complex number: ``[real, imaginary]``
-``{"$bytes": base64}`` bytes; ``{"$bytes": {"$array": path}}`` when they are long
-``{"$text": base64}``  a string with lone surrogates
-``{"$state": node}``   a quantum state inside a tree
-=====================  ==============================================================================
-
+bit. What JSON cannot say is said by an object with one key that begins with ``$``; ``docs/qms_format.md`` lists them.
 Two places that hold the same tensor refer to the same path, so that tied tensors stay tied.
 """
 
@@ -34,10 +17,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from quantum_memory.errors import IntegrityError, InvalidStateError, UnsafeError, UnsupportedVersionError
+from quantum_memory.errors import RESTORE, IntegrityError, InvalidStateError, UnsafeError, UnsupportedVersionError
 from quantum_memory.state import dtypes, tensors
-from quantum_memory.state.arrays import array_digest, dtype_name
-from quantum_memory.state.json_text import to_json
+from quantum_memory.state.arrays import HIDDEN, array_digest, dtype_name
+from quantum_memory.state.json_text import is_unicode, to_json
 from quantum_memory.state.matrix_product_state import MatrixProductState
 from quantum_memory.state.quantum_state import DensityMatrix, StateVector
 
@@ -52,10 +35,12 @@ Json = Any
 MAX_DEPTH = 128
 """Levels of nesting that a tree may have, when it is written as when it is read."""
 
+MAX_DIMENSIONS = 32
+"""Axes that an array may have, in every format."""
+
 _LONG_BYTES = 4096
 _LONG_NAME = 200
 _EXACT_INT = 1 << 53
-_RESTORE = "restore the file from a copy"
 
 
 class Flat(NamedTuple):
@@ -87,7 +72,13 @@ def flatten(parts: Mapping[str, tuple[str, Any]]) -> Flat:
         A value that cannot be kept exactly, named by its path.
     """
     taker = _Flattener()
-    document = {key: taker.node(tree, (prefix,)) for key, (prefix, tree) in parts.items()}
+    try:
+        document = {key: taker.node(tree, (prefix,)) for key, (prefix, tree) in parts.items()}
+    except RecursionError:
+        raise InvalidStateError(
+            "the tree is nested more deeply than Python's stack has room for",
+            next_step="call from a function that is less deep, or raise sys.setrecursionlimit",
+        ) from None
     return Flat(document, taker.arrays)
 
 
@@ -117,17 +108,16 @@ def well_formed(path: str | None = None) -> Iterator[None]:
     try:
         yield
     except (IntegrityError, UnsupportedVersionError, UnsafeError) as error:
-        error.next_step = error.next_step or _RESTORE
+        error.next_step = error.next_step or RESTORE
         if path is not None:
             error.at(path)
         raise
     except (
         ArithmeticError, AttributeError, LookupError, RuntimeError, StopIteration, SyntaxError, TypeError, ValueError,
-        struct.error,
+        SystemError, struct.error,
     ) as error:  # fmt: skip
-        raise IntegrityError(
-            f"its document is not well formed: {error!s:.200}", path=path, next_step=_RESTORE
-        ) from error
+        said = str(getattr(error, "message", error))
+        raise IntegrityError(f"its document is not well formed: {said:.200}", path=path, next_step=RESTORE) from error
 
 
 def array_paths(node: Json) -> set[str]:
@@ -216,9 +206,12 @@ class _Flattener:
             return {"$complex": [_float(value.real), _float(value.imag)]}
         if kind is bytes:
             return {"$bytes": self._bytes(value, path)}
-        if kind is OrderedDict:
+        if kind is OrderedDict and not vars(value):
             return {"$ordered": self._pairs(value, path, by_key=False)}
-        if isinstance(value, QuantumState):
+        if kind is OrderedDict and set(vars(value)) == {"_metadata"}:  # what Module.state_dict() returns
+            items = self._pairs(value, path, by_key=False)
+            return {"$state_dict": {"items": items, "metadata": self.node(value._metadata, (*path, "metadata"))}}
+        if kind in {StateVector, DensityMatrix, MatrixProductState}:
             return {"$state": self._state(value, path)}
         if tensors.is_tensor(value):
             return self._tensor(value, path)
@@ -228,7 +221,7 @@ class _Flattener:
         )
 
     def _dict(self, value: dict[Any, Any], path: tuple[str, ...]) -> Json:
-        if all(type(key) is str and not key.startswith("$") and _is_unicode(key) for key in value):
+        if all(type(key) is str and not key.startswith("$") and is_unicode(key) for key in value):
             # Paths are given in the order of the names, so that they do not depend on the order of insertion.
             nodes = {key: self.node(value[key], (*path, _escape(key))) for key in sorted(value)}
             return {key: nodes[key] for key in value}
@@ -280,6 +273,8 @@ class _Flattener:
         return state_node(state, lambda array, name: self._array(array, (*path, *name)))
 
     def _keep(self, array: AnyArray, path: tuple[str, ...]) -> str:
+        if array.ndim > MAX_DIMENSIONS:
+            raise InvalidStateError(f"{'/'.join(path)} has more than {MAX_DIMENSIONS} axes", next_step="reshape it")
         name = "/".join(path)
         if len(name) > _LONG_NAME:
             name = f"{name[:_LONG_NAME]}~{hashlib.sha256(name.encode()).hexdigest()}"
@@ -298,7 +293,7 @@ class _Builder:
 
     def value(self, node: Json, depth: int) -> Any:
         """Return the value of `node`."""
-        if depth > 4 * MAX_DEPTH:
+        if depth >= MAX_DEPTH:
             raise UnsafeError("its document is nested too deeply", next_step="do not trust this file")
         if isinstance(node, list):
             return [self.value(item, depth + 1) for item in node]
@@ -307,33 +302,39 @@ class _Builder:
         marker = next((key for key in node if key.startswith("$")), None)
         if marker is None:
             return {key: self.value(item, depth + 1) for key, item in node.items()}
-        return self._marked(marker, node, depth + 1)
+        return self._marked(marker, node, depth)
 
     def _marked(self, marker: str, node: dict[str, Json], depth: int) -> Any:
         body = node[marker]
         if len(node) > 1 and marker != "$array":
-            raise IntegrityError(f"its document has something beside {marker[:40]!r}", next_step=_RESTORE)
+            raise IntegrityError(f"its document has something beside {marker[:40]!r}", next_step=RESTORE)
         match marker:
             case "$array":
                 return self._array(node)
             case "$torch":
                 return self._tensor(body)
             case "$tuple":
-                return tuple(self.value(item, depth) for item in body)
-            case "$dict" | "$ordered":
-                pairs = [(self.value(key, depth), self.value(item, depth)) for key, item in body]
-                made = dict(pairs) if marker == "$dict" else OrderedDict(pairs)
-                if len(made) != len(pairs):
-                    raise IntegrityError("its document has a key twice", next_step=_RESTORE)
+                return tuple(self.value(item, depth + 1) for item in body)
+            case "$dict":
+                return self._pairs(body, depth, dict)
+            case "$ordered":
+                return self._pairs(body, depth, OrderedDict)
+            case "$state_dict":
+                made = self._pairs(body["items"], depth, OrderedDict)
+                made._metadata = self.value(body["metadata"], depth + 1)
                 return made
             case "$scalar":
                 return dtypes.scalar(body[0], base64.b64decode(body[1], validate=True))
             case "$int":
-                return int(body, 16)
+                value = int(body, 16)
+                if format(value, "x") != body:
+                    raise IntegrityError("its document has an integer that no release writes", next_step=RESTORE)
+                return value
             case "$float":
                 return struct.unpack(">d", bytes.fromhex(body))[0]
             case "$complex":
-                return complex(self.value(body[0], depth), self.value(body[1], depth))
+                real, imaginary = body
+                return complex(self.value(real, depth), self.value(imaginary, depth))
             case "$bytes":
                 if isinstance(body, dict):
                     return self._array(body).tobytes()
@@ -346,6 +347,13 @@ class _Builder:
             f"its document has a part of kind {marker[:40]!r}, which this release does not know",
             next_step="read it with a newer release of quantum-memory",
         )
+
+    def _pairs(self, body: list[list[Json]], depth: int, kind: type[dict[Any, Any]]) -> Any:
+        pairs = [(self.value(key, depth + 1), self.value(item, depth + 1)) for key, item in body]
+        made = kind(pairs)
+        if len(made) != len(pairs):
+            raise IntegrityError("its document has a key twice", next_step=RESTORE)
+        return made
 
     def _array(self, node: dict[str, Json]) -> AnyArray:
         built: AnyArray = self._once("$array", node, dtypes.from_stored)
@@ -366,7 +374,7 @@ class _Builder:
             return self._arrays[path]
         except KeyError:
             raise IntegrityError(
-                f"its document names the array {path[:80]!r}, which is not there", next_step=_RESTORE
+                f"its document names the array {path[:80]!r}, which is not there", next_step=RESTORE
             ) from None
 
 
@@ -430,20 +438,14 @@ def _float(value: float) -> Json:
 
 
 def _text(value: str) -> Json:
-    if _is_unicode(value):
+    if is_unicode(value):
         return value
     return {"$text": base64.b64encode(value.encode("utf-8", "surrogatepass")).decode("ascii")}
 
 
-def _is_unicode(value: str) -> bool:
-    """Tell whether a string has no lone surrogates."""
-    return value.isascii() or value.encode("utf-8", "replace").decode("utf-8") == value
-
-
 def _escape(component: str) -> str:
-    """Make a key a component of a path, as JSON Pointer does (RFC 6901); what does not print becomes its number."""
-    escaped = component.replace("~", "~0").replace("/", "~1")
-    return escaped if escaped.isprintable() else "".join(c if c.isprintable() else f"~{ord(c):04x}" for c in escaped)
+    """Make a key a component of a path, as JSON Pointer does (RFC 6901); `HIDDEN` characters become their numbers."""
+    return HIDDEN.sub(lambda found: f"~{ord(found[0]):04x}", component.replace("~", "~0").replace("/", "~1"))
 
 
 def _spelled(key: object) -> str:
@@ -456,4 +458,6 @@ def _spelled(key: object) -> str:
 def _is_plain_key(key: object) -> bool:
     if type(key) is tuple:
         return all(map(_is_plain_key, key))
-    return key is None or type(key) in {bool, int, float, complex, str, bytes}
+    if type(key) is bytes:
+        return len(key) <= _LONG_BYTES
+    return key is None or type(key) in {bool, int, float, complex, str}

@@ -24,6 +24,7 @@ SMALL_FLOATS = {
 """Floats that NumPy does not have, by the name that ``ml_dtypes`` and torch give them, and the unsigned integers that
 hold them."""
 
+_LAST_CHARACTER = 0x10FFFF
 _OF_ANOTHER_PACKAGE = 2  # numpy.dtype.isbuiltin of a dtype that NumPy does not define
 
 
@@ -36,6 +37,10 @@ def to_stored(array: AnyArray, where: str) -> tuple[AnyArray, dict[str, Any]]:
         For objects, and for floats of more than 64 bits, whose layout differs from machine to machine.
     """
     dtype = array.dtype
+    if dtype.metadata:
+        raise InvalidStateError(
+            f"{where} has a dtype with metadata, which would be lost", next_step=f"give array.astype({dtype.str!r})"
+        )
     if dtype.hasobject or any(
         leaf.kind in "fc" and dtype_name(leaf) is None and leaf.name not in SMALL_FLOATS for leaf in _leaves(dtype)
     ):
@@ -48,14 +53,15 @@ def to_stored(array: AnyArray, where: str) -> tuple[AnyArray, dict[str, Any]]:
     if dtype.name in SMALL_FLOATS:
         return _contiguous(array).view(SMALL_FLOATS[dtype.name]), {"dtype": dtype.name}
     described = _described(dtype)
-    if described is None:
+    if described is None or dtype.type is np.record or dtype.isalignedstruct or _has_padding(dtype):
         raise InvalidStateError(
             f"{where} has dtype {dtype}, which cannot be described exactly",
-            next_step="save its fields, or a view of another dtype, as arrays of their own",
+            next_step="repack it (numpy.lib.recfunctions.repack_fields), or save its fields as arrays of their own",
         )
-    # A trailing axis of bytes; by way of a buffer, since NumPy has no view from items of no bytes at all.
-    stored = np.frombuffer(_contiguous(array).tobytes(), np.uint8).reshape(*array.shape, dtype.itemsize)
-    return stored, {"dtype": described}
+    shape = (*array.shape, dtype.itemsize)
+    if dtype.itemsize == 0:  # NumPy has no view of items of no bytes
+        return np.empty(shape, np.uint8), {"dtype": described}
+    return _contiguous(array).reshape(-1).view(np.uint8).reshape(shape), {"dtype": described}
 
 
 def from_stored(stored: AnyArray, facts: dict[str, Any]) -> AnyArray:
@@ -68,11 +74,16 @@ def from_stored(stored: AnyArray, facts: dict[str, Any]) -> AnyArray:
             raise IntegrityError("its document gives an array a dtype that its bytes do not fit")
         return stored.view(_small_float(described))
     dtype = _dtype(described)
+    if any(leaf.kind in "fc" and dtype_name(leaf) is None for leaf in _leaves(dtype)):
+        raise IntegrityError("its document gives an array a dtype that no release writes")
     if dtype.hasobject or stored.dtype != np.uint8 or stored.ndim == 0 or stored.shape[-1] != dtype.itemsize:
         raise IntegrityError("its document gives an array a dtype that its bytes do not fit")
     if dtype.itemsize == 0:
         return np.ndarray(stored.shape[:-1], dtype)  # np.empty would make items of one byte of it
-    return np.ascontiguousarray(stored).view(dtype).reshape(stored.shape[:-1])
+    built = np.ascontiguousarray(stored).view(dtype).reshape(stored.shape[:-1])
+    if dtype.kind == "U" and built.size and int(built.reshape(-1).view(f"{dtype.str[0]}u4").max()) > _LAST_CHARACTER:
+        raise IntegrityError("its document gives an array characters that there are not")
+    return built
 
 
 def scalar(described: Any, data: bytes) -> np.generic:
@@ -86,6 +97,16 @@ def scalar(described: Any, data: bytes) -> np.generic:
         made = from_stored(np.frombuffer(data, np.uint8), {"dtype": described})
     item: np.generic = made[()]
     return item
+
+
+def _has_padding(dtype: np.dtype[Any]) -> bool:
+    """Tell whether there are bytes between the fields: nobody gave them a value, and they would count as content."""
+    if dtype.subdtype is not None:
+        return _has_padding(dtype.subdtype[0])
+    if dtype.fields is None:
+        return False
+    inner = [dtype.fields[name][0] for name in dtype.names or ()]
+    return dtype.itemsize != sum(field.itemsize for field in inner) or any(map(_has_padding, inner))
 
 
 def _leaves(dtype: np.dtype[Any]) -> Iterator[np.dtype[Any]]:

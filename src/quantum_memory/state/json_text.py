@@ -7,17 +7,23 @@ import math
 import re
 from typing import TYPE_CHECKING, Any
 
-from quantum_memory.errors import IntegrityError, InvalidStateError, UnsafeError
+from quantum_memory.errors import RESTORE, IntegrityError, InvalidStateError, UnsafeError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 Json = Any
 
-_RESTORE = "restore the file from a copy"
 _FEW_NODES = 1 << 18
-_MARKS = (b"[", b"{", b",")
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"')
+_TOKEN = re.compile(_STRING.pattern + rb"|[\[\]{}]")
+MAX_LEVELS = 400
+"""Levels of brackets in JSON text: a little more than the deepest tree makes."""
+
+
+def is_unicode(value: str) -> bool:
+    """Tell whether a string has no lone surrogates, which JSON would join or other readers refuse."""
+    return value.isascii() or value.encode("utf-8", "replace").decode("utf-8") == value
 
 
 def to_json(node: Json, *, canonical: bool = False) -> bytes:
@@ -40,20 +46,25 @@ def from_json(text: bytes | bytearray, *, max_nodes: int) -> Json:
     """
     if count_nodes(text) > max_nodes:
         raise UnsafeError(f"its JSON text holds more than {max_nodes} values", next_step="do not trust this file")
+    if _depth(text) > MAX_LEVELS:
+        raise UnsafeError("its JSON text is nested too deeply", next_step="do not trust this file")
     try:
         return json.loads(
             text.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_finite
         )
     except RecursionError:
-        raise UnsafeError("its JSON text is nested too deeply", next_step="do not trust this file") from None
+        raise UnsafeError(
+            "its JSON text is nested more deeply than Python's stack has room for",
+            next_step="call from a function that is less deep, or raise sys.setrecursionlimit",
+        ) from None
     except IntegrityError:
         raise
     except ValueError as error:
-        raise IntegrityError(f"its JSON text is damaged: {error}", next_step=_RESTORE) from error
+        raise IntegrityError(f"its JSON text is damaged: {error}", next_step=RESTORE) from error
 
 
 def check_record(record: Mapping[str, Any]) -> None:
-    """Refuse a record that could not be read back: it must be JSON, with each key once as text.
+    """Refuse a record that would not be read back as it is: it must be JSON, and its keys text.
 
     Raises
     ------
@@ -61,7 +72,8 @@ def check_record(record: Mapping[str, Any]) -> None:
     """
     try:
         text = to_json(record)
-        from_json(text, max_nodes=max_nodes(0))
+        if from_json(text, max_nodes=max_nodes(0)) != dict(record):
+            raise ValueError("keys that are not text, tuples and NaN do not come back as they are")
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidStateError(
             f"the record cannot be written as JSON: {getattr(error, 'message', error)}",
@@ -71,12 +83,33 @@ def check_record(record: Mapping[str, Any]) -> None:
 
 def count_nodes(text: bytes | bytearray) -> int:
     """Return an upper bound of how many values JSON text holds, without parsing it."""
-    bound = sum(text.count(mark) for mark in _MARKS)
-    if bound > _FEW_NODES and b'"' in text:
-        # What stands in strings does not count; taking them out is worth it only where it may matter.
-        text = _STRING.sub(b"", text)
-        bound = sum(text.count(mark) for mark in _MARKS)
+    bound = _marks(text)
+    # What stands in strings does not count. They are looked through only where that may matter, and where there are not
+    # more of them than there may be values.
+    if bound > _FEW_NODES and text.count(b'"') <= max_nodes(len(text)):
+        bound -= sum(_marks(string[0]) for string in _STRING.finditer(text))
     return bound
+
+
+def _depth(text: bytes | bytearray) -> int:
+    """Return how deeply brackets are nested."""
+    if text.count(b"[") + text.count(b"{") <= MAX_LEVELS:
+        return 0  # no need to look
+    deepest = depth = 0
+    for token in _TOKEN.finditer(text):  # a string or a bracket
+        if token[0] in {b"[", b"{"}:
+            depth += 1
+            deepest = max(deepest, depth)
+            if deepest > MAX_LEVELS:
+                break
+        elif token[0] in {b"]", b"}"}:
+            depth -= 1
+    return deepest
+
+
+def _marks(text: bytes | bytearray) -> int:
+    """Return how many brackets that open, and commas, there are."""
+    return sum(text.count(mark) for mark in (b"[", b"{", b","))
 
 
 def max_nodes(nbytes: int) -> int:
@@ -89,16 +122,16 @@ def _unique(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
     if len(made) != len(pairs):
         seen: set[str] = set()
         twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-        raise IntegrityError(f"its JSON text has the key {twice[:80]!r} twice", next_step=_RESTORE)
+        raise IntegrityError(f"its JSON text has the key {twice[:80]!r} twice", next_step=RESTORE)
     return made
 
 
 def _no_constant(name: str) -> Json:
-    raise IntegrityError(f"its JSON text has the constant {name}, which is not JSON", next_step=_RESTORE)
+    raise IntegrityError(f"its JSON text has the constant {name}, which is not JSON", next_step=RESTORE)
 
 
 def _finite(digits: str) -> float:
     value = float(digits)
     if math.isinf(value):
-        raise IntegrityError(f"its JSON text has the number {digits:.40}, which no float64 is", next_step=_RESTORE)
+        raise IntegrityError(f"its JSON text has the number {digits:.40}, which no float64 is", next_step=RESTORE)
     return value

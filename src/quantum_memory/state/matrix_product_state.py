@@ -22,6 +22,7 @@ from quantum_memory.state.sites import (
     checked_sites,
     default_tolerance,
     double,
+    generator,
     kept_real,
     shannon_entropy,
 )
@@ -115,6 +116,10 @@ class MatrixProductState:
         max_bond, cutoff
             As for `truncate`.
         """
+        if not isinstance(state, StateVector):
+            raise InvalidStateError(
+                f"a {type(state).__name__} is no state vector", next_step="wrap amplitudes in StateVector(...)"
+            )
         tensor = state.site_tensor().astype(np.result_type(state.dtype, np.float32), order="C", copy=False)
         tensor_chain.refuse_non_finite([tensor])
         chain = tensor_chain.factorize(tensor, tensor_chain.Limit(state.dtype, max_bond, cutoff))
@@ -300,7 +305,7 @@ class MatrixProductState:
         ndarray of uint8, shape (shots, n_sites)
             Column i belongs to site i.
         """
-        rng = np.random.default_rng(seed)
+        rng = generator(seed)
         return tensor_chain.sample(self._double(), checked_shots(shots, self.dims), rng)
 
     def schmidt_values(self, cut: int) -> NDArray[np.float64]:

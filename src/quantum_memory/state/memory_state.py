@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from quantum_memory.errors import IntegrityError, InvalidStateError, UnsupportedVersionError
+from quantum_memory.errors import RESTORE, IntegrityError, InvalidStateError, MissingError, UnsupportedVersionError
 from quantum_memory.state.document import Flat, QuantumState, content_id, flatten, identify, unflatten
 from quantum_memory.state.emotional_state import EmotionalContext
 from quantum_memory.state.matrix_product_state import MatrixProductState
@@ -62,9 +62,9 @@ class MemoryState(Mapping[str, Any]):
     ) -> None:
         self.quantum = None if quantum is None else as_quantum_state(quantum)
         self.classical = classical
-        self.emotion = EmotionalContext.from_dict(emotion) if isinstance(emotion, Mapping) else emotion
-        self.metadata = dict(metadata or {})
-        self.record = dict(record or {})
+        self.emotion = _as_emotion(emotion)
+        self.metadata = _as_dict(metadata, "metadata")
+        self.record = _as_dict(record, "the record")
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> MemoryState:
@@ -137,7 +137,7 @@ class MemoryState(Mapping[str, Any]):
         if not isinstance(quantum, QuantumState | None) or not isinstance(metadata, dict | None):
             raise IntegrityError(
                 "its quantum part is no quantum state, or its metadata are no dict",
-                next_step="restore the file from a copy",
+                next_step=RESTORE,
             )
         return cls(
             quantum=quantum,
@@ -154,12 +154,16 @@ class MemoryState(Mapping[str, Any]):
                 return NotImplemented
             try:
                 other = as_memory_state(other)
+                return self.content_id == other.content_id
             except InvalidStateError:
                 return False
         return self.content_id == other.content_id
 
     def __getitem__(self, key: str) -> Any:
-        return self.to_dict()[key]
+        parts = self.to_dict()
+        if key not in parts:
+            raise MissingError(f"the memory has no part {key!r}", next_step=f"it has: {', '.join(parts) or 'none'}")
+        return parts[key]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.to_dict())
@@ -191,6 +195,11 @@ def as_memory_state(value: object) -> MemoryState:
     if isinstance(value, MemoryState):
         return value
     if isinstance(value, Mapping):
+        if not value or not {"quantum", "classical", "emotion"}.isdisjoint(value):
+            raise InvalidStateError(
+                f"a dict with the keys {list(value)} is not a state",
+                next_step=f"use {', '.join(_PARTS)}, or pass a tree as MemoryState(classical=...)",
+            )
         nested = any(key in _PARTS for key in value)
         return MemoryState.from_dict(value) if nested else MemoryState(classical=value)
     if isinstance(value, (QuantumState, np.ndarray)):
@@ -223,6 +232,30 @@ def as_quantum_state(value: object) -> QuantumState:
         f"{what} is not a quantum state",
         next_step="pass it in the classical part: MemoryState(classical={'name': array})",
     )
+
+
+def _as_dict(value: object, what: str) -> dict[str, Any]:
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise InvalidStateError(f"{what} is a {type(value).__name__}, not a dict", next_step="give a dict")
+    return dict(value)
+
+
+def _as_emotion(value: object) -> EmotionalContext | None:
+    if value is None or isinstance(value, EmotionalContext):
+        return value
+    if not isinstance(value, Mapping):
+        raise InvalidStateError(
+            f"an emotional context cannot be a {type(value).__name__}", next_step="give an EmotionalContext or a dict"
+        )
+    try:
+        return EmotionalContext.from_dict(value)
+    except (AttributeError, TypeError) as error:
+        raise InvalidStateError(
+            f"the emotional context is not what EmotionalContext.from_dict reads: {error}",
+            next_step="see its docstring for the keys",
+        ) from error
 
 
 def _is_power_of_two(size: int) -> bool:

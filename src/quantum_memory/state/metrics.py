@@ -230,6 +230,12 @@ def _sine(a: PureState, b: PureState) -> float:
 
 def _common_order(a: QuantumState, b: QuantumState) -> QubitOrder:
     """Return the qubit order in which both states can be compared, after checking that they can."""
+    for state in (a, b):
+        if not isinstance(state, (StateVector, DensityMatrix, MatrixProductState)):
+            raise InvalidStateError(
+                f"a {type(state).__name__} is not a quantum state",
+                next_step="wrap an array in StateVector(...) or DensityMatrix(...), and take .quantum of a memory",
+            )
     if a.dims != b.dims:
         raise InvalidStateError(
             f"states of dims {a.dims} and {b.dims} cannot be compared", next_step="compare states of the same sites"

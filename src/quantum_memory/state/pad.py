@@ -116,9 +116,14 @@ class PAD:
             object.__setattr__(self, axis, float(value))
 
     @classmethod
-    def of(cls, values: ArrayLike, scale: PADScale = PADScale.BIPOLAR) -> Self:
-        """Return the point whose three `values` are given on `scale`."""
-        point = scale.to_bipolar(values)
+    def of(cls, values: ArrayLike, scale: PADScale | str = PADScale.BIPOLAR) -> Self:
+        """Return the point whose three `values` are given on `scale`, a `PADScale` or the name of one."""
+        try:
+            known = PADScale(scale)
+        except ValueError:
+            names = ", ".join(one.value for one in PADScale)
+            raise InvalidStateError(f"there is no PAD scale {scale!r}", next_step=f"use one of {names}") from None
+        point = known.to_bipolar(values)
         if point.ndim != 1:
             raise InvalidStateError(f"one PAD point has shape (3,), not {point.shape}", next_step="give [p, a, d]")
         return cls(*point.tolist())

@@ -24,6 +24,7 @@ from quantum_memory.state.sites import (
     checked_total,
     default_tolerance,
     double,
+    generator,
     parts,
     positions,
     reversal,
@@ -166,7 +167,7 @@ class _DenseState(ABC):
         slices = list(parts(len(self._array)))
         upper = np.cumsum([self._positive_weights(part).sum() for part in slices])
         total = checked_total(float(upper[-1]))
-        draws = np.random.default_rng(seed).random(checked_shots(shots, self.dims)) * total
+        draws = generator(seed).random(checked_shots(shots, self.dims)) * total
         blocks = positions(upper, draws)
         indices = np.empty(len(draws), np.int64)
         for block in np.unique(blocks):

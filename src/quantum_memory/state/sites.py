@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from quantum_memory.errors import BudgetError, InvalidStateError
+from quantum_memory.state.json_text import is_unicode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -146,12 +147,13 @@ def checked_labels(labels: Sequence[str] | None, n_sites: int) -> tuple[str, ...
     names = tuple(labels)
     if (
         isinstance(labels, str)
-        or not all(isinstance(name, str) for name in names)
+        or not all(type(name) is str and is_unicode(name) for name in names)
         or len(set(names)) != len(names)
         or len(names) != n_sites
     ):
         raise InvalidStateError(
-            f"labels must be {n_sites} distinct strings, one per site", next_step="pass a list of str, or no labels"
+            f"labels must be {n_sites} distinct strings of Unicode, one per site",
+            next_step="pass a list of str, or no labels",
         )
     return names
 
@@ -166,9 +168,27 @@ def checked_sites(sites: Sites, n_sites: int) -> tuple[int, ...]:
     return numbers
 
 
+def checked_count(value: Any, what: str) -> int:
+    """Return `value` as an integer, or say that it is none."""
+    try:
+        return as_index(value)
+    except TypeError:
+        raise InvalidStateError(f"{value!r} is no number of {what}", next_step="pass an integer") from None
+
+
+def generator(seed: Any) -> np.random.Generator:
+    """Return a source of random numbers, or say that `seed` makes none."""
+    try:
+        return np.random.default_rng(seed)
+    except (TypeError, ValueError) as error:
+        raise InvalidStateError(
+            f"{seed!r} is no seed: {error}", next_step="pass None, an integer from 0 on, or a Generator"
+        ) from None
+
+
 def checked_shots(shots: int, dims: Sequence[int]) -> int:
     """Return `shots`, a number of outcomes to draw from sites of dimensions `dims` that fit in uint8."""
-    number = as_index(shots)
+    number = checked_count(shots, "shots")
     if number < 0:
         raise InvalidStateError(f"{number} outcomes cannot be drawn", next_step="pass shots=0 or more")
     if max(dims) > 256:

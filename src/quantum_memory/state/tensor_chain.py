@@ -108,8 +108,9 @@ def claimed_isometries(tensors: Sequence[Array], center: int) -> Iterator[tuple[
 class Limit(NamedTuple):
     """How much of a bond is kept when a matrix is split in two.
 
-    Singular values within rounding of zero always go: those at most ``eps`` of `dtype` times the largest, or, if
-    greater, the usual bound on the error of the decomposition itself (`numpy.linalg.matrix_rank`).
+    Singular values within rounding of zero always go: those at most sixteen times ``eps`` (of `dtype` and of the
+    precision that is worked in) times the largest. The usual bound on the error of a decomposition, which grows with
+    the size of the matrix (`numpy.linalg.matrix_rank`), would take true ones of a large state in single precision.
     """
 
     dtype: np.dtype[Any]
@@ -133,7 +134,7 @@ class Limit(NamedTuple):
         relative = values.astype(np.float64) / (values[0] or 1.0)
         squares = relative**2
         tails = squares[::-1].cumsum()[::-1] / (squares.sum() or 1.0)  # tails[k]: the weight lost by keeping k values
-        rounding = max(np.finfo(self.dtype).eps, max(matrix.shape) * np.finfo(values.dtype).eps)
+        rounding = 16 * max(np.finfo(self.dtype).eps, np.finfo(values.dtype).eps)
         significant = int(np.count_nonzero((relative > rounding) & (tails > self.cutoff)))
         keep = max(1, min(significant, len(values) if self.max_bond is None else self.max_bond))
         weight = float(tails[keep]) if keep < len(tails) else 0.0

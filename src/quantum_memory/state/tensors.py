@@ -52,7 +52,7 @@ def to_stored(tensor: Tensor, where: str) -> tuple[AnyArray, dict[str, Any]]:
             next_step="give tensor.to_dense() or what it is made of",
         )
     # Views lose what belongs to the tensor and not to its items: conjugation is resolved, gradients are left behind.
-    plain = tensor.detach().resolve_conj().resolve_neg().cpu().contiguous()
+    plain = tensor.detach().resolve_conj().resolve_neg().cpu()
     if name in SMALL_FLOATS:
         plain = plain.view(torch.int16 if SMALL_FLOATS[name] == "u2" else torch.uint8)
     try:
