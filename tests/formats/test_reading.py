@@ -381,3 +381,31 @@ def test_what_is_more_than_a_document_holds_says_which_limit_and_both_numbers(tm
     with pytest.raises(InvalidStateError, match=r"bytes of text make a file of \d+, which may hold \d+"):
         qm.save(qm.MemoryState(classical=np.zeros(8 << 20, np.uint8)), tmp_path / "state.json.zlib")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "index", [[0, -1], np.array([700_000, 3, 3]), slice(None, None, 2**18), slice(-1, 300_000, -(2**18))]
+)
+def test_scattered_rows_read_only_their_chunks(tmp_path, index):
+    values = np.random.default_rng(3).standard_normal(1 << 20)  # eight chunks
+    path = tmp_path / "wide.qms"
+    qm.save(qm.StateVector(values, qubit_order="big"), path, compression="none")
+    damaged = bytearray(path.read_bytes())
+    damaged[64 + (1 << 20) + 5] ^= 1  # in the second chunk, which none of them touches
+    path.write_bytes(damaged)
+    with qm.open(path) as file:
+        assert file.amplitudes[index].tobytes() == values[index].tobytes()
+        with pytest.raises(IntegrityError, match="chunk 1"):
+            file.amplitudes[[0, 140_000]]
+        with pytest.raises(IndexError):
+            file.amplitudes[[0, 1 << 20]]
+
+
+def test_rows_of_a_matrix_are_gathered_as_numpy_does(tmp_path):
+    matrix = np.arange(3_000 * 100.0).reshape(3_000, 100)
+    path = tmp_path / "matrix.qms"
+    qm.save({"m": matrix}, path)
+    with qm.open(path) as file:
+        lazy = file.arrays["classical/m"]
+        for index in ([2_999, 0, 17], (slice(None, None, -700), 3), (-1, slice(2, 5)), (np.int64(4),), Ellipsis):
+            assert np.array_equal(lazy[index], matrix[index])

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import io
-import math
 import os
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from quantum_memory._version import __version__
 from quantum_memory.compression.chooser import choose
 from quantum_memory.compression.codecs import CODECS, NONE, ZLIB_JSON, codec_named
 from quantum_memory.durability.atomic import DurableFile
@@ -18,15 +16,14 @@ from quantum_memory.errors import BudgetError, InvalidStateError
 from quantum_memory.formats import qms_layout as layout
 from quantum_memory.formats.qms_reader import QMSReader, Verify, check_verify
 from quantum_memory.formats.qms_writer import Progress, QMSWriter, Sink
+from quantum_memory.formats.record import noted, squared_norm
 from quantum_memory.state.arrays import STORABLE
 from quantum_memory.state.document import state_from_node, well_formed
 from quantum_memory.state.dtypes import from_stored
 from quantum_memory.state.json_text import check_record, count_nodes, max_nodes, to_json
-from quantum_memory.state.matrix_product_state import MatrixProductState
 from quantum_memory.state.memory_state import MemoryState, as_memory_state
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
 
     from quantum_memory.state.arrays import AnyArray
     from quantum_memory.state.document import QuantumState
@@ -107,19 +104,15 @@ def write_memory(sink: Sink, memory: MemoryState, compression: str = "auto", pro
     """
     check_record(memory.record)
     document, arrays = memory.flatten()
-    record = {**memory.record, "writer": f"quantum-memory {__version__}"}
+    squares = None
     with QMSWriter(sink, progress) as writer:
         for path in sorted(arrays, key=lambda path: (_section(path), path.encode())):
             array = arrays[path]
-            measured = path == AMPLITUDES
-            squares = writer.add(
-                _section(path), path, array, choose(array, compression), squared_norm if measured else None
+            sums = writer.add(
+                _section(path), path, array, choose(array, compression), squared_norm if path == AMPLITUDES else None
             )
-            if measured:
-                record["norm"] = _json_number(norm_of(squares))
-        if isinstance(memory.quantum, MatrixProductState):
-            record["norm"] = _json_number(_norm(memory.quantum))
-        text = _document_text(document, record, writer.position)
+            squares = sums if path == AMPLITUDES else squares
+        text = _document_text(document, noted(memory, squares), writer.position)
         plain = compression == "none" or len(text) > layout.MAX_PACKED_DOCUMENT_BYTES
         documents = NONE if plain else ZLIB_JSON
         writer.add(layout.DOCUMENT, "document", np.frombuffer(text, np.uint8), documents)
@@ -194,30 +187,6 @@ def outline(reader: QMSReader) -> QuantumState | None:
         return None if part is None else state_from_node(part["$state"], fetch)
 
 
-def squared_norm(items: AnyArray) -> float:
-    """Return the sum of the squared magnitudes of `items`, taken in float64."""
-    with np.errstate(all="ignore"):  # signalling NaN and overflow show in the sum
-        reals = items.view(items.real.dtype)
-        # einsum widens a few thousand items at a time; an array of float64 would go through memory and back.
-        return float(np.einsum("i,i->", reals, reals, dtype=np.float64, casting="safe"))
-
-
-def norm_of(squares: Iterable[float]) -> float:
-    """Return the norm from the squared norms of the parts, the same whatever their order."""
-    try:
-        return math.sqrt(math.fsum(squares))
-    except OverflowError:  # the sum is more than a float64 holds
-        return math.inf
-
-
-def _norm(state: MatrixProductState) -> float:
-    try:
-        with np.errstate(all="ignore"):
-            return state.norm()
-    except InvalidStateError:  # it has entries that are not finite, which are kept as they are
-        return math.nan
-
-
 def _section(path: str) -> int:
     return layout.SECTION_OF[path.partition("/")[0]]
 
@@ -234,10 +203,6 @@ def _document_text(document: dict[str, Any], record: dict[str, Any], written: in
                 next_step="give long lists of numbers as arrays",
             )
     return text
-
-
-def _json_number(value: float) -> float | str:
-    return value if math.isfinite(value) else str(value)
 
 
 def _as_array(buffer: Any, entry: layout.Entry, path: str) -> AnyArray:

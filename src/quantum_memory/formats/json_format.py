@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from quantum_memory._version import __version__
 from quantum_memory.compression.codecs import Buffer, Zlib
 from quantum_memory.errors import RESTORE, IntegrityError, InvalidStateError, UnsafeError, UnsupportedVersionError
 from quantum_memory.formats.foreign import foreign
+from quantum_memory.formats.record import noted
 from quantum_memory.state.arrays import STORABLE, chunk_bytes, chunk_count
 from quantum_memory.state.document import array_paths, content_id, identify, well_formed
 from quantum_memory.state.json_text import check_record, count_nodes, from_json, max_nodes, to_json
@@ -86,7 +86,7 @@ def to_text(memory: MemoryState) -> tuple[bytes, str]:
     name = content_id(document, identities)
     parts: dict[str, Any] = {"format": FORMAT, "version": VERSION, "content_id": name}
     parts |= {name: document[name] for name in _PARTS if name in document}
-    parts["record"] = {**memory.record, "writer": f"quantum-memory {__version__}"}
+    parts["record"] = noted(memory)
     parts["arrays"] = listed
     body = b"{" + b",\n".join(to_json(name) + b":" + to_json(part) for name, part in parts.items())
     text = body + b',\n"sha256":"' + hashlib.sha256(body).hexdigest().encode() + b'"}\n'

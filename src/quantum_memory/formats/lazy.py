@@ -11,7 +11,7 @@ import numpy as np
 from quantum_memory.errors import InvalidStateError, MissingError
 from quantum_memory.formats import info as facts
 from quantum_memory.formats.binary_format import AMPLITUDES, outline, read_memory
-from quantum_memory.state.arrays import STORABLE
+from quantum_memory.state.arrays import CHUNK_BYTES, STORABLE
 from quantum_memory.state.document import unflatten, well_formed
 from quantum_memory.state.matrix_product_state import MatrixProductState
 from quantum_memory.state.quantum_state import StateVector
@@ -65,20 +65,46 @@ class LazyArray:
     def __getitem__(self, key: Any) -> Any:
         keys = key if isinstance(key, tuple) else (key,)
         first, rest = (keys[0], keys[1:]) if keys else (Ellipsis, ())
-        if not self.shape or isinstance(first, bool) or not isinstance(first, (int, np.integer, slice)):
-            return self[:][keys] if self.shape else np.asarray(self)[keys]
-        row = math.prod(self.shape[1:])
+        rows = self._rows(first)
+        if rows is None:
+            return np.asarray(self)[keys]
+        if isinstance(rows, int):
+            return self._block(rows, rows + 1)[(0, *rest)]
+        if isinstance(rows, range) and rows.step == 1:
+            return self._block(rows.start, max(rows.start, rows.stop))[(slice(None), *rest)]
+        return self._gathered(np.asarray(rows, np.int64))[(slice(None), *rest)]
+
+    def _rows(self, first: Any) -> int | range | AnyArray | None:
+        """Return which rows an index along the first axis touches; None for one that is left to NumPy."""
+        if not self.shape or isinstance(first, bool):
+            return None
         if isinstance(first, slice):
-            rows = range(*first.indices(len(self)))
-            low, high = (min(rows[0], rows[-1]), max(rows[0], rows[-1]) + 1) if rows else (0, 0)
-            inner: Any = slice(None, None, rows.step)
-        else:
-            low = int(first) + (len(self) if first < 0 else 0)
-            if not 0 <= low < len(self):
-                raise IndexError(f"index {first} is out of bounds for {self.path} with {len(self)} rows")
-            high, inner = low + 1, 0
-        block = self._reader.read_items(self.path, low * row, high * row).reshape(high - low, *self.shape[1:])
-        return block[(inner, *rest)]
+            return range(*first.indices(len(self)))
+        single = isinstance(first, (int, np.integer))
+        rows = np.asarray(first) if single or isinstance(first, (list, np.ndarray)) else np.empty(0)
+        if rows.dtype.kind not in "iu" or rows.ndim > 1:
+            return None
+        rows = rows.astype(np.int64)
+        wrapped = np.where(rows < 0, rows + len(self), rows)
+        if rows.size and not (wrapped.min() >= 0 and wrapped.max() < len(self)):
+            raise IndexError(f"index {first!r:.60} is out of bounds for {self.path} with {len(self)} rows")
+        return int(wrapped) if single else wrapped
+
+    def _block(self, low: int, high: int) -> AnyArray:
+        """Return rows ``low:high``."""
+        row = math.prod(self.shape[1:])
+        return self._reader.read_items(self.path, low * row, high * row).reshape(high - low, *self.shape[1:])
+
+    def _gathered(self, rows: AnyArray) -> AnyArray:
+        """Return rows in any order, reading those that share a chunk together and no other chunk."""
+        gathered = np.empty((len(rows), *self.shape[1:]), self.dtype)
+        order = np.argsort(rows, kind="stable")
+        chunk = rows[order] * (math.prod(self.shape[1:]) * self.dtype.itemsize) // CHUNK_BYTES
+        for part in np.split(order, np.flatnonzero(np.diff(chunk)) + 1):
+            if part.size:
+                low = int(rows[part[0]])
+                gathered[part] = self._block(low, int(rows[part[-1]]) + 1)[rows[part] - low]
+        return gathered
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> AnyArray:
         if copy is False:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from quantum_memory.formats import json_format
-from quantum_memory.formats.binary_format import AMPLITUDES, norm_of, outline, read_memory, squared_norm
+from quantum_memory.formats.binary_format import AMPLITUDES, outline, read_memory
 from quantum_memory.formats.qms_reader import QMSReader
+from quantum_memory.formats.record import norm_of, squared_norm
 from quantum_memory.formats.verbs import opened
 from quantum_memory.state.arrays import chunk_count
 from quantum_memory.state.document import content_id, well_formed

@@ -1,0 +1,64 @@
+"""What is noted when a memory is saved, beside what it is: its norm, and who wrote it."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from quantum_memory._version import __version__
+from quantum_memory.errors import InvalidStateError
+from quantum_memory.state.arrays import chunk_count, chunk_items
+from quantum_memory.state.quantum_state import DensityMatrix, StateVector
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from quantum_memory.state.arrays import AnyArray
+    from quantum_memory.state.document import QuantumState
+    from quantum_memory.state.memory_state import MemoryState
+
+
+def noted(memory: MemoryState, squares: Iterable[float] | None = None) -> dict[str, Any]:
+    """Return the record of a memory: what the caller put there, ``writer``, and ``norm`` or ``trace`` of its state.
+
+    Parameters
+    ----------
+    squares
+        The squared norms of the chunks of the state vector, when they are known already.
+    """
+    size = {} if memory.quantum is None else _size(memory.quantum, squares)
+    numbers = {name: value if math.isfinite(value) else str(value) for name, value in size.items()}
+    return {**memory.record, **numbers, "writer": f"quantum-memory {__version__}"}
+
+
+def squared_norm(items: AnyArray) -> float:
+    """Return the sum of the squared magnitudes of `items`, taken in float64."""
+    with np.errstate(all="ignore"):  # signalling NaN and overflow show in the sum
+        reals = items.view(items.real.dtype)
+        # einsum widens a few thousand items at a time; an array of float64 would go through memory and back.
+        return float(np.einsum("i,i->", reals, reals, dtype=np.float64, casting="safe"))
+
+
+def norm_of(squares: Iterable[float]) -> float:
+    """Return the norm from the squared norms of the parts, the same whatever their order."""
+    try:
+        return math.sqrt(math.fsum(squares))
+    except OverflowError:  # the sum is more than a float64 holds
+        return math.inf
+
+
+def _size(state: QuantumState, squares: Iterable[float] | None) -> dict[str, float]:
+    if isinstance(state, StateVector):
+        if squares is None:
+            items = state.amplitudes
+            squares = [squared_norm(chunk_items(items, index)) for index in range(chunk_count(items.nbytes))]
+        return {"norm": norm_of(squares)}
+    with np.errstate(all="ignore"):
+        if isinstance(state, DensityMatrix):
+            return {"trace": float(state.trace().real)}
+        try:
+            return {"norm": state.norm()}
+        except InvalidStateError:  # it has entries that are not finite, which are kept as they are
+            return {"norm": math.nan}
