@@ -24,7 +24,6 @@ from quantum_memory.state.json_text import check_record, count_nodes, max_nodes,
 from quantum_memory.state.memory_state import MemoryState, as_memory_state
 
 if TYPE_CHECKING:
-
     from quantum_memory.state.arrays import AnyArray
     from quantum_memory.state.document import QuantumState
 

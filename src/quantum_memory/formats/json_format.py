@@ -88,7 +88,7 @@ def to_text(memory: MemoryState) -> tuple[bytes, str]:
     parts |= {name: document[name] for name in _PARTS if name in document}
     parts["record"] = noted(memory)
     parts["arrays"] = listed
-    body = b"{" + b",\n".join(to_json(name) + b":" + to_json(part) for name, part in parts.items())
+    body = b"{" + b",\n".join(b'"%b":%b' % (name.encode(), to_json(part)) for name, part in parts.items())
     text = body + b',\n"sha256":"' + hashlib.sha256(body).hexdigest().encode() + b'"}\n'
     if len(text) > MAX_TEXT_BYTES:
         raise InvalidStateError(

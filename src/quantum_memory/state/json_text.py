@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 Json = Any
 
+_PLAIN = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
+_CANONICAL = json.JSONEncoder(separators=(",", ":"), allow_nan=False, sort_keys=True)
 _FEW_NODES = 1 << 18
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"')
 _TOKEN = re.compile(_STRING.pattern + rb"|[\[\]{}]")
@@ -28,8 +30,7 @@ def is_unicode(value: str) -> bool:
 
 def to_json(node: Json, *, canonical: bool = False) -> bytes:
     """Write a node as JSON text without spaces, in ASCII; canonical text has its keys sorted."""
-    text = json.dumps(node, separators=(",", ":"), sort_keys=canonical, allow_nan=False)
-    return text.encode("ascii")
+    return (_CANONICAL if canonical else _PLAIN).encode(node).encode("ascii")
 
 
 def from_json(text: bytes | bytearray, *, max_nodes: int) -> Json:
