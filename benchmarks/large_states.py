@@ -6,6 +6,7 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -46,6 +47,7 @@ def _run(folder: Path, count: int, turns: int) -> list[Row]:
         rounds(
             {
                 "write": lambda: _plain_write(raw, amplitudes),
+                "overwrite": lambda: _plain_write(raw, amplitudes, in_place=True),
                 "save": lambda: qm.save(state, qms, compression="none"),
                 "auto": lambda: qm.save(state, qms),
             },
@@ -89,6 +91,10 @@ def _run(folder: Path, count: int, turns: int) -> list[Row]:
             found["save"] / found["write"],
             1.15,
         ),
+        _row(
+            f"{size}: the same, against a file that is overwritten in place and lost when that is cut short",
+            found["save"] / found["overwrite"],
+        ),
         _row(f"{size}: save, compression chosen by itself, against the same", found["auto"] / found["write"]),
         _row(
             f"{size}: load, every byte checked (xxh3), against np.load from page cache",
@@ -114,12 +120,19 @@ def _row(what: str, ratio: float, limit: float | None = None) -> Row:
     return Row(what, f"{ratio:.2f} x", "" if limit is None else f"<= {limit} x", limit is None or ratio <= limit)
 
 
-def _plain_write(path: Path, array: np.ndarray[tuple[int], np.dtype[np.complex64]]) -> None:
-    """Write bytes and fsync them: the least that any durable save must do."""
+def _plain_write(path: Path, array: np.ndarray[Any, np.dtype[np.complex64]], *, in_place: bool = False) -> None:
+    """Write bytes into a new file and fsync them: the least that any durable save must do.
+
+    The file of the round before is replaced at the end, as a save does it. Written in place, it would use the same blocks
+    of the disk again and again, which on many disks is several times faster than blocks that are new.
+    """
     data = array.view(np.uint8).data
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    new = path if in_place else path.with_suffix(".new")
+    fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     done = 0
     while done < len(data):
         done += os.write(fd, data[done:])
     os.fsync(fd)
     os.close(fd)
+    if not in_place:
+        new.replace(path)
