@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import datetime
 import os
@@ -17,6 +16,7 @@ from quantum_memory.encoding.pad_encoding import PADEncoding, Reading
 from quantum_memory.encoding.trajectory import fubini_study, pad_geodesic
 from quantum_memory.errors import IntegrityError, InvalidStateError, UnsupportedVersionError
 from quantum_memory.formats.verbs import Saved, load, save
+from quantum_memory.network_weights import load_weights, takes_weights, weights_of
 from quantum_memory.state import metrics
 from quantum_memory.state.document import content_id, flatten, identify
 from quantum_memory.state.emotional_state import Emotion, EmotionalContext, Trajectory
@@ -316,7 +316,7 @@ class QuantumClassicalInterface:
             "measurement_fidelities": self._fidelities,
         }
         if self.network is not None:
-            classical["network"] = _weights_of(self.network)
+            classical["network"] = weights_of(self.network)
         ours = {"version": VERSION, "n_qubits": self.n_qubits}
         if taken := ours.keys() & self.metadata.keys():
             raise InvalidStateError(
@@ -363,9 +363,9 @@ class QuantumClassicalInterface:
                 path=path,
                 next_step="QuantumClassicalInterface.from_file(path) makes an interface that fits",
             )
-        if _takes_weights(self.network):
+        if takes_weights(self.network):
             if fresh.network is not None:
-                _load_weights(self.network, fresh.network, path)
+                load_weights(self.network, fresh.network, path)
             fresh.network = self.network
         elif fresh.network is None:
             fresh.network = self.network
@@ -383,7 +383,7 @@ class QuantumClassicalInterface:
         made = cls._from_memory(load(path), path)
         if network is not None:
             if made.network is not None:
-                _load_weights(network, made.network, path)
+                load_weights(network, made.network, path)
             made.network = network
         return made
 
@@ -483,30 +483,3 @@ def _now() -> str:
 def _stability(emotions: Sequence[Emotion]) -> float | None:
     """Return the stability of the recent emotions (see `Trajectory.stability`), None for fewer than two."""
     return Trajectory(np.array([emotion.pad for emotion in emotions])).stability() if len(emotions) > 1 else None
-
-
-def _takes_weights(network: object) -> bool:
-    return hasattr(network, "state_dict") and hasattr(network, "load_state_dict")
-
-
-def _weights_of(network: Any) -> Any:
-    return network.state_dict() if _takes_weights(network) else network
-
-
-def _load_weights(network: Any, weights: Any, path: str | os.PathLike[str]) -> None:
-    """Give weights to a network, or leave it as it was and say why not."""
-    if not _takes_weights(network):
-        raise InvalidStateError(
-            f"a {type(network).__name__} has no load_state_dict", next_step="read the weights from .network instead"
-        )
-    before = copy.deepcopy(network.state_dict())
-    try:
-        network.load_state_dict(weights)
-    except BaseException as error:
-        # torch copies what fits before it complains about what does not.
-        network.load_state_dict(before)
-        if not isinstance(error, Exception):
-            raise
-        raise InvalidStateError(
-            f"the saved weights do not fit the network: {error}", path=path, next_step="give the network that was saved"
-        ) from error

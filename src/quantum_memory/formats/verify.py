@@ -17,7 +17,8 @@ from quantum_memory.formats.verbs import opened
 from quantum_memory.state.arrays import chunk_count
 from quantum_memory.state.document import content_id, well_formed
 from quantum_memory.state.matrix_product_state import MatrixProductState
-from quantum_memory.state.quantum_state import DensityMatrix, StateVector, vector_problems
+from quantum_memory.state.quantum_state import DensityMatrix, StateVector
+from quantum_memory.state.sites import vector_problems
 
 if TYPE_CHECKING:
     import os

@@ -117,9 +117,7 @@ class MatrixProductState:
             As for `truncate`.
         """
         if not isinstance(state, StateVector):
-            raise InvalidStateError(
-                f"a {type(state).__name__} is no state vector", next_step="wrap amplitudes in StateVector(...)"
-            )
+            raise InvalidStateError(f"a {type(state).__name__} is no state vector", next_step="give a StateVector")
         tensor = state.site_tensor().astype(np.result_type(state.dtype, np.float32), order="C", copy=False)
         tensor_chain.refuse_non_finite([tensor])
         chain = tensor_chain.factorize(tensor, tensor_chain.Limit(state.dtype, max_bond, cutoff))

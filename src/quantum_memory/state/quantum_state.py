@@ -30,6 +30,7 @@ from quantum_memory.state.sites import (
     reversal,
     reversed_blocks,
     shannon_entropy,
+    vector_problems,
 )
 
 if TYPE_CHECKING:
@@ -373,16 +374,6 @@ class StateVector(_DenseState):
             mirrored[start : start + len(block)] = block
             start += len(block)
         return mirrored
-
-
-def vector_problems(
-    bad: int, norm: float, dtype: np.dtype[Any], dimension: int, atol: float | None = None
-) -> list[str]:
-    """Say what is unphysical about amplitudes of which `bad` are not finite; see `StateVector.problems`."""
-    if bad:
-        return [f"{bad} of {dimension} amplitudes are not finite"]
-    tolerance = default_tolerance(dtype, dimension) if atol is None else atol
-    return [f"the norm is {norm:.9g}, not 1"] if abs(norm - 1) > tolerance else []
 
 
 class DensityMatrix(_DenseState):

@@ -47,6 +47,16 @@ def default_tolerance(dtype: np.dtype[Any], dimension: int) -> float:
     return min(max(least, grown), 1000 * least, 0.1)
 
 
+def vector_problems(
+    bad: int, norm: float, dtype: np.dtype[Any], dimension: int, atol: float | None = None
+) -> list[str]:
+    """Say what is unphysical about amplitudes of which `bad` are not finite; see `StateVector.problems`."""
+    if bad:
+        return [f"{bad} of {dimension} amplitudes are not finite"]
+    tolerance = default_tolerance(dtype, dimension) if atol is None else atol
+    return [f"the norm is {norm:.9g}, not 1"] if abs(norm - 1) > tolerance else []
+
+
 def shannon_entropy(probabilities: Array, base: float) -> float:
     """Return ``-sum p log p`` in logarithms to `base` over the positive entries of a distribution that sums to 1."""
     if not (base > 0 and base != 1 and math.isfinite(base)):
