@@ -16,7 +16,7 @@ Json = Any
 
 _PLAIN = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
 _CANONICAL = json.JSONEncoder(separators=(",", ":"), allow_nan=False, sort_keys=True)
-_FEW_NODES = 1 << 18
+_FEW_NODES = 1 << 17
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"')
 _TOKEN = re.compile(_STRING.pattern + rb"|[\[\]{}]")
 MAX_LEVELS = 400
