@@ -71,6 +71,8 @@ def to_text(memory: MemoryState) -> tuple[bytes, str]:
         raise InvalidStateError(
             f"the arrays have {total} bytes, and JSON is written up to {MAX_ARRAY_BYTES}", next_step="save it as .qms"
         )
+    # Copies: were the caller to change an array meanwhile, its digest and its data would not fit together.
+    arrays = {path: array.copy() for path, array in arrays.items()}
     identities = identify(arrays)
     listed = {
         path: {
