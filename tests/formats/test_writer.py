@@ -9,9 +9,10 @@ import quantum_memory as qm
 from quantum_memory.compression.codecs import NONE
 from quantum_memory.durability.files import ReadableBytes
 from quantum_memory.formats import json_format
-from quantum_memory.formats.binary_format import read_memory, write_memory
+from quantum_memory.formats.binary_format import write_memory
 from quantum_memory.formats.qms_layout import CLASSICAL, METADATA
 from quantum_memory.formats.qms_reader import QMSReader
+from quantum_memory.formats.reader import read_memory
 from quantum_memory.formats.qms_writer import QMSWriter
 
 

@@ -15,7 +15,7 @@ import quantum_memory as qm
 from quantum_memory import errors
 from quantum_memory.durability.files import physical_memory
 from quantum_memory.errors import BudgetError, IntegrityError
-from quantum_memory.formats import binary_format
+from quantum_memory.formats import reader
 
 from . import forge
 from .corpus import AMPLITUDES, CORPUS, HONEST, JSON, PLUS, QMS, SPECIAL, STATE, Case
@@ -213,7 +213,7 @@ def test_a_small_file_of_long_arrays_is_loaded_within_a_budget_only(tmp_path, mo
     assert caught.value.exit_code == 9
     assert qm.load(path, max_bytes=needed).classical.size == 1 << 20
     assert qm.load(path, max_bytes=needed - 32, out=bytearray(32)).classical.size == 1 << 20
-    monkeypatch.setattr(binary_format, "physical_memory", lambda: needed - 1)
+    monkeypatch.setattr(reader, "physical_memory", lambda: needed - 1)
     with qm.open(path) as file:
         for load in (lambda: qm.load(path), file.load):
             with pytest.raises(BudgetError, match="are allowed"):

@@ -10,6 +10,7 @@ import contextlib
 import ctypes
 import errno
 import fcntl
+import mmap
 import os
 import stat
 import sys
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 Buffer = bytes | bytearray | memoryview
+
+_PRIVATE = mmap.MAP_PRIVATE | getattr(mmap, "MAP_NORESERVE", 0x4000 if sys.platform == "linux" else 0)
+"""Without reserving memory for the pages that may be written to: a file larger than the memory can be mapped."""
 
 
 class Files(Protocol):
@@ -192,6 +196,21 @@ class ReadableFile:
         self.read_into(memoryview(buffer), offset)
         return bytes(buffer)
 
+    def map(self, offset: int, length: int) -> memoryview:
+        """Return bytes of the file as memory that is read when it is touched; writing to it changes a private copy.
+
+        Raises
+        ------
+        StorageError
+            When the operating system cannot map it.
+        """
+        try:
+            mapped = mmap.mmap(self._fd, self.size, flags=_PRIVATE, prot=mmap.PROT_READ | mmap.PROT_WRITE)
+        except (OSError, ValueError) as error:
+            what = error if isinstance(error, OSError) else OSError(errno.EINVAL, str(error))
+            raise StorageError.from_os_error(what, "map the file into memory", self.name) from error
+        return memoryview(mapped)[offset : offset + length]
+
     def close(self) -> None:
         """Close the file; reading afterwards fails."""
         fd, self._fd = self._fd, -1
@@ -230,6 +249,10 @@ class ReadableBytes:
     def read(self, offset: int, length: int) -> bytes:
         """Return `length` bytes from `offset` on."""
         return bytes(self._data[offset : offset + length])
+
+    def map(self, offset: int, length: int) -> memoryview:
+        """Return bytes as memory that can be written to: a copy, since these are somebody else's."""
+        return memoryview(bytearray(self._data[offset : offset + length]))
 
     def close(self) -> None:
         """Let go of the bytes."""

@@ -11,24 +11,21 @@ import numpy as np
 from quantum_memory.compression.chooser import choose
 from quantum_memory.compression.codecs import CODECS, NONE, ZLIB_JSON, codec_named
 from quantum_memory.durability.atomic import DurableFile
-from quantum_memory.durability.files import Buffer, ReadableBytes, ReadableFile, physical_memory
-from quantum_memory.errors import BudgetError, InvalidStateError
+from quantum_memory.durability.files import Buffer, ReadableBytes, ReadableFile
+from quantum_memory.errors import InvalidStateError
 from quantum_memory.formats import qms_layout as layout
-from quantum_memory.formats.qms_reader import QMSReader, Verify, check_verify
-from quantum_memory.formats.qms_writer import Progress, QMSWriter, Sink
+from quantum_memory.formats.qms_reader import QMSReader
+from quantum_memory.formats.qms_writer import QMSWriter
+from quantum_memory.formats.reader import AMPLITUDES, read_memory
 from quantum_memory.formats.record import noted, squared_norm
-from quantum_memory.state.arrays import STORABLE
-from quantum_memory.state.document import state_from_node, well_formed
-from quantum_memory.state.dtypes import from_stored
+from quantum_memory.formats.registry import Handler, SaveOptions
 from quantum_memory.state.json_text import check_record, count_nodes, max_nodes, to_json
 from quantum_memory.state.memory_state import MemoryState, as_memory_state
 
 if TYPE_CHECKING:
-    from quantum_memory.state.arrays import AnyArray
-    from quantum_memory.state.document import QuantumState
-
-AMPLITUDES = "quantum/amplitudes"
-"""Path of the amplitudes of a state vector."""
+    from quantum_memory.durability.files import Readable
+    from quantum_memory.formats.reader import Verify
+    from quantum_memory.formats.registry import OpenOptions, Progress, Sink
 
 
 class BinaryFormatHandler:
@@ -72,7 +69,6 @@ class BinaryFormatHandler:
 
     def read(self, path: str | os.PathLike[str], *, verify: Verify = "fast") -> MemoryState:
         """Load a state, checking every byte of the file."""
-        check_verify(verify)
         with ReadableFile(os.fspath(path)) as source:
             return read_memory(QMSReader(source), verify=verify)
 
@@ -85,6 +81,18 @@ class BinaryFormatHandler:
     def from_bytes(self, data: Buffer) -> MemoryState:
         """Read what `to_bytes` returned."""
         return read_memory(QMSReader(ReadableBytes(data)))
+
+
+class QMS(Handler):
+    """The ``.qms`` file, for the registry."""
+
+    compressions = frozenset({"auto", *(codec.name for codec in CODECS if codec is not ZLIB_JSON)})
+
+    def write(self, sink: Sink, memory: MemoryState, options: SaveOptions) -> str:
+        return write_memory(sink, memory, options.compression, options.progress)
+
+    def open(self, source: Readable, options: OpenOptions) -> QMSReader:  # noqa: ARG002
+        return QMSReader(source)
 
 
 def write_memory(sink: Sink, memory: MemoryState, compression: str = "auto", progress: Progress | None = None) -> str:
@@ -118,74 +126,6 @@ def write_memory(sink: Sink, memory: MemoryState, compression: str = "auto", pro
         return writer.content_id(document)
 
 
-def read_memory(
-    reader: QMSReader,
-    *,
-    out: AnyArray | None = None,
-    verify: Verify = "fast",
-    max_bytes: int | None = None,
-    progress: Progress | None = None,
-) -> MemoryState:
-    """Read a whole memory, checking every byte.
-
-    Parameters
-    ----------
-    out
-        Memory for the amplitudes of the state vector: an array of their dtype and shape, or any writable buffer of
-        their length.
-    max_bytes
-        What the other arrays may take; by default all the memory of the machine.
-
-    Raises
-    ------
-    BudgetError
-        They take more; nothing has been allocated.
-    """
-    allowed = physical_memory() if max_bytes is None else max_bytes
-    needed = sum(entry.nbytes for path, entry in reader.entries.items() if out is None or path != AMPLITUDES)
-    if needed > allowed:
-        raise BudgetError(
-            f"its arrays need {needed} bytes of memory, and {allowed} are allowed",
-            path=reader.source.name,
-            next_step="raise max_bytes, or read a part of it with quantum_memory.open",
-        )
-    reader.check_padding()
-    buffers: dict[str, AnyArray] = {}
-    if out is not None:
-        entry = reader.entry(AMPLITUDES)
-        if reader.document["quantum_data"]["$state"]["amplitudes"].get("order") == ">":
-            raise InvalidStateError(
-                "its amplitudes are big-endian, and are not read into memory of yours",
-                path=reader.source.name,
-                next_step="leave out=",
-            )
-        buffers[AMPLITUDES] = out if isinstance(out, np.ndarray) else _as_array(out, entry, reader.source.name)
-    arrays = {
-        path: reader.read(path, out=buffers.get(path), verify=verify, progress=progress) for path in reader.entries
-    }
-    with well_formed(reader.source.name):
-        return MemoryState.unflatten(reader.document, arrays, reader.record)
-
-
-def outline(reader: QMSReader) -> QuantumState | None:
-    """Return the quantum state of a file over arrays of its shapes that take no memory; what is in them is undefined.
-
-    Raises
-    ------
-    IntegrityError, UnsupportedVersionError, UnsafeError
-        Its parts do not fit together, so that loading would refuse it as well.
-    """
-
-    def fetch(node: dict[str, Any]) -> AnyArray:
-        entry = reader.entries[node["$array"]]
-        item = from_stored(np.zeros([1] * len(entry.shape), STORABLE[entry.dtype]), node)
-        return np.broadcast_to(item, entry.shape)
-
-    part = reader.document.get("quantum_data")
-    with well_formed(reader.source.name):
-        return None if part is None else state_from_node(part["$state"], fetch)
-
-
 def _section(path: str) -> int:
     return layout.SECTION_OF[path.partition("/")[0]]
 
@@ -202,19 +142,3 @@ def _document_text(document: dict[str, Any], record: dict[str, Any], written: in
                 next_step="give long lists of numbers as arrays",
             )
     return text
-
-
-def _as_array(buffer: Any, entry: layout.Entry, path: str) -> AnyArray:
-    try:
-        view = memoryview(buffer)
-    except TypeError:
-        view = memoryview(b"")  # no buffer at all, and so none that fits
-    if view.nbytes != entry.nbytes or view.readonly or not view.c_contiguous:
-        raise InvalidStateError(
-            f"out is a {'read-only ' if view.readonly else ''}{type(buffer).__name__} of {view.nbytes} bytes, and "
-            f"{entry.name} needs {entry.nbytes} in one piece that can be written to",
-            path=path,
-            next_step=f"give a writable buffer of {entry.nbytes} bytes",
-        )
-    array: AnyArray = np.frombuffer(view.cast("B"), STORABLE[entry.dtype]).reshape(entry.shape)
-    return array

@@ -4,78 +4,62 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from quantum_memory.compression.codecs import codec_with_id
-from quantum_memory.formats import qms_layout as layout
-from quantum_memory.state.document import content_id, identify, unflatten, well_formed
+from quantum_memory.formats.reader import identities
+from quantum_memory.state.document import content_id, unflatten, well_formed
 from quantum_memory.state.emotional_state import EmotionalContext
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from quantum_memory.formats.qms_reader import QMSReader
+    from quantum_memory.formats.reader import Entry, Reader
     from quantum_memory.state.document import ArrayIdentity
-    from quantum_memory.state.memory_state import MemoryState
 
 
 _EMOTION = ("pad", "scale", "standard_error", "stability", "confidence")
 
 
-def of_reader(reader: QMSReader) -> dict[str, Any]:
-    """Describe an open QMS file.
+def of_reader(reader: Reader) -> dict[str, Any]:
+    """Describe an open file.
 
     Raises
     ------
     IntegrityError
         What it says of itself is not what a release of this package would have written.
     """
-    with well_formed(reader.source.name):
+    with well_formed(reader.name):
         return _of_reader(reader)
 
 
-def _of_reader(reader: QMSReader) -> dict[str, Any]:
+def _of_reader(reader: Reader) -> dict[str, Any]:
     sections = [
         {
-            "section": layout.SECTION_NAMES[entry.section],
-            "path": entry.name,
+            "section": path.partition("/")[0],
+            "path": path,
             "dtype": entry.dtype,
             "shape": list(entry.shape),
             "raw_bytes": entry.nbytes,
-            "stored_bytes": entry.stored_bytes,
-            "chunks": len(entry.chunks),
-            "codecs": sorted({codec_with_id(int(number)).name for number in set(entry.chunks["codec"].tolist())}),
+            **reader.facts(path),
             "sha256": entry.identity.digest.hex(),
         }
-        for entry in reader.entries.values()
+        for path, entry in sorted(reader.entries.items(), key=_order)
     ]
-    described = _describe(reader.document, reader.identities(), reader.record, sections)
-    file = {"path": reader.source.name, "format": "qms", "version": reader.layout.version, "bytes": reader.source.size}
-    return file | described
+    described = _describe(reader.document, identities(reader), reader.record, sections)
+    if not any("stored_bytes" in section for section in sections):  # it is packed as a whole
+        described["compression"]["stored_bytes"] = reader.size
+        described["compression"] |= _ratio(described["compression"]["raw_bytes"], reader.size)
+    file = {"path": reader.name, "format": reader.format, "version": reader.version, "bytes": reader.size}
+    return file | described | ({"notes": reader.notes} if reader.notes else {})
 
 
-def of_memory(memory: MemoryState, path: str, name: str, version: str, size: int) -> dict[str, Any]:
-    """Describe a memory that had to be loaded to be described."""
-    document, arrays = memory.flatten()
-    identities = identify(arrays)
-    sections = [
-        {
-            "section": array_path.partition("/")[0],
-            "path": array_path,
-            "dtype": identity.dtype,
-            "shape": list(identity.shape),
-            "raw_bytes": arrays[array_path].nbytes,
-            "sha256": identity.digest.hex(),
-        }
-        for array_path, identity in sorted(identities.items())
-    ]
-    described = _describe(document, identities, memory.record, sections)
-    described["compression"]["stored_bytes"] = size
-    described["compression"] |= _ratio(described["compression"]["raw_bytes"], size)
-    return {"path": path, "format": name, "version": version, "bytes": size} | described
+def _order(item: tuple[str, Entry]) -> tuple[bool, bool, str]:
+    """Sort the arrays of the quantum state before the classical ones, and those before the others."""
+    path = item[0]
+    return not path.startswith("quantum/"), not path.startswith("classical/"), path
 
 
 def _describe(
     document: Mapping[str, Any],
-    identities: Mapping[str, ArrayIdentity],
+    named: Mapping[str, ArrayIdentity],
     record: Mapping[str, Any],
     sections: list[dict[str, Any]],
 ) -> dict[str, Any]:
@@ -83,7 +67,7 @@ def _describe(
     stored = sum(section.get("stored_bytes", 0) for section in sections)
     quantum = {section["path"]: section for section in sections if section["path"].startswith("quantum/")}
     return {
-        "content_id": content_id(document, identities),
+        "content_id": content_id(document, named),
         "quantum": _quantum(document, quantum, record),
         "emotion": _emotion(document, sections),
         "parts": sorted(document),

@@ -12,6 +12,7 @@ import json
 import math
 import re
 import struct
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,21 +20,26 @@ import numpy as np
 from quantum_memory.compression.codecs import Buffer, Zlib
 from quantum_memory.errors import RESTORE, IntegrityError, InvalidStateError, UnsafeError, UnsupportedVersionError
 from quantum_memory.formats.foreign import foreign
+from quantum_memory.formats.reader import WholeReader, read_memory
 from quantum_memory.formats.record import noted
+from quantum_memory.formats.registry import Handler, SaveOptions
 from quantum_memory.state.arrays import STORABLE, chunk_bytes, chunk_count
-from quantum_memory.state.document import array_paths, content_id, identify, well_formed
+from quantum_memory.state.document import content_id, identify, well_formed
 from quantum_memory.state.json_text import check_record, count_nodes, from_json, max_nodes, to_json
-from quantum_memory.state.memory_state import MemoryState
+from quantum_memory.state.quantum_state import StateVector
 
 if TYPE_CHECKING:
     from quantum_memory.durability.files import Readable
+    from quantum_memory.formats.registry import OpenOptions, Sink
     from quantum_memory.state.arrays import AnyArray
+    from quantum_memory.state.memory_state import MemoryState
 
 FORMAT = "quantum-memory"
 VERSION = "2.0"
-MAX_ARRAY_BYTES = 8 << 20
-MAX_TEXT_BYTES = 2 * MAX_ARRAY_BYTES
-"""Text is made and read in one piece, several times over; these keep it within the memory that any save may take."""
+MAX_TEXT_BYTES = 16 << 20
+"""Text is made and read in one piece, several times over; this keeps it within the memory that any save may take."""
+MAX_READABLE = 1 << 10
+"""Dimension of a state vector up to which its amplitudes are also written as numbers, when asked."""
 MAX_PACKED_TEXT_BYTES = 6 << 20
 MAX_RATIO = 64
 """Text with zlib may have so many bytes, and so many times those of its file: a short file cannot hold a long text."""
@@ -51,13 +57,41 @@ _SEAL = re.compile(rb',\n"sha256":"([0-9a-f]{64})"}\n\Z')
 _SEAL_BYTES = len(b',\n"sha256":""}\n') + 64
 
 
-def to_text(memory: MemoryState) -> tuple[bytes, str]:
+class JSON(Handler):
+    """The ``.json`` file, for the registry."""
+
+    def write(self, sink: Sink, memory: MemoryState, options: SaveOptions) -> str:
+        text, name = to_text(memory, max_text_bytes=options.max_text_bytes, readable=options.readable)
+        sink.write(text)
+        return name
+
+    def open(self, source: Readable, options: OpenOptions) -> WholeReader:
+        with closing(source):
+            return read(source, max_text_bytes=options.max_bytes)
+
+
+class PackedJSON(JSON):
+    """The ``.json.zlib`` file, for the registry."""
+
+    compressions = frozenset({"auto", "zlib"})
+
+    def write(self, sink: Sink, memory: MemoryState, options: SaveOptions) -> str:
+        text, name = to_text(memory, max_text_bytes=options.max_text_bytes, readable=options.readable)
+        sink.write(to_zlib(text))
+        return name
+
+
+def to_text(memory: MemoryState, *, max_text_bytes: int | None = None, readable: bool = False) -> tuple[bytes, str]:
     """Return a memory as JSON text, and its `content_id`.
 
     Parameters
     ----------
     memory
-        The memory; its arrays may have `MAX_ARRAY_BYTES` together.
+        The memory.
+    max_text_bytes
+        How long the text may become; by default `MAX_TEXT_BYTES`. Several times as much memory is needed.
+    readable
+        Write the amplitudes of a state vector of dimension up to `MAX_READABLE` as numbers, too, for people.
 
     Raises
     ------
@@ -66,10 +100,12 @@ def to_text(memory: MemoryState) -> tuple[bytes, str]:
     """
     check_record(memory.record)
     document, arrays = memory.flatten()
+    most = MAX_TEXT_BYTES if max_text_bytes is None else max_text_bytes
     total = sum(array.nbytes for array in arrays.values())
-    if total > MAX_ARRAY_BYTES:
+    if total * 4 // 3 > most:
         raise InvalidStateError(
-            f"the arrays have {total} bytes, and JSON is written up to {MAX_ARRAY_BYTES}", next_step="save it as .qms"
+            f"the arrays have {total} bytes, which make more than the {most} bytes of text that JSON is written up to",
+            next_step="save it as .qms, or raise max_text_bytes",
         )
     # Copies: were the caller to change an array meanwhile, its digest and its data would not fit together.
     arrays = {path: array.copy() for path, array in arrays.items()}
@@ -89,16 +125,36 @@ def to_text(memory: MemoryState) -> tuple[bytes, str]:
     parts: dict[str, Any] = {"format": FORMAT, "version": VERSION, "content_id": name}
     parts |= {name: document[name] for name in _PARTS if name in document}
     parts["record"] = noted(memory)
+    if readable:
+        parts |= _readable(memory.quantum)
     parts["arrays"] = listed
     body = b"{" + b",\n".join(b'"%b":%b' % (name.encode(), to_json(part)) for name, part in parts.items())
     text = body + b',\n"sha256":"' + hashlib.sha256(body).hexdigest().encode() + b'"}\n'
-    if len(text) > MAX_TEXT_BYTES:
+    if len(text) > most:
         raise InvalidStateError(
-            f"the memory makes {len(text)} bytes of text, and JSON is written up to {MAX_TEXT_BYTES}",
-            next_step="save it as .qms",
+            f"the memory makes {len(text)} bytes of text, and JSON is written up to {most}",
+            next_step="save it as .qms, or raise max_text_bytes",
         )
     _check_nodes(text, len(text))
     return text, name
+
+
+def _readable(state: object) -> dict[str, Any]:
+    """Return the amplitudes of a small state vector as numbers by basis state, for people; nothing for another state.
+
+    Digits are as the framework of the qubit order prints them, most significant first. Numbers are the shortest
+    decimal text that is read back as the same; those that JSON does not have are text.
+    """
+    if not isinstance(state, StateVector) or len(state.amplitudes) > MAX_READABLE:
+        return {}
+    numbers = {}
+    dims = state.dims[::-1] if state.qubit_order == "little" else state.dims
+    separator = "" if max(dims, default=0) <= 10 else ","
+    for index, amplitude in enumerate(state.amplitudes.tolist()):
+        parts = [amplitude.real, amplitude.imag]
+        digits = separator.join(str(digit) for digit in np.unravel_index(index, dims)) if dims else ""
+        numbers[digits] = [part if math.isfinite(part) else str(part) for part in parts]
+    return {"amplitudes": numbers}
 
 
 def _check_nodes(text: bytes, file_bytes: int) -> None:
@@ -111,17 +167,25 @@ def _check_nodes(text: bytes, file_bytes: int) -> None:
         )
 
 
-def read(source: Readable) -> MemoryState:
+def read(source: Readable, *, max_text_bytes: int | None = None) -> WholeReader:
     """Read the memory in an open file, with or without zlib, checking every byte.
+
+    Parameters
+    ----------
+    max_text_bytes
+        How long its text may be; by default `MAX_TEXT_BYTES`.
 
     Raises
     ------
     IntegrityError, UnsupportedVersionError, UnsafeError
     """
-    _check_length(source.size, MAX_TEXT_BYTES, source.name)
+    most = MAX_TEXT_BYTES if max_text_bytes is None else max_text_bytes
+    _check_length(source.size, most, source.name)
     data = source.read(0, source.size)
-    text = from_zlib(data, source.name) if is_zlib(data) else data
-    return from_text(text, source.name, file_bytes=source.size)
+    packed = is_zlib(data)
+    text = from_zlib(data, source.name, max_text_bytes=most) if packed else data
+    with well_formed(source.name):
+        return _from_text(text, max_nodes(source.size), source.name, "json.zlib" if packed else "json", source.size)
 
 
 def from_text(text: bytes, name: str = "<text>", *, file_bytes: int | None = None) -> MemoryState:
@@ -136,11 +200,12 @@ def from_text(text: bytes, name: str = "<text>", *, file_bytes: int | None = Non
     ------
     IntegrityError, UnsupportedVersionError, UnsafeError
     """
+    length = len(text) if file_bytes is None else file_bytes
     with well_formed(name):
-        return _from_text(text, max_nodes(len(text) if file_bytes is None else file_bytes))
+        return read_memory(_from_text(text, max_nodes(length), name, "json", length))
 
 
-def _from_text(text: bytes, most: int) -> MemoryState:
+def _from_text(text: bytes, most: int, name: str, kind: str, size: int) -> WholeReader:
     seal = _SEAL.search(text, max(0, len(text) - _SEAL_BYTES))
     if seal is None or seal.start() != len(text) - _SEAL_BYTES:
         raise _without_seal(text, most)
@@ -150,20 +215,20 @@ def _from_text(text: bytes, most: int) -> MemoryState:
     if not isinstance(parts, dict) or parts.get("format") != FORMAT:
         raise IntegrityError("it is not the JSON text of a memory")
     _check_version(parts.get("version"))
-    if unknown := set(parts) - _HEAD - set(_PARTS) - {"record", "arrays", "sha256"}:
+    if unknown := set(parts) - _HEAD - set(_PARTS) - {"record", "amplitudes", "arrays", "sha256"}:
         raise IntegrityError(f"it has a part {min(unknown)[:40]!r} that version {VERSION} does not have")
     if not all(isinstance(parts.get(name, {}), dict) for name in ("record", "arrays")):
         raise IntegrityError("it is not the JSON text of a memory")
     document = {part: parts[part] for part in _PARTS if part in parts}
     arrays = {path: _array(path, node) for path, node in parts.get("arrays", {}).items()}
-    identities = identify(arrays)
-    if content_id(document, identities) != parts.get("content_id"):
-        raise IntegrityError("its content does not match its content_id")
-    if any(parts["arrays"][path]["sha256"] != identity.digest.hex() for path, identity in identities.items()):
+    reader = WholeReader(
+        kind, VERSION, name, size, document, parts.get("record", {}), arrays, str(parts.get("content_id"))
+    )
+    if any(parts["arrays"][path]["sha256"] != entry.identity.digest.hex() for path, entry in reader.entries.items()):
         raise IntegrityError("one of its arrays does not match its SHA-256")
-    if array_paths(document) != set(arrays):
-        raise IntegrityError("its document names other arrays than it has")
-    return MemoryState.unflatten(document, arrays, parts.get("record"))
+    if "amplitudes" in parts and {"amplitudes": parts["amplitudes"]} != _readable(read_memory(reader).quantum):
+        raise IntegrityError("the amplitudes that people read are not those of its arrays")
+    return reader
 
 
 def _array(path: str, node: Any) -> AnyArray:
@@ -232,7 +297,7 @@ def to_zlib(text: bytes) -> bytes:
     return packed
 
 
-def from_zlib(data: bytes, name: str = "<bytes>") -> bytes:
+def from_zlib(data: bytes, name: str = "<bytes>", *, max_text_bytes: int = MAX_TEXT_BYTES) -> bytes:
     """Return the text that `to_zlib` was given, checking every byte."""
     if len(data) < 4:
         raise IntegrityError("it is cut short", path=name, next_step=RESTORE)
@@ -247,7 +312,7 @@ def from_zlib(data: bytes, name: str = "<bytes>") -> bytes:
     size = facts.get("original_size") if isinstance(facts, dict) else None
     if type(size) is not int or size < 0:
         raise IntegrityError("its header is damaged", path=name, next_step=RESTORE)
-    _check_length(size, _max_text_bytes(len(data)), name)
+    _check_length(size, min(_max_text_bytes(len(data)), max_text_bytes), name)
     if "sha256" not in facts:
         raise UnsupportedVersionError(
             "it is a state of the first implementation",
@@ -276,7 +341,7 @@ def _header(original: int, stream: Buffer) -> bytes:
 
 def _max_text_bytes(file_bytes: int) -> int:
     """Return how long the text in a ``.json.zlib`` file of this length may be."""
-    return min(MAX_TEXT_BYTES, MAX_PACKED_TEXT_BYTES + MAX_RATIO * file_bytes)
+    return MAX_PACKED_TEXT_BYTES + MAX_RATIO * file_bytes
 
 
 def _check_length(length: int, most: int, name: str) -> None:
@@ -284,7 +349,7 @@ def _check_length(length: int, most: int, name: str) -> None:
         raise UnsafeError(
             f"its text has {length} bytes, and is read up to {most}",
             path=name,
-            next_step="save such states as .qms",
+            next_step="give max_bytes for longer text, and save such states as .qms",
         )
 
 

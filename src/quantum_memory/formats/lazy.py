@@ -10,9 +10,10 @@ import numpy as np
 
 from quantum_memory.errors import InvalidStateError, MissingError
 from quantum_memory.formats import info as facts
-from quantum_memory.formats.binary_format import AMPLITUDES, outline, read_memory
+from quantum_memory.formats.reader import AMPLITUDES, look_up, outline, read_memory
+from quantum_memory.formats.select import select
 from quantum_memory.state.arrays import CHUNK_BYTES, STORABLE
-from quantum_memory.state.document import unflatten, well_formed
+from quantum_memory.state.document import array_paths, unflatten, well_formed
 from quantum_memory.state.matrix_product_state import MatrixProductState
 from quantum_memory.state.quantum_state import StateVector
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import TracebackType
 
-    from quantum_memory.formats.qms_reader import QMSReader
+    from quantum_memory.formats.reader import Reader
     from quantum_memory.state.arrays import AnyArray
     from quantum_memory.state.memory_state import MemoryState
 
@@ -32,10 +33,10 @@ class LazyArray:
     bfloat16, ...) the integers that hold their bytes. `StateFile.load` returns what was saved.
     """
 
-    def __init__(self, reader: QMSReader, path: str) -> None:
+    def __init__(self, reader: Reader, path: str) -> None:
         self._reader = reader
         self.path = path
-        self._entry = reader.entry(path)
+        self._entry = look_up(reader.entries, path, reader.name)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -56,6 +57,10 @@ class LazyArray:
     def nbytes(self) -> int:
         """Bytes that it would take in memory."""
         return self._entry.nbytes
+
+    def map(self) -> AnyArray:
+        """Return the array as a private view of the file, checked, without a copy where it is stored as it is."""
+        return self._reader.map(self.path)
 
     def __len__(self) -> int:
         if not self.shape:
@@ -117,7 +122,7 @@ class LazyArray:
 
 
 class _Arrays(Mapping[str, LazyArray]):
-    def __init__(self, reader: QMSReader) -> None:
+    def __init__(self, reader: Reader) -> None:
         self._reader = reader
 
     def __getitem__(self, path: str) -> LazyArray:
@@ -141,7 +146,7 @@ class StateFile:
         What the memory says of itself, and what was noted when it was saved.
     """
 
-    def __init__(self, reader: QMSReader) -> None:
+    def __init__(self, reader: Reader) -> None:
         self._reader = reader
         self.arrays: Mapping[str, LazyArray] = _Arrays(reader)
         self.document = reader.document
@@ -159,7 +164,7 @@ class StateFile:
         if AMPLITUDES not in self.arrays:
             raise MissingError(
                 f"it holds {self._kind() or 'no quantum state'}, not a state vector",
-                path=self._reader.source.name,
+                path=self._reader.name,
                 next_step="use .amplitude(digits), or .load().quantum.to_dense(...)",
             )
         return self.arrays[AMPLITUDES]
@@ -177,24 +182,38 @@ class StateFile:
             return self.quantum_sites().amplitude(digits)
         state = outline(self._reader)
         if not isinstance(state, StateVector):
-            raise InvalidStateError("only a pure state has amplitudes", path=self._reader.source.name)
+            raise InvalidStateError("only a pure state has amplitudes", path=self._reader.name)
         return complex(self.amplitudes[state.index(digits)])
 
     def quantum_sites(self) -> MatrixProductState:
         """Return the matrix product state that the file holds, without the rest of the memory."""
-        with well_formed(self._reader.source.name):
+        with well_formed(self._reader.name):
             state = unflatten(self.document.get("quantum_data"), {path: a[...] for path, a in self._quantum().items()})
         if not isinstance(state, MatrixProductState):
-            raise InvalidStateError("the file holds no matrix product state", path=self._reader.source.name)
+            raise InvalidStateError("the file holds no matrix product state", path=self._reader.name)
         return state
+
+    def select(self, pattern: str) -> dict[str, Any]:
+        """Return what matches a pattern of names, as it was saved; nothing else is read. See `quantum_memory.load`.
+
+        Raises
+        ------
+        MissingError
+            Nothing matches.
+        """
+        reader = self._reader
+        with well_formed(reader.name):
+            nodes = select(self.document, pattern, reader.name)
+            paths = array_paths(list(nodes.values()))
+            return dict(zip(nodes, unflatten(list(nodes.values()), {p: reader.read(p) for p in paths}), strict=True))
 
     def info(self) -> dict[str, Any]:
         """Return what `quantum_memory.info` returns."""
         return facts.of_reader(self._reader)
 
-    def load(self, *, max_bytes: int | None = None) -> MemoryState:
+    def load(self, *, max_bytes: int | None = None, mmap: bool = False) -> MemoryState:
         """Return the whole memory, checking every byte of the file; see `quantum_memory.load`."""
-        return read_memory(self._reader, max_bytes=max_bytes)
+        return read_memory(self._reader, max_bytes=max_bytes, mmap=mmap)
 
     def close(self) -> None:
         """Close the file."""
@@ -209,7 +228,7 @@ class StateFile:
         self.close()
 
     def __repr__(self) -> str:
-        return f"StateFile({self._reader.source.name!r}, {self._kind()}, {len(self.arrays)} arrays)"
+        return f"StateFile({self._reader.name!r}, {self._kind()}, {len(self.arrays)} arrays)"
 
     def _kind(self) -> str | None:
         return self._node().get("kind")

@@ -5,21 +5,14 @@ from __future__ import annotations
 import hashlib
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from quantum_memory.compression.codecs import NONE, codec_with_id
-from quantum_memory.errors import (
-    RESTORE,
-    BudgetError,
-    IntegrityError,
-    InvalidStateError,
-    MissingError,
-    UnsafeError,
-    UnsupportedVersionError,
-)
+from quantum_memory.errors import IntegrityError, UnsafeError, UnsupportedVersionError
 from quantum_memory.formats import qms_layout as layout
+from quantum_memory.formats.reader import check_out, damaged, look_up, new_array, parts_of_chunks
 from quantum_memory.state.arrays import CHUNK_BYTES, STORABLE, bytes_of, worker_count
 from quantum_memory.state.document import array_paths
 from quantum_memory.state.json_text import from_json, max_nodes
@@ -28,20 +21,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from quantum_memory.durability.files import Readable
+    from quantum_memory.formats.reader import Verify
     from quantum_memory.state.arrays import AnyArray
-    from quantum_memory.state.document import ArrayIdentity
-
-Verify = Literal["fast", "full"]
-"""How stored bytes are checked on reading: "fast" against their xxh3 (which the table's SHA-256 vouches for), "full"
-against the SHA-256 of the raw bytes as well."""
 
 _CHUNKS_PER_TASK = 8
-
-
-def check_verify(verify: str) -> None:
-    """Refuse a way to check that there is not: a mistyped "full" must not become "fast"."""
-    if verify not in get_args(Verify):
-        raise InvalidStateError(f"verify is {verify!r}", next_step='give "fast" or "full"')
 
 
 class QMSReader:
@@ -64,8 +47,11 @@ class QMSReader:
         What the memory says of itself, and what was noted when it was saved.
     """
 
+    format = "qms"
+
     def __init__(self, source: Readable) -> None:
         self.source = source
+        self.notes: list[str] = []
         self.layout = layout.read_layout(source)
         self.entries: dict[str, layout.Entry] = {}
         document = None
@@ -96,19 +82,29 @@ class QMSReader:
         """Close the file."""
         self.source.close()
 
-    def identities(self) -> dict[str, ArrayIdentity]:
-        """Identity of each array, from the table alone."""
-        return {path: entry.identity for path, entry in self.entries.items()}
+    @property
+    def name(self) -> str:
+        """Path of the file."""
+        return self.source.name
 
-    def entry(self, path: str) -> layout.Entry:
-        """Return the entry of an array, or say which there are."""
-        try:
-            return self.entries[path]
-        except KeyError:
-            some = ", ".join(list(self.entries)[:5])
-            raise MissingError(
-                f"it has no array {path!r}", path=self.source.name, next_step=f"it has: {some}"
-            ) from None
+    @property
+    def size(self) -> int:
+        """Bytes of the file."""
+        return self.source.size
+
+    @property
+    def version(self) -> int:
+        """Version of the layout."""
+        return self.layout.version
+
+    def facts(self, path: str) -> dict[str, Any]:
+        """Return how an array is stored."""
+        entry = self.entries[path]
+        return {
+            "stored_bytes": entry.stored_bytes,
+            "chunks": len(entry.chunks),
+            "codecs": sorted({codec_with_id(int(number)).name for number in set(entry.chunks["codec"].tolist())}),
+        }
 
     def read(
         self,
@@ -131,8 +127,8 @@ class QMSReader:
         progress, look
             Called with the raw bytes done, and with the items of each chunk, in any order and from several threads.
         """
-        entry = self.entry(path)
-        array = self._destination(entry) if out is None else _checked(out, entry, self.source.name)
+        entry = look_up(self.entries, path, self.name)
+        array = new_array(entry, path, self.name) if out is None else check_out(out, entry, path, self.name)
         flat = array.reshape(-1)
         per_chunk = CHUNK_BYTES // flat.itemsize if flat.itemsize else 0
 
@@ -149,19 +145,38 @@ class QMSReader:
 
     def read_items(self, path: str, start: int, stop: int) -> AnyArray:
         """Return items ``start:stop`` of an array in C order; only the chunks that they are in are read and checked."""
-        entry = self.entry(path)
+        entry = look_up(self.entries, path, self.name)
         dtype = np.dtype(STORABLE[entry.dtype])
-        per_chunk = CHUNK_BYTES // dtype.itemsize
         if not 0 <= start <= stop <= entry.nbytes // dtype.itemsize:
             raise IndexError(f"items {start}:{stop} are not within {path}")
         items = np.empty(stop - start, dtype)
         offsets = entry.chunk_offsets()
-        for index in range(start // per_chunk, -(-stop // per_chunk)):
-            first = index * per_chunk
-            low, high = max(start, first), min(stop, first + per_chunk)
-            chunk = self._chunk(entry, index, int(offsets[index])).view(dtype)
-            items[low - start : high - start] = chunk[low - first : high - first]
+        for index, there, here in parts_of_chunks(dtype, start, stop):
+            items[here] = self._chunk(entry, index, int(offsets[index])).view(dtype)[there]
         return items
+
+    def map(self, path: str, *, verify: Verify = "fast", progress: Callable[[int], object] | None = None) -> AnyArray:
+        """Return one array as a private view of the file, all its chunks checked.
+
+        Changing it changes neither the file nor another view. An array with a packed chunk is read instead.
+        """
+        entry = look_up(self.entries, path, self.name)
+        raw = entry.chunks["codec"] == NONE.id
+        if not raw.all() or entry.stored_bytes != entry.nbytes or not entry.nbytes:
+            return self.read(path, verify=verify, progress=progress)
+        view = self.source.map(entry.offset, entry.nbytes)
+
+        def check(index: int, offset: int) -> None:
+            chunk = view[offset - entry.offset :][: entry.raw_length(index)]
+            self._check_stored(entry, index, offset, chunk)
+            if verify == "full":
+                self._check_raw(entry, index, chunk)
+            if progress is not None:
+                progress(len(chunk))
+
+        self._on_all_chunks(entry, check)
+        array: AnyArray = np.frombuffer(view, STORABLE[entry.dtype]).reshape(entry.shape)
+        return array
 
     def check_everything(
         self,
@@ -172,7 +187,7 @@ class QMSReader:
 
         Nothing is kept, so that the memory needed is a few chunks.
         """
-        self.check_padding()
+        self.check_rest()
         for entry in self.layout.entries:
             dtype = np.dtype(STORABLE[entry.dtype])
 
@@ -187,23 +202,13 @@ class QMSReader:
             self._on_all_chunks(entry, check)
         return sum(len(entry.chunks) for entry in self.layout.entries)
 
-    def check_padding(self) -> None:
+    def check_rest(self) -> None:
         """Check that the bytes between entries are zero, so that no byte of the file is without a meaning."""
         end = layout.HEADER_BYTES
         for entry in self.layout.entries:
             if any(self.source.read(end, entry.offset - end)):
                 raise self._damaged(f"the padding before its array {entry.name!r} is not zero")
             end = entry.offset + entry.stored_bytes
-
-    def _destination(self, entry: layout.Entry) -> AnyArray:
-        try:
-            return np.empty(entry.shape, STORABLE[entry.dtype])
-        except (MemoryError, OverflowError, ValueError):
-            raise BudgetError(
-                f"its array {entry.name!r} needs {entry.nbytes} bytes of memory, which there are not",
-                path=self.source.name,
-                next_step="read a part of it with quantum_memory.open",
-            ) from None
 
     def _on_all_chunks(self, entry: layout.Entry, work: Callable[[int, int], None]) -> None:
         """Call `work(index, offset)` for every chunk, on all cores when there are many."""
@@ -242,7 +247,7 @@ class QMSReader:
 
     def _fill(self, entry: layout.Entry, index: int, offset: int, raw: memoryview, verify: Verify) -> None:
         """Read, check and decode one chunk into `raw`. The checksum comes first: no decoder sees damaged bytes."""
-        number, stored_length, check, digest = entry.chunks[index].tolist()
+        number, stored_length = int(entry.chunks["codec"][index]), int(entry.chunks["stored"][index])
         try:
             codec = codec_with_id(number)
         except UnsupportedVersionError as error:
@@ -250,17 +255,26 @@ class QMSReader:
         direct = codec is NONE and stored_length == len(raw)
         stored = raw if direct else memoryview(bytearray(stored_length))
         self.source.read_into(stored, offset)
-        if layout.checksum(stored) != check:
-            raise self._damaged(
-                f"its array {entry.name!r} is damaged in chunk {index}: bytes {offset} to "
-                f"{offset + stored_length - 1} of the file do not match their checksum"
-            )
+        self._check_stored(entry, index, offset, stored)
         if not direct:
             try:
                 raw[:] = codec.decode(stored, len(raw))
             except IntegrityError as error:
                 raise error.at(self.source.name) from None
-        if verify == "full" and hashlib.sha256(raw).digest() != bytes(digest):
+        if verify == "full":
+            self._check_raw(entry, index, raw)
+
+    def _check_stored(self, entry: layout.Entry, index: int, offset: int, stored: memoryview) -> None:
+        """Compare the stored bytes of a chunk with their checksum."""
+        if layout.checksum(stored) != int(entry.chunks["check"][index]):
+            raise self._damaged(
+                f"its array {entry.name!r} is damaged in chunk {index}: bytes {offset} to "
+                f"{offset + len(stored) - 1} of the file do not match their checksum"
+            )
+
+    def _check_raw(self, entry: layout.Entry, index: int, raw: memoryview) -> None:
+        """Compare the raw bytes of a chunk with their SHA-256."""
+        if hashlib.sha256(raw).digest() != entry.chunks["digest"][index].tobytes():
             raise self._damaged(f"its array {entry.name!r} does not match its SHA-256 in chunk {index}")
 
     def _read_document(self, entry: layout.Entry) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -291,18 +305,4 @@ class QMSReader:
         return content["document"], content["record"]
 
     def _damaged(self, what: str) -> IntegrityError:
-        return IntegrityError(what, path=self.source.name, next_step=RESTORE)
-
-
-def _checked(out: AnyArray, entry: layout.Entry, path: str) -> AnyArray:
-    """Return `out` when the array can be read straight into it."""
-    dtype = np.dtype(STORABLE[entry.dtype])
-    if out.dtype != dtype or out.shape != entry.shape or not out.flags.c_contiguous or not out.flags.writeable:
-        kept = "C-contiguous" if out.flags.c_contiguous else "strided"
-        raise InvalidStateError(
-            f"out is a {kept if out.flags.writeable else 'read-only'} array of {out.dtype} and shape {out.shape}; "
-            f"{entry.name} has {dtype} and shape {entry.shape}",
-            path=path,
-            next_step=f"give numpy.empty({entry.shape}, {str(dtype)!r})",
-        )
-    return out
+        return damaged(what, self.source.name)

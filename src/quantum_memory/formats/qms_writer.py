@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -25,21 +24,11 @@ from quantum_memory.state.arrays import (
 from quantum_memory.state.document import ArrayIdentity, content_id
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from types import TracebackType
 
+    from quantum_memory.formats.registry import Progress, Sink
     from quantum_memory.state.arrays import AnyArray
-
-
-Progress = Callable[[int], object]
-"""Called with the raw bytes of each chunk that is done."""
-
-
-class Sink(Protocol):
-    """Where the bytes go: a `DurableFile`, a socket's file, an ``io.BytesIO``. It is never asked to seek."""
-
-    def write(self, data: Buffer, /) -> object:
-        """Take all of `data`."""
 
 
 class _Chunk(NamedTuple):

@@ -2,41 +2,26 @@
 
 from __future__ import annotations
 
-import os
-from dataclasses import dataclass
-from pathlib import PurePath
-from typing import TYPE_CHECKING, Any, Literal
+from contextlib import closing
+from typing import TYPE_CHECKING, Any, overload
 
-from quantum_memory.durability.atomic import DurableFile
-from quantum_memory.durability.files import ReadableFile
-from quantum_memory.errors import IntegrityError, InvalidStateError
+from quantum_memory.errors import InvalidStateError
 from quantum_memory.formats import info as facts
-from quantum_memory.formats import json_format, qms_layout
-from quantum_memory.formats.binary_format import read_memory, write_memory
-from quantum_memory.formats.foreign import foreign
 from quantum_memory.formats.lazy import StateFile
-from quantum_memory.formats.qms_reader import QMSReader, check_verify
+from quantum_memory.formats.reader import check_verify, read_memory
+from quantum_memory.formats.registry import OpenOptions, Saved, SaveOptions, format_of_suffix, open_reader
 from quantum_memory.state.memory_state import MemoryState, as_memory_state
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable
 
-    from quantum_memory.formats.qms_reader import Verify
+    from quantum_memory.formats.reader import Verify
 
     Path = str | os.PathLike[str]
     Progress = Callable[[int], object]
 
-Format = Literal["qms", "json", "json.zlib"]
-
-
-@dataclass(frozen=True)
-class Saved:
-    """What `save` did."""
-
-    path: str
-    format: Format
-    bytes: int
-    content_id: str
+__all__ = ["Saved", "info", "load", "open", "save"]
 
 
 def save(
@@ -47,6 +32,8 @@ def save(
     overwrite: bool = True,
     durable: bool = True,
     progress: Progress | None = None,
+    max_text_bytes: int | None = None,
+    readable: bool = False,
 ) -> Saved:
     """Save a state so that it survives a kill or a power cut from the moment this returns.
 
@@ -56,15 +43,21 @@ def save(
         A `StateVector`, `DensityMatrix`, `MatrixProductState`, `MemoryState`, array or dict (see `as_memory_state`).
         It is streamed: beside it, a few MiB of memory are needed.
     path
-        Where to; the suffix says the format: ``.qms``, ``.json`` or ``.json.zlib``.
+        Where to; the suffix says the format: ``.qms``, ``.h5``, ``.json``, ``.json.zlib``, ``.msgpack``, ``.npz``,
+        ``.pkl`` or ``.b64``.
     compression
-        For ``.qms``: "none", "lz4", "zlib", "zstd", or "auto" for what pays. All are lossless.
+        "none", "auto" for what pays, or the name of one that the format has; ``.qms`` has "lz4", "zlib" and "zstd".
+        All are lossless.
     overwrite
         False: a file that is there already is a `ConflictError`.
     durable
         False leaves out the ``fsync``: still all or nothing against a kill, not against a power cut.
     progress
         Called with the raw bytes of each chunk that is done.
+    max_text_bytes
+        How long JSON text may become; by default 16 MiB. It is made in one piece, several times over.
+    readable
+        For JSON of state vectors of up to 10 qubits: write the amplitudes as numbers, too.
 
     Raises
     ------
@@ -75,21 +68,19 @@ def save(
     """
     memory = as_memory_state(state)
     kind = format_of_suffix(path)
-    if kind == "qms":
-        with DurableFile(path, overwrite=overwrite, durable=durable) as sink:
-            name = write_memory(sink, memory, compression, progress)
-        return Saved(sink.name, kind, sink.length, name)
-    if compression not in {"auto", "zlib" if kind == "json.zlib" else "none"}:
+    handler = kind.handler
+    if compression not in handler.compressions:
         raise InvalidStateError(
-            f"a .{kind} file has no compression {compression!r}", path=path, next_step="save it as .qms or .json.zlib"
+            f"a .{kind.name} file has no compression {compression!r:.40}",
+            path=path,
+            next_step=f"use one of {', '.join(sorted(handler.compressions))}",
         )
-    text, name = json_format.to_text(memory)
-    data = json_format.to_zlib(text) if kind == "json.zlib" else text
-    with DurableFile(path, overwrite=overwrite, durable=durable) as sink:
-        sink.write(data)
-    return Saved(sink.name, kind, sink.length, name)
+    options = SaveOptions(compression, overwrite, durable, progress, max_text_bytes, readable)
+    name, length, content = handler.save(path, memory, options)
+    return Saved(name, kind.name, length, content)
 
 
+@overload
 def load(
     path: Path,
     *,
@@ -97,7 +88,32 @@ def load(
     verify: Verify = "fast",
     max_bytes: int | None = None,
     progress: Progress | None = None,
-) -> MemoryState:
+    mmap: bool = False,
+    only: None = None,
+    allow_pickle: bool = False,
+    state_id: str | None = None,
+) -> MemoryState: ...
+@overload
+def load(
+    path: Path,
+    *,
+    verify: Verify = "fast",
+    only: str,
+    allow_pickle: bool = False,
+    state_id: str | None = None,
+) -> dict[str, Any]: ...
+def load(
+    path: Path,
+    *,
+    out: Any = None,
+    verify: Verify = "fast",
+    max_bytes: int | None = None,
+    progress: Progress | None = None,
+    mmap: bool = False,
+    only: str | None = None,
+    allow_pickle: bool = False,
+    state_id: str | None = None,
+) -> MemoryState | dict[str, Any]:
     """Load a memory, checking every byte of its file.
 
     Parameters
@@ -106,15 +122,26 @@ def load(
         The file. Its first bytes say the format.
     out
         Memory for the amplitudes of the state vector, which the loaded state then uses: an array of their dtype and
-        shape, or any writable buffer of their length (``.qms`` only). When loading fails, what is in it is undefined.
+        shape, or any writable buffer of their length. When loading fails, what is in it is undefined.
     verify
-        "fast": every stored byte against its xxh3 checksum, and the checksums against the SHA-256 of the table. "full":
-        the SHA-256 of the raw bytes as well.
+        "fast": every stored byte against its checksum, and the checksums against a SHA-256. "full": the SHA-256 of the
+        raw bytes as well.
     max_bytes
         What its arrays may take in memory, those that `out` is for left out; by default all the memory of the machine.
-        A short file can hold long arrays of zeros. (JSON, which is read up to 16 MiB of text, is bounded already.)
+        A short file can hold long arrays of zeros. For JSON, which is read up to 16 MiB of text: how long it may be.
     progress
         Called with the raw bytes of each chunk that is done.
+    mmap
+        Map what is stored as it is into memory instead of copying it (``.qms`` and ``.h5`` without compression). The
+        arrays can be written to; the file never changes.
+    only
+        A pattern of names, such as ``encoder.layer.3.*``: only what matches is read and checked, and returned as a dict
+        by name. Names are the keys on the way to a leaf of the classical part, joined by dots; those of the other parts
+        begin with ``quantum.``, ``emotion.`` or ``metadata.``.
+    allow_pickle
+        Read pickles. They are read with a list of what they may name, and run no code; still, say that you mean it.
+    state_id
+        Which state of an HDF5 store, where it holds several.
 
     Raises
     ------
@@ -122,91 +149,35 @@ def load(
         The file is damaged. It says where.
     BudgetError
         Its arrays need more than `max_bytes`; nothing has been allocated for them.
+    MissingError
+        Nothing matches `only`, or there is no state `state_id`.
     UnsupportedVersionError, MissingFileError, StorageError, UnsafeError
     """
     check_verify(verify)
-    kind, source = opened(path)
-    with source:
-        if kind == "qms":
-            reader = QMSReader(source)
-            return read_memory(reader, out=out, verify=verify, max_bytes=max_bytes, progress=progress)
-        if out is not None:
-            raise InvalidStateError(
-                "only .qms files are loaded into memory of yours", path=path, next_step="leave out="
-            )
-        return json_format.read(source)
+    options = OpenOptions(max_bytes, allow_pickle, state_id)
+    with closing(open_reader(path, options)) as reader:
+        if only is not None:
+            return StateFile(reader).select(only)
+        return read_memory(reader, out=out, verify=verify, max_bytes=max_bytes, mmap=mmap, progress=progress)
 
 
-def open(path: Path) -> StateFile:  # noqa: A001 - the field's word
-    """Open a ``.qms`` file without reading its data: parts are read, and checked, when they are touched.
+def open(path: Path, *, allow_pickle: bool = False, state_id: str | None = None) -> StateFile:  # noqa: A001 - the field's word
+    """Open a file without reading its data: parts are read, and checked, when they are touched.
+
+    Files of other formats than ``.qms`` and ``.h5`` are in one piece, and are read when they are opened.
 
     Examples
     --------
     >>> with open("big.qms") as f:  # doctest: +SKIP
     ...     f.amplitudes[2**20 : 2**20 + 8]
     """
-    kind, source = opened(path)
-    try:
-        if kind != "qms":
-            raise InvalidStateError("only .qms files are read in part", path=path, next_step="use load")
-        return StateFile(QMSReader(source))
-    except BaseException:
-        source.close()
-        raise
+    return StateFile(open_reader(path, OpenOptions(allow_pickle=allow_pickle, state_id=state_id)))
 
 
-def info(path: Path) -> dict[str, Any]:
-    """Return what a file says of itself; for ``.qms`` this reads its table and document, not its data.
+def info(path: Path, *, allow_pickle: bool = False, state_id: str | None = None) -> dict[str, Any]:
+    """Return what a file says of itself; for ``.qms`` and ``.h5`` this does not read its data.
 
     Metadata are as the document has them: what JSON cannot say is an object such as ``{"$tuple": [...]}`` there.
     """
-    kind, source = opened(path)
-    with source:
-        if kind == "qms":
-            return facts.of_reader(QMSReader(source))
-        memory = json_format.read(source)
-        return facts.of_memory(memory, source.name, kind, json_format.VERSION, source.size)
-
-
-def format_of_suffix(path: Path) -> Format:
-    """Return the format that the suffix of a path asks for."""
-    name = PurePath(path).name.lower()
-    for kind in ("json.zlib", "json", "qms"):
-        if name.endswith(f".{kind}"):
-            return kind
-    raise InvalidStateError(
-        "its suffix does not say a format", path=path, next_step="end the name with .qms, .json or .json.zlib"
-    )
-
-
-def opened(path: Path) -> tuple[Format, ReadableFile]:
-    """Open a file and tell its format from its first bytes; where they show none, the suffix decides.
-
-    Raises
-    ------
-    IntegrityError
-        Neither shows one.
-    """
-    source = ReadableFile(os.fspath(path))
-    try:
-        return _format_of(source), source
-    except BaseException:
-        source.close()
-        raise
-
-
-def _format_of(source: ReadableFile) -> Format:
-    head = source.read(0, min(64, source.size))
-    if head[:4] in {qms_layout.SIGNATURE[:4], b"QMS\x01"}:
-        return "qms"
-    if head.startswith(json_format.HEAD):
-        return "json"
-    if head[4:].startswith(json_format.ZLIB_HEAD):
-        return "json.zlib"
-    try:
-        return format_of_suffix(source.name)
-    except InvalidStateError:
-        unknown = IntegrityError(
-            "neither its first bytes nor its suffix are those of a saved state", next_step="give the path of one"
-        )
-        raise (foreign(head) or unknown).at(source.name) from None
+    with closing(open_reader(path, OpenOptions(allow_pickle=allow_pickle, state_id=state_id))) as reader:
+        return facts.of_reader(reader)

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from quantum_memory.formats import json_format
-from quantum_memory.formats.binary_format import AMPLITUDES, outline, read_memory
-from quantum_memory.formats.qms_reader import QMSReader
+from quantum_memory.formats.reader import AMPLITUDES, identities, outline, read_memory
 from quantum_memory.formats.record import norm_of, squared_norm
-from quantum_memory.formats.verbs import opened
-from quantum_memory.state.arrays import chunk_count
+from quantum_memory.formats.registry import OpenOptions, open_reader
 from quantum_memory.state.document import content_id, well_formed
 from quantum_memory.state.matrix_product_state import MatrixProductState
 from quantum_memory.state.quantum_state import DensityMatrix, StateVector
@@ -24,6 +22,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Callable
 
+    from quantum_memory.formats.reader import Reader
     from quantum_memory.state.arrays import AnyArray
     from quantum_memory.state.document import QuantumState
 
@@ -63,7 +62,13 @@ class VerifyReport:
         return asdict(self)
 
 
-def verify(path: str | os.PathLike[str], *, progress: Callable[[int], object] | None = None) -> VerifyReport:
+def verify(
+    path: str | os.PathLike[str],
+    *,
+    progress: Callable[[int], object] | None = None,
+    allow_pickle: bool = False,
+    state_id: str | None = None,
+) -> VerifyReport:
     """Check every byte of a file against its checksum and its SHA-256, needing at most 64 MiB of memory.
 
     Whether the parts of the memory fit together is seen by putting it together, up to 32 MiB; in a larger one it is
@@ -78,6 +83,8 @@ def verify(path: str | os.PathLike[str], *, progress: Callable[[int], object] | 
         The file.
     progress
         Called with the raw bytes of each chunk that is done.
+    allow_pickle, state_id
+        See `quantum_memory.load`.
 
     Raises
     ------
@@ -85,19 +92,12 @@ def verify(path: str | os.PathLike[str], *, progress: Callable[[int], object] | 
         The file is damaged. It says where.
     UnsupportedVersionError, MissingFileError, StorageError, UnsafeError
     """
-    kind, source = opened(path)
-    with source:
-        if kind == "qms":
-            return _verify_qms(QMSReader(source), progress)
-        memory = json_format.read(source)
-    arrays = memory.flatten().arrays
-    odd = Counter({path: _count_odd(array) for path, array in arrays.items()})
-    problems = _problems(_of_state(memory.quantum), odd)
-    chunks = sum(chunk_count(array.nbytes) for array in arrays.values())
-    return VerifyReport(source.name, kind, source.size, memory.content_id, len(arrays), chunks, problems)
+    options = OpenOptions(allow_pickle=allow_pickle, state_id=state_id)
+    with closing(open_reader(path, options)) as reader:
+        return _verify(reader, progress)
 
 
-def _verify_qms(reader: QMSReader, progress: Callable[[int], object] | None) -> VerifyReport:
+def _verify(reader: Reader, progress: Callable[[int], object] | None) -> VerifyReport:
     odd: Counter[str] = Counter()
     squares: list[float] = []
     lock = threading.Lock()
@@ -115,10 +115,10 @@ def _verify_qms(reader: QMSReader, progress: Callable[[int], object] | None) -> 
         problems = _of_state(read_memory(reader).quantum)
     elif isinstance(state := outline(reader), StateVector):
         problems = vector_problems(odd[AMPLITUDES], norm_of(squares), state.dtype, len(state.amplitudes))
-    with well_formed(reader.source.name):
-        name = content_id(reader.document, reader.identities())
-    file = reader.source
-    return VerifyReport(file.name, "qms", file.size, name, len(reader.entries), chunks, _problems(problems, odd))
+    with well_formed(reader.name):
+        name = content_id(reader.document, identities(reader))
+    found = [*reader.notes, *_problems(problems, odd)]
+    return VerifyReport(reader.name, reader.format, reader.size, name, len(reader.entries), chunks, found)
 
 
 def _of_state(state: QuantumState | None) -> list[str] | None:
