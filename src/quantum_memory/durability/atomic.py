@@ -28,16 +28,189 @@ import secrets
 import stat
 from typing import TYPE_CHECKING
 
-from quantum_memory.durability.files import Buffer, Files, current, is_unsupported
-from quantum_memory.errors import ConflictError, InvalidStateError, MissingFileError, StorageError, UnsafeError
+from quantum_memory.durability.files import Buffer, Files, current, is_at, is_unsupported
+from quantum_memory.errors import (
+    ConflictError,
+    InvalidStateError,
+    MissingFileError,
+    QuantumMemoryError,
+    StorageError,
+    UnsafeError,
+)
 
 if TYPE_CHECKING:
     from types import TracebackType
 
 _LEFTOVER = re.compile(r"\..+\.[0-9a-f]{16}\.qmtmp", re.DOTALL)
 _LONGEST_STEM = 200  # a name may have 255 bytes, and the temporary one adds some
-_WRITEBACK_BYTES = 8 << 20
+WRITEBACK_BYTES = 8 << 20
 _swept: set[tuple[int, int]] = set()
+
+
+class NewFile:
+    """A file that is written under a temporary name beside its target, and then takes the target's name.
+
+    Parameters
+    ----------
+    path
+        The target. A symbolic link is followed, so that what it points at is replaced and not the link.
+    overwrite, durable
+        As for `DurableFile`.
+
+    Attributes
+    ----------
+    name : str
+        The target as it was given.
+    target : str
+        The target itself, past all symbolic links.
+    fd : int
+        The open descriptor, or -1.
+    is_there : bool
+        Whether the file has its name.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, overwrite: bool, durable: bool) -> None:
+        self.name = os.fspath(path)
+        self.target = real_path(self.name)
+        self.fd = -1
+        self.is_there = False
+        self._overwrite = overwrite
+        self._durable = durable
+        self._files: Files = current()
+        self._folder = os.path.dirname(self.target)
+        self._temporary: str | None = None
+
+    def create(self, access: int) -> None:
+        """Open the temporary file, with ``O_WRONLY`` or ``O_RDWR``, and lock it."""
+        try:
+            mode = self._mode_of_target()
+            _sweep_once(self._files, self._folder)
+            self._create(access, 0o666 if mode is None else mode & 0o777)
+            if mode is not None:
+                self._files.fchmod(self.fd, mode)
+        except BaseException as error:
+            self.discard()
+            self._explain(error, "create a file in its folder")
+            raise
+
+    def publish(self) -> None:
+        """Give the file its name, for good; it stays open and locked. On failure it is discarded."""
+        try:
+            self._publish()
+        except BaseException as failure:
+            swept = isinstance(failure, FileNotFoundError) and not self.is_there and os.path.isdir(self._folder)
+            self.discard()
+            if swept:
+                raise StorageError(
+                    "its temporary file was removed while it was being written",
+                    path=self.name,
+                    next_step="save it again",
+                ) from failure
+            if self.is_there and isinstance(failure, OSError):
+                made = StorageError.from_os_error(failure, "make its new name durable", self.name)
+                made.next_step = "save it again: until then a power cut may bring back what was there before"
+                raise made from failure
+            self._explain(failure, "make the file durable")
+            raise
+
+    def close(self) -> None:
+        """Close the file, and with it give up the lock."""
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            try:
+                self._files.close(fd)
+            except OSError as error:
+                raise StorageError.from_os_error(error, "close", self.name) from error
+
+    def discard(self) -> None:
+        """Close the file, and remove it if it has no name yet. What went wrong before matters more than this."""
+        if self._temporary is not None:
+            with contextlib.suppress(OSError):
+                self._files.unlink(self._temporary)
+        self.leave()
+
+    def leave(self) -> None:
+        """Close this process's copy of the descriptor: file and lock may be those of the process that forked it."""
+        self._temporary = None
+        with contextlib.suppress(OSError):
+            self.close()
+
+    def _mode_of_target(self) -> int | None:
+        """Permission bits of the file to be replaced, which the new one inherits; None when there is none."""
+        try:
+            facts = self._files.stat(self.target)
+        except FileNotFoundError:
+            return None
+        if not self._overwrite:
+            raise ConflictError("the file exists already", path=self.name, next_step="choose another name")
+        if not stat.S_ISREG(facts.st_mode):
+            raise UnsafeError(
+                "this is not a regular file, so it is not replaced", path=self.name, next_step="choose another name"
+            )
+        return stat.S_IMODE(facts.st_mode)
+
+    def _create(self, access: int, mode: int) -> None:
+        """Create the temporary file with `mode`, less what the umask takes: never wider than the target's."""
+        stem = os.fsdecode(os.fsencode(os.path.basename(self.target))[:_LONGEST_STEM])
+        while True:
+            self._temporary = os.path.join(self._folder, f".{stem}.{secrets.token_hex(8)}.qmtmp")
+            flags = access | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
+            self.fd = self._files.open(self._temporary, flags, mode)
+            # Until it is locked, a sweep in another process may take the file for a leftover and remove it.
+            if self._lock() and is_at(self._files, self.fd, self._temporary):
+                return
+            fd, self.fd = self.fd, -1
+            self._files.close(fd)
+
+    def _lock(self) -> bool:
+        """Lock the temporary file; False when a sweep has it, which is then about to remove it."""
+        try:
+            return self._files.try_lock(self.fd)
+        except OSError:
+            return True  # this file system has no locks, and so no sweeps
+
+    def _publish(self) -> None:
+        if self._temporary is None:
+            raise AssertionError("publishing without a temporary file")
+        if self._durable:
+            self._files.fsync(self.fd)
+        # The descriptor stays open, and with it the lock, until the name is the target's: see _create.
+        if self._overwrite:
+            self._files.rename(self._temporary, self.target)
+        else:
+            self._link(self._temporary)
+            with contextlib.suppress(OSError):  # the target is there, and a sweep removes what stays
+                self._files.unlink(self._temporary)
+        self._temporary = None
+        self.is_there = True
+        if self._durable:
+            _sync_folder(self._files, self._folder)
+
+    def _link(self, temporary: str) -> None:
+        try:
+            self._files.link(temporary, self.target)
+        except OSError as error:
+            if error.errno != errno.EPERM and not is_unsupported(error):
+                raise
+            made = StorageError(
+                "its file system has no hard links, which creating a file without replacing one takes",
+                path=self.name,
+                next_step="save with overwrite=True, where there is no such file yet",
+            )
+            made.errno = error.errno
+            raise made from error
+
+    def _explain(self, error: BaseException, doing: str) -> None:
+        """Raise one of our errors in the place of a plain `OSError`."""
+        if not isinstance(error, OSError) or isinstance(error, QuantumMemoryError):
+            return
+        if isinstance(error, FileExistsError):
+            raise ConflictError("the file exists already", path=self.name, next_step="choose another name") from error
+        if isinstance(error, FileNotFoundError):
+            raise MissingFileError(
+                "its folder does not exist", path=self.name, next_step=f"mkdir -p {self._folder}"
+            ) from error
+        raise StorageError.from_os_error(error, doing, self.name) from error
 
 
 class DurableFile:
@@ -70,33 +243,17 @@ class DurableFile:
     """
 
     def __init__(self, path: str | os.PathLike[str], *, overwrite: bool = True, durable: bool = True) -> None:
-        self.name = os.fspath(path)
+        self._new = NewFile(path, overwrite=overwrite, durable=durable)
+        self.name = self._new.name
         self.length = 0
-        self._overwrite = overwrite
         self._durable = durable
         self._files: Files = current()
-        try:
-            self._target = os.path.realpath(self.name)
-        except ValueError as error:  # a NUL in the name
-            raise InvalidStateError("no file can have this name", path=self.name, next_step="give another") from error
-        self._folder = os.path.dirname(self._target)
-        self._temporary: str | None = None
-        self._fd = -1
         self._pid = 0
         self._flushed = 0
 
     def __enter__(self) -> DurableFile:
         self._pid = os.getpid()
-        try:
-            mode = self._mode_of_target()
-            _sweep_once(self._files, self._folder)
-            self._create(0o666 if mode is None else mode & 0o777)
-            if mode is not None:
-                self._files.fchmod(self._fd, mode)
-        except BaseException as error:
-            self._abandon()
-            self._explain(error, "create a file in its folder")
-            raise
+        self._new.create(os.O_WRONLY)
         return self
 
     def write(self, data: Buffer) -> int:
@@ -105,7 +262,7 @@ class DurableFile:
         done = 0
         while done < len(view):
             try:
-                written = self._files.write(self._fd, view[done:])
+                written = self._files.write(self._new.fd, view[done:])
             except OSError as error:
                 raise StorageError.from_os_error(error, f"write past byte {self.length + done}", self.name) from error
             if written == 0:
@@ -116,9 +273,9 @@ class DurableFile:
                 )
             done += written
         self.length += done
-        if self._durable and self.length - self._flushed >= _WRITEBACK_BYTES:
+        if self._durable and self.length - self._flushed >= WRITEBACK_BYTES:
             # The disk works while the next chunks are being prepared; the fsync then finds little left to do.
-            self._files.start_writeback(self._fd, self._flushed, self.length - self._flushed)
+            self._files.start_writeback(self._new.fd, self._flushed, self.length - self._flushed)
             self._flushed = self.length
         return done
 
@@ -126,129 +283,37 @@ class DurableFile:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if os.getpid() != self._pid:
-            self._leave_to_parent()
+            self._new.leave()
             if error is None:
-                raise ConflictError(
-                    "it is being written by the process that this one was forked from",
-                    path=self.name,
-                    next_step="leave the block in that process only",
-                )
-            return
-        if error is not None:
-            self._abandon()
-            return
-        try:
-            self._commit()
-        except BaseException as failure:
-            in_place = self._temporary is None
-            swept = isinstance(failure, FileNotFoundError) and not in_place and os.path.isdir(self._folder)
-            self._abandon()
-            if swept:
-                raise StorageError(
-                    "its temporary file was removed while it was being written",
-                    path=self.name,
-                    next_step="save it again",
-                ) from failure
-            if in_place and isinstance(failure, OSError):
-                made = StorageError.from_os_error(failure, "make its new name durable", self.name)
-                made.next_step = "save it again: until then a power cut may bring back what was there before"
-                raise made from failure
-            self._explain(failure, "make the file durable")
-            raise
-
-    def _mode_of_target(self) -> int | None:
-        """Permission bits of the file to be replaced, which the new one inherits; None when there is none."""
-        try:
-            facts = self._files.stat(self._target)
-        except FileNotFoundError:
-            return None
-        if not self._overwrite:
-            raise ConflictError("the file exists already", path=self.name, next_step="choose another name")
-        if not stat.S_ISREG(facts.st_mode):
-            raise UnsafeError(
-                "this is not a regular file, so it is not replaced", path=self.name, next_step="choose another name"
-            )
-        return stat.S_IMODE(facts.st_mode)
-
-    def _create(self, mode: int) -> None:
-        """Create the temporary file with `mode`, less what the umask takes: never wider than the target's."""
-        stem = os.fsdecode(os.fsencode(os.path.basename(self._target))[:_LONGEST_STEM])
-        while True:
-            self._temporary = os.path.join(self._folder, f".{stem}.{secrets.token_hex(8)}.qmtmp")
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
-            self._fd = self._files.open(self._temporary, flags, mode)
-            # Until it is locked, a sweep in another process may take the file for a leftover and remove it.
-            if self._lock() and _is_at(self._files, self._fd, self._temporary):
-                return
-            fd, self._fd = self._fd, -1
-            self._files.close(fd)
-
-    def _lock(self) -> bool:
-        """Lock the temporary file; False when a sweep has it, which is then about to remove it."""
-        try:
-            return self._files.try_lock(self._fd)
-        except OSError:
-            return True  # this file system has no locks, and so no sweeps
-
-    def _commit(self) -> None:
-        if self._temporary is None:
-            raise AssertionError("commit without a temporary file")
-        if self._durable:
-            self._files.fsync(self._fd)
-        # The descriptor stays open, and with it the lock, until the name is the target's: see _create.
-        if self._overwrite:
-            self._files.rename(self._temporary, self._target)
+                raise forked(self.name)
+        elif error is not None:
+            self._new.discard()
         else:
-            self._link(self._temporary)
-            with contextlib.suppress(OSError):  # the target is there, and a sweep removes what stays
-                self._files.unlink(self._temporary)
-        self._temporary = None
-        if self._durable:
-            _sync_folder(self._files, self._folder)
-        fd, self._fd = self._fd, -1
-        self._files.close(fd)
+            self._new.publish()
+            self._new.close()
 
-    def _link(self, temporary: str) -> None:
-        try:
-            self._files.link(temporary, self._target)
-        except OSError as error:
-            if error.errno != errno.EPERM and not is_unsupported(error):
-                raise
-            made = StorageError(
-                "its file system has no hard links, which creating a file without replacing one takes",
-                path=self.name,
-                next_step="save with overwrite=True, where there is no such file yet",
-            )
-            made.errno = error.errno
-            raise made from error
 
-    def _leave_to_parent(self) -> None:
-        """Close this process's copy of the descriptor: file and lock are those of the process that forked it."""
-        self._temporary = None
-        self._abandon()
+def forked(name: str) -> ConflictError:
+    """Return the error of a process that would write what the process that forked it is writing."""
+    return ConflictError(
+        "it is being written by the process that this one was forked from",
+        path=name,
+        next_step="leave the block in that process only",
+    )
 
-    def _abandon(self) -> None:
-        """Remove the temporary file. What went wrong before matters more than what goes wrong here."""
-        if self._temporary is not None:
-            with contextlib.suppress(OSError):
-                self._files.unlink(self._temporary)
-            self._temporary = None
-        if self._fd >= 0:
-            with contextlib.suppress(OSError):
-                self._files.close(self._fd)
-            self._fd = -1
 
-    def _explain(self, error: BaseException, doing: str) -> None:
-        """Raise one of our errors in the place of a plain `OSError`."""
-        if not isinstance(error, OSError) or isinstance(error, (StorageError, ConflictError)):
-            return
-        if isinstance(error, FileExistsError):
-            raise ConflictError("the file exists already", path=self.name, next_step="choose another name") from error
-        if isinstance(error, FileNotFoundError):
-            raise MissingFileError(
-                "its folder does not exist", path=self.name, next_step=f"mkdir -p {self._folder}"
-            ) from error
-        raise StorageError.from_os_error(error, doing, self.name) from error
+def real_path(name: str) -> str:
+    """Return where the symbolic links of a name lead.
+
+    Raises
+    ------
+    InvalidStateError
+        No file can have this name.
+    """
+    try:
+        return os.path.realpath(name)
+    except ValueError as error:  # a NUL in the name
+        raise InvalidStateError("no file can have this name", path=name, next_step="give another") from error
 
 
 def remove_leftovers(folder: str | os.PathLike[str]) -> list[str]:
@@ -294,21 +359,12 @@ def _sweep(files: Files, folder: str) -> list[str]:
 def _remove_if_dead(files: Files, path: str) -> bool:
     fd = files.open(path, os.O_RDONLY | os.O_NONBLOCK | getattr(os, "O_NOFOLLOW", 0))
     try:
-        dead = stat.S_ISREG(files.fstat(fd).st_mode) and files.try_lock(fd) and _is_at(files, fd, path)
+        dead = stat.S_ISREG(files.fstat(fd).st_mode) and files.try_lock(fd) and is_at(files, fd, path)
         if dead:
             files.unlink(path)
         return dead
     finally:
         files.close(fd)
-
-
-def _is_at(files: Files, fd: int, path: str) -> bool:
-    """Tell whether the open file is still the one at `path`."""
-    try:
-        there, here = files.stat(path), files.fstat(fd)
-    except FileNotFoundError:
-        return False
-    return (there.st_dev, there.st_ino) == (here.st_dev, here.st_ino)
 
 
 def _sync_folder(files: Files, folder: str) -> None:

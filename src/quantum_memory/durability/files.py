@@ -37,8 +37,10 @@ class Files(Protocol):
     def fstat(self, fd: int) -> os.stat_result: ...
     def stat(self, path: str) -> os.stat_result: ...
     def fchmod(self, fd: int, mode: int) -> None: ...
-    def try_lock(self, fd: int) -> bool: ...
+    def try_lock(self, fd: int, shared: bool = False) -> bool: ...
     def write(self, fd: int, data: Buffer) -> int: ...
+    def write_at(self, fd: int, data: Buffer, offset: int) -> int: ...
+    def truncate(self, fd: int, length: int) -> None: ...
     def start_writeback(self, fd: int, offset: int, length: int) -> None: ...
     def read_into(self, fd: int, buffer: memoryview, offset: int) -> int: ...
     def fsync(self, fd: int) -> None: ...
@@ -66,16 +68,22 @@ class RealFiles:
     def fchmod(self, fd: int, mode: int) -> None:
         os.fchmod(fd, mode)
 
-    def try_lock(self, fd: int) -> bool:
-        """Take an exclusive lock for the life of the descriptor, or return False when another descriptor has it."""
+    def try_lock(self, fd: int, shared: bool = False) -> bool:
+        """Take a lock for the life of the descriptor, or return False when another one has a lock in its way."""
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(fd, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
         return True
 
     def write(self, fd: int, data: Buffer) -> int:
         return os.write(fd, data)
+
+    def write_at(self, fd: int, data: Buffer, offset: int) -> int:
+        return os.pwrite(fd, data, offset)
+
+    def truncate(self, fd: int, length: int) -> None:
+        os.ftruncate(fd, length)
 
     def start_writeback(self, fd: int, offset: int, length: int) -> None:
         """Ask the kernel to begin writing these bytes to disk now. A hint: it promises nothing and never fails."""
@@ -147,23 +155,7 @@ class ReadableFile:
     def __init__(self, path: str) -> None:
         self._files = current()
         self.name = path
-        try:
-            # Without O_NONBLOCK, opening a pipe that nobody writes to would wait for ever.
-            self._fd = self._files.open(path, os.O_RDONLY | os.O_NONBLOCK)
-        except FileNotFoundError as error:
-            raise MissingFileError("there is no such file", path=path, next_step="check the path") from error
-        except OSError as error:
-            raise StorageError.from_os_error(error, "open", path) from error
-        except ValueError as error:  # a NUL in the name
-            raise MissingFileError("no file can have this name", path=path, next_step="check the path") from error
-        try:
-            facts = self._files.fstat(self._fd)
-        except OSError as error:
-            self.close()
-            raise StorageError.from_os_error(error, "open", path) from error
-        if not stat.S_ISREG(facts.st_mode):
-            self.close()
-            raise UnsafeError("this is not a regular file", path=path, next_step="give the path of a saved state")
+        self._fd, facts = open_regular(self._files, path, path, os.O_RDONLY)
         self.size = facts.st_size
 
     def read_into(self, buffer: memoryview, offset: int) -> None:
@@ -176,19 +168,14 @@ class ReadableFile:
         StorageError
             When the operating system cannot read it.
         """
-        done = 0
-        while done < len(buffer):
-            try:
-                got = self._files.read_into(self._fd, buffer[done:], offset + done)
-            except OSError as error:
-                raise StorageError.from_os_error(error, "read", self.name) from error
-            if got == 0:
-                raise IntegrityError(
-                    f"it ends at byte {offset + done}, inside data that should be there",
-                    path=self.name,
-                    next_step=RESTORE,
-                )
-            done += got
+        try:
+            got = read_up_to(self._files, self._fd, buffer, offset)
+        except OSError as error:
+            raise StorageError.from_os_error(error, "read", self.name) from error
+        if got < len(buffer):
+            raise IntegrityError(
+                f"it ends at byte {offset + got}, inside data that should be there", path=self.name, next_step=RESTORE
+            )
 
     def read(self, offset: int, length: int) -> bytes:
         """Return `length` bytes from `offset` on; see `read_into`. The caller has checked that they can exist."""
@@ -204,19 +191,13 @@ class ReadableFile:
         StorageError
             When the operating system cannot map it.
         """
-        try:
-            mapped = mmap.mmap(self._fd, self.size, flags=_PRIVATE, prot=mmap.PROT_READ | mmap.PROT_WRITE)
-        except (OSError, ValueError) as error:
-            what = error if isinstance(error, OSError) else OSError(errno.EINVAL, str(error))
-            raise StorageError.from_os_error(what, "map the file into memory", self.name) from error
-        return memoryview(mapped)[offset : offset + length]
+        return map_privately(self._fd, self.size, self.name)[offset : offset + length]
 
     def close(self) -> None:
         """Close the file; reading afterwards fails."""
         fd, self._fd = self._fd, -1
         if fd >= 0:
-            with contextlib.suppress(OSError):  # what was read has been read
-                self._files.close(fd)
+            close_quietly(self._files, fd)  # what was read has been read
 
     def __enter__(self) -> ReadableFile:
         return self
@@ -260,6 +241,93 @@ class ReadableBytes:
 
 
 Readable = ReadableFile | ReadableBytes
+
+
+def open_regular(files: Files, path: str, name: str, access: int) -> tuple[int, os.stat_result]:
+    """Open the regular file at `path`, which errors call `name`, and return the descriptor and what is known of it.
+
+    Raises
+    ------
+    MissingFileError, UnsafeError, StorageError
+    """
+    try:
+        # Without O_NONBLOCK, opening a pipe that nobody writes to would wait for ever.
+        fd = files.open(path, access | os.O_NONBLOCK)
+    except FileNotFoundError as error:
+        raise MissingFileError("there is no such file", path=name, next_step="check the path") from error
+    except IsADirectoryError as error:
+        raise _irregular(name) from error
+    except OSError as error:
+        raise StorageError.from_os_error(error, "open", name) from error
+    except ValueError as error:  # a NUL in the name
+        raise MissingFileError("no file can have this name", path=name, next_step="check the path") from error
+    try:
+        facts = files.fstat(fd)
+        if not stat.S_ISREG(facts.st_mode):
+            raise _irregular(name)
+    except OSError as error:
+        close_quietly(files, fd)
+        raise StorageError.from_os_error(error, "open", name) from error
+    except UnsafeError:
+        close_quietly(files, fd)
+        raise
+    return fd, facts
+
+
+def _irregular(name: str) -> UnsafeError:
+    return UnsafeError("this is not a regular file", path=name, next_step="give the path of a saved state")
+
+
+def close_quietly(files: Files, fd: int) -> None:
+    """Close a file of which nothing is expected any more."""
+    with contextlib.suppress(OSError):
+        files.close(fd)
+
+
+def map_privately(fd: int, length: int, name: str) -> memoryview:
+    """Return the first bytes of a file as memory that is read when it is touched, and changed for this process only.
+
+    Raises
+    ------
+    StorageError
+        When the operating system cannot map it.
+    """
+    try:
+        mapped = mmap.mmap(fd, length, flags=_PRIVATE, prot=mmap.PROT_READ | mmap.PROT_WRITE)
+    except (OSError, ValueError) as error:
+        what = error if isinstance(error, OSError) else OSError(errno.EINVAL, str(error))
+        raise StorageError.from_os_error(what, "map the file into memory", name) from error
+    return memoryview(mapped)
+
+
+def read_up_to(files: Files, fd: int, buffer: memoryview, offset: int) -> int:
+    """Read into `buffer` from `offset` on, and return how many bytes there were: fewer only at the end of the file."""
+    done = 0
+    while done < len(buffer):
+        got = files.read_into(fd, buffer[done:], offset + done)
+        if got == 0:
+            break
+        done += got
+    return done
+
+
+def write_all_at(files: Files, fd: int, data: memoryview, offset: int) -> None:
+    """Write all of `data` at `offset`."""
+    done = 0
+    while done < len(data):
+        written = files.write_at(fd, data[done:], offset + done)
+        if written == 0:
+            raise OSError(errno.EIO, f"the file takes nothing past byte {offset + done}")
+        done += written
+
+
+def is_at(files: Files, fd: int, path: str) -> bool:
+    """Tell whether the open file is still the one at `path`."""
+    try:
+        there, here = files.stat(path), files.fstat(fd)
+    except FileNotFoundError:
+        return False
+    return (there.st_dev, there.st_ino) == (here.st_dev, here.st_ino)
 
 
 def physical_memory() -> int:

@@ -30,6 +30,9 @@ from quantum_memory.durability.files import Buffer, Files, RealFiles
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+WRITES = {"write", "write_at"}
+"""The calls that put bytes into files."""
+
 KILLED = 137
 """Exit status of a process that `KillingFiles` has ended."""
 
@@ -68,13 +71,21 @@ class PassingFiles:
     def fchmod(self, fd: int, mode: int) -> None:
         self.call("fchmod", fd, mode)
 
-    def try_lock(self, fd: int) -> bool:
-        locked: bool = self.call("try_lock", fd)
+    def try_lock(self, fd: int, shared: bool = False) -> bool:
+        # Left out where it says nothing, so that an implementation that knows one kind of lock will do.
+        locked: bool = self.call("try_lock", fd, *([shared] if shared else []))
         return locked
 
     def write(self, fd: int, data: Buffer) -> int:
         written: int = self.call("write", fd, data)
         return written
+
+    def write_at(self, fd: int, data: Buffer, offset: int) -> int:
+        written: int = self.call("write_at", fd, data, offset)
+        return written
+
+    def truncate(self, fd: int, length: int) -> None:
+        self.call("truncate", fd, length)
 
     def start_writeback(self, fd: int, offset: int, length: int) -> None:
         self.call("start_writeback", fd, offset, length)
@@ -154,7 +165,7 @@ class RecordingFiles(PassingFiles):
     @property
     def bytes_written(self) -> int:
         """Bytes that were written to files."""
-        return sum(call.result for call in self.log if call.name == "write" and isinstance(call.result, int))
+        return sum(call.result for call in self.log if call.name in WRITES and isinstance(call.result, int))
 
     def violations(self, *, acknowledged: bool = True) -> list[str]:
         """Say which rules the calls have broken, now that the operation has ended.
@@ -180,7 +191,7 @@ class _Audit:
     def __init__(self) -> None:
         self.broken: list[str] = []
         self.path_of: dict[int, str] = {}  # of open descriptors
-        self.dirty: set[str] = set()
+        self.dirty: dict[str, int] = {}  # path -> the first of the bytes that were not synced
         self.closed_dirty: set[str] = set()
         self.unsynced_folders: dict[str, str] = {}  # folder -> what was done in it
         self.created: set[str] = set()
@@ -208,7 +219,19 @@ class _Audit:
 
     def _write(self, call: Call, failed: bool) -> None:
         if not failed:
-            self.dirty.add(self.path_of[call.arguments[0]])
+            self.dirty[self.path_of[call.arguments[0]]] = 0
+
+    def _write_at(self, call: Call, failed: bool) -> None:
+        fd, _, offset = call.arguments
+        if not failed:
+            path = self.path_of[fd]
+            self.dirty[path] = min(offset, self.dirty.get(path, offset))
+
+    def _truncate(self, call: Call, failed: bool) -> None:
+        fd, length = call.arguments
+        path = self.path_of[fd]
+        if not failed and self.dirty.get(path, -1) >= length:
+            del self.dirty[path]  # all that was not synced has been cut off
 
     def _fsync(self, call: Call, failed: bool) -> None:
         path = self.path_of[call.arguments[0]]
@@ -217,7 +240,7 @@ class _Audit:
         if failed:
             self.failed_sync.add(path)
         else:
-            self.dirty.discard(path)
+            self.dirty.pop(path, None)
             self.unsynced_folders.pop(path, None)
 
     def _close(self, call: Call, _: bool) -> None:
@@ -235,24 +258,25 @@ class _Audit:
     _link = _rename
 
     def _unlink(self, call: Call, _: bool) -> None:
-        self.dirty.discard(call.arguments[0])
+        self.dirty.pop(call.arguments[0], None)
         self.closed_dirty.discard(call.arguments[0])
 
 
-class _CountingFiles(PassingFiles):
+class CountingFiles(PassingFiles):
     """Knows when the k-th call comes; hints to the kernel, which cannot fail, are not counted."""
 
     def __init__(self, k: int, inner: Files | None) -> None:
         super().__init__(inner)
         self._left = k
 
-    def _is_next(self, name: str) -> bool:
+    def is_next(self, name: str) -> bool:
+        """Tell whether the call `name`, which is about to be made, is the k-th or a later one."""
         if name != "start_writeback":
             self._left -= 1
         return self._left < 0 and name != "start_writeback"
 
 
-class FaultyFiles(_CountingFiles):
+class FaultyFiles(CountingFiles):
     """Makes the k-th call fail.
 
     A descriptor whose ``close`` fails is closed nevertheless, as Linux does it.
@@ -285,7 +309,7 @@ class FaultyFiles(_CountingFiles):
 
     def call(self, name: str, *arguments: Any) -> Any:
         """Make the call, or fail."""
-        if not self._is_next(name) or (self.failed and not self._sticky):
+        if not self.is_next(name) or (self.failed and not self._sticky):
             return super().call(name, *arguments)
         self.failed.append(name)
         if name == "close":
@@ -309,11 +333,14 @@ class ShortFiles(PassingFiles):
     def write(self, fd: int, data: Buffer) -> int:
         return super().write(fd, memoryview(data)[: self._most])
 
+    def write_at(self, fd: int, data: Buffer, offset: int) -> int:
+        return super().write_at(fd, memoryview(data)[: self._most], offset)
+
     def read_into(self, fd: int, buffer: memoryview, offset: int) -> int:
         return super().read_into(fd, buffer[: self._most], offset)
 
 
-class KillingFiles(_CountingFiles):
+class KillingFiles(CountingFiles):
     """Ends the process at the k-th call, as ``kill -9`` does; a write has then written the first half of its bytes.
 
     To be used in a child process: see `killed_at`.
@@ -324,10 +351,10 @@ class KillingFiles(_CountingFiles):
 
     def call(self, name: str, *arguments: Any) -> Any:
         """Make the call, or end the process."""
-        if self._is_next(name):
-            if name == "write":
-                fd, data = arguments
-                self.inner.write(fd, memoryview(data)[: len(data) // 2])
+        if self.is_next(name):
+            if name in WRITES:
+                fd, data, *offset = arguments
+                getattr(self.inner, name)(fd, memoryview(data)[: len(data) // 2], *offset)
             os._exit(KILLED)
         return super().call(name, *arguments)
 
@@ -351,8 +378,17 @@ def in_child(work: Callable[[], object]) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
-def killed_at(k: int, work: Callable[[Files], object]) -> bool:
+def killed_at(k: int, work: Callable[[Files], object], dying: Callable[[int], Files] = KillingFiles) -> bool:
     """Do `work` in a child that dies at its k-th call, and tell whether it did; False when `work` ended before.
+
+    Parameters
+    ----------
+    k
+        At which call, from 0.
+    work
+        What is done, with files in force that die.
+    dying
+        What makes these of `k`; it ends the process with the status `KILLED`.
 
     Examples
     --------
@@ -361,7 +397,7 @@ def killed_at(k: int, work: Callable[[Files], object]) -> bool:
     ...     assert path.read_bytes() in (old, new)
     ...     k += 1
     """
-    status = in_child(lambda: work(KillingFiles(k)))
+    status = in_child(lambda: work(dying(k)))
     if status not in {0, KILLED}:
         raise RuntimeError(f"the child ended with status {status} before call {k}")
     return status == KILLED
