@@ -1,0 +1,185 @@
+"""HDF5 stores: many states in one file, each by its id."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from quantum_memory.errors import IntegrityError, InvalidStateError, MissingError, UnsafeError, UnsupportedVersionError
+from quantum_memory.formats import hdf5_guard as guard
+from quantum_memory.formats.json_format import MAX_TEXT_BYTES
+from quantum_memory.formats.legacy.containers import check_vector
+from quantum_memory.formats.legacy.found import Found
+from quantum_memory.formats.legacy.text import from_text
+
+if TYPE_CHECKING:
+    from quantum_memory.durability.files import Readable
+    from quantum_memory.formats.legacy.found import Legacy
+    from quantum_memory.state.arrays import AnyArray
+
+SCHEMA = "1.0"
+_STATES = "quantum_states"
+_ID_BYTES = 64
+_MAX_TEXT = 1 << 16
+_MAX_TENSORS = 10_000
+_FILTERS = frozenset({guard.DEFLATE, guard.LZF})
+_COMPLEX = (np.dtype("<c16"),)
+_FLOAT = (np.dtype("<f8"),)
+_KNOWN = {"metadata", "quantum_data", "classical_data", "emotional_context"}
+
+
+def is_store(source: Readable) -> bool:
+    """Tell whether an HDF5 file is a store of the first implementation."""
+    try:
+        with guard.opened(source) as root:
+            return guard.text_attribute(root, "schema_version", _MAX_TEXT) == SCHEMA and guard.has(root, _STATES)
+    except (IntegrityError, UnsafeError):
+        return False
+
+
+def ids(source: Readable) -> list[str]:
+    """Return the ids of the states in a store, in the order of their names."""
+    with guard.opened(source) as root:
+        return sorted(guard.names(_states(root)))
+
+
+def read_store(source: Readable, kind: str, state_id: str | None, max_bytes: int) -> Legacy:
+    """Return a state of a store.
+
+    Parameters
+    ----------
+    state_id
+        Which; None if there is but one.
+
+    Raises
+    ------
+    IntegrityError, UnsafeError, UnsupportedVersionError
+    MissingError
+        There is none of this id.
+    InvalidStateError
+        There are several, and no id was given.
+    """
+    held = ids(source)
+    shown = ", ".join(held[:5]) + (", ..." if len(held) > 5 else "")
+    if state_id is not None and state_id not in held:
+        raise MissingError(
+            f"the store has no state {state_id!r:.80}", path=source.name, next_step=f"it has: {shown or 'none'}"
+        )
+    if state_id is None and not held:
+        raise MissingError("the store has no states", path=source.name, next_step="give another file")
+    if state_id is None and len(held) > 1:
+        raise InvalidStateError(
+            f"the store has {len(held)} states", path=source.name, next_step=f"give the state_id of one: {shown}"
+        )
+    with guard.opened(source) as root:
+        return _State(source, max_bytes).read(root, held[0] if state_id is None else state_id, kind)
+
+
+def _states(root: Any) -> Any:
+    version = guard.text_attribute(root, "schema_version", _MAX_TEXT)
+    if version != SCHEMA:
+        raise UnsupportedVersionError(
+            f"it is a store of version {version:.20}, which the first implementation never wrote",
+            next_step="read it with the program that wrote it",
+        )
+    return guard.subgroup(root, _STATES)
+
+
+class _State:
+    """One state while it is read."""
+
+    def __init__(self, source: Readable, max_bytes: int) -> None:
+        self._file_bytes = source.size
+        self._left = max_bytes
+        self._found = Found()
+
+    def read(self, root: Any, name: str, kind: str) -> Legacy:
+        """Return the state of this id."""
+        found = self._found
+        state = guard.subgroup(_states(root), name)
+        found.keep("state_id", name)
+        members = {part: guard.subgroup(state, part) for part in guard.names(state) if part in _KNOWN}
+        self._note_unknown(state, _KNOWN)
+        if metadata := members.get("metadata"):
+            found.metadata = self._attributes(metadata)
+        else:
+            found.notes.append("it has no metadata")
+        self._quantum(members.get("quantum_data"))
+        if classical := members.get("classical_data"):
+            self._classical(classical)
+        if emotion := members.get("emotional_context"):
+            tree: dict[str, Any] = self._attributes(emotion)
+            tree |= {part: self._array(emotion, part, _FLOAT) for part in guard.names(emotion)}
+            found.keep("emotional_context", tree)
+        if name.encode()[:_ID_BYTES] not in self._index(root):
+            found.notes.append("it is not in the index of the store: its save may have ended half-way")
+        return found.legacy(kind, SCHEMA)
+
+    def _quantum(self, group: Any) -> None:
+        vector = None
+        if group is not None and guard.has(group, "state_vector"):
+            vector = self._array(group, "state_vector", _COMPLEX)
+            self._found.take_vector(vector)
+        check_vector(self._found, vector, self._found.metadata.get("checksum"))
+        if group is None:
+            return
+        self._note_unknown(group, {"state_vector", "mps_tensors"})
+        if guard.has(group, "mps_tensors"):
+            tensors = guard.subgroup(group, "mps_tensors")
+            count = guard.number_attribute(tensors, "n_tensors")
+            if not 0 <= count <= _MAX_TENSORS or count != len(guard.names(tensors)):
+                raise IntegrityError(f"it says that it has {count} tensors, and has {len(tensors)}")
+            self._found.take_tensors([self._array(tensors, f"tensor_{index}", _COMPLEX) for index in range(int(count))])
+            if guard.has_attribute(tensors, "bond_dimension"):
+                self._found.keep("bond_dimension", guard.number_attribute(tensors, "bond_dimension"))
+
+    def _classical(self, group: Any) -> None:
+        for name, value in self._attributes(group).items():
+            self._found.keep(name, value)
+        for name in guard.names(group):
+            if name == "measurement_cache":
+                self._found.keep(name, self._cache(guard.child(group, name)))
+            else:
+                self._found.keep(name, self._array(group, name, _FLOAT))
+
+    def _cache(self, dataset: Any) -> Any:
+        """Return the tree that a text of fixed length is in."""
+        text = guard.read_dataset(
+            dataset,
+            max_bytes=min(self._left, MAX_TEXT_BYTES),
+            dtypes=[np.dtype(f"S{min(dataset.dtype.itemsize, MAX_TEXT_BYTES)}")],
+            file_bytes=self._file_bytes,
+        )
+        if text.shape != ():
+            raise IntegrityError("its measurement_cache is not one text")
+        return from_text(bytes(text.item()))
+
+    def _array(self, group: Any, name: str, dtypes: tuple[np.dtype[Any], ...]) -> AnyArray:
+        array = guard.read_dataset(
+            guard.child(group, name),
+            max_bytes=self._left,
+            dtypes=dtypes,
+            filters=_FILTERS,
+            file_bytes=self._file_bytes,
+        )
+        self._left -= array.nbytes
+        return array
+
+    def _attributes(self, group: Any) -> dict[str, Any]:
+        """Return the attributes of a group, each a text or a number."""
+        made: dict[str, Any] = {}
+        for name in guard.attribute_names(group):
+            text = guard.is_text(group, name)
+            made[name] = guard.text_attribute(group, name, _MAX_TEXT) if text else guard.number_attribute(group, name)
+        return made
+
+    def _index(self, root: Any) -> set[bytes]:
+        if not guard.has(root, "index") or not guard.has(guard.subgroup(root, "index"), "chronological"):
+            return set()
+        listed = self._array(guard.subgroup(root, "index"), "chronological", (np.dtype(f"S{_ID_BYTES}"),))
+        return set(listed.reshape(-1).tolist())
+
+    def _note_unknown(self, group: Any, known: set[str]) -> None:
+        if unknown := [name for name in guard.names(group) if name not in known]:
+            self._found.notes.append(f"it has a part {unknown[0]!r:.80}, which is not read")
