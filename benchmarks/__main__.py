@@ -18,7 +18,7 @@ from quantum_memory.state.arrays import worker_count
 if TYPE_CHECKING:
     from benchmarks.harness import Row
 
-NAMES = ("pad_memory", "small_states", "large_states", "startup")
+NAMES = ("pad_memory", "small_states", "large_states", "formats", "startup")
 _BEGIN, _END = "<!-- table: begin -->", "<!-- table: end -->"
 
 

@@ -19,12 +19,17 @@ from quantum_memory._version import __version__
 
 _HOMES = {
     "compare": "formats.compare",
+    "convert": "formats.convert",
     "info": "formats.verbs",
     "load": "formats.verbs",
     "open": "formats.verbs",
     "save": "formats.verbs",
     "verify": "formats.verify",
     "BinaryFormatHandler": "formats.binary_format",
+    "HDF5QuantumStorage": "formats.hdf5_storage",
+    "QuantumStateSerializer": "formats.state_serializer",
+    "EmotionalStateSerializer": "formats.state_serializer",
+    "MPSTensorSerializer": "formats.state_serializer",
     "QuantumClassicalInterface": "quantum_classical_interface",
     "MemoryState": "state.memory_state",
     "StateVector": "state.quantum_state",
@@ -51,11 +56,16 @@ _HOMES = {
 __all__ = [  # noqa: RUF022 - as in _HOMES
     "__version__",
     "compare",
+    "convert",
     "info",
     "load",
     "save",
     "verify",
     "BinaryFormatHandler",
+    "HDF5QuantumStorage",
+    "QuantumStateSerializer",
+    "EmotionalStateSerializer",
+    "MPSTensorSerializer",
     "QuantumClassicalInterface",
     "MemoryState",
     "StateVector",
@@ -95,6 +105,13 @@ if TYPE_CHECKING:
     )
     from quantum_memory.formats.binary_format import BinaryFormatHandler
     from quantum_memory.formats.compare import compare
+    from quantum_memory.formats.convert import convert
+    from quantum_memory.formats.hdf5_storage import HDF5QuantumStorage
+    from quantum_memory.formats.state_serializer import (
+        EmotionalStateSerializer,
+        MPSTensorSerializer,
+        QuantumStateSerializer,
+    )
     from quantum_memory.formats.verbs import info, load, save
     from quantum_memory.formats.verbs import open as open  # noqa: A004 - not in __all__, which would hide Python's own
     from quantum_memory.formats.verify import verify

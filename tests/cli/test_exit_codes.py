@@ -157,7 +157,7 @@ def test_an_interrupt_is_130_and_leaves_nothing(program: Path, tmp_path: Path) -
 def test_the_unexpected_is_1_and_says_how_to_see_more(
     monkeypatch: pytest.MonkeyPatch, bell: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    def broken(path: str) -> dict[str, object]:
+    def broken(path: str, **_: object) -> dict[str, object]:
         raise ZeroDivisionError("broken\x1b[31m")
 
     monkeypatch.setattr(qm, "info", broken)

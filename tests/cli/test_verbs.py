@@ -63,7 +63,7 @@ def test_info_and_verify_agree_on_every_format(qmem: Qmem, bell: Path, tmp_path:
     assert checked["ok"] is True
     assert checked["problems"] == []
     assert checked["bytes"] == path.stat().st_size
-    assert checked["raw_bytes"] == (64 + 48 if suffix == "qms" else None)
+    assert checked["raw_bytes"] == 64 + 48
 
 
 def test_info_shows_twenty_arrays_in_the_order_that_people_count(qmem: Qmem, tmp_path: Path) -> None:

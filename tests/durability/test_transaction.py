@@ -512,10 +512,12 @@ def test_a_block_that_raises_leaves_what_was_there(tmp_path):
             raise ZeroDivisionError
 
     for _ in range(2):
-        pytest.raises(ZeroDivisionError, write_and_raise)
+        with pytest.raises(ZeroDivisionError):
+            write_and_raise()
         assert names(tmp_path) == []
     make(path, OLD[HEAD:])
-    pytest.raises(ZeroDivisionError, write_and_raise)
+    with pytest.raises(ZeroDivisionError):
+        write_and_raise()
     assert path.read_bytes() == OLD
 
 

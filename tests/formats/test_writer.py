@@ -12,8 +12,8 @@ from quantum_memory.formats import json_format
 from quantum_memory.formats.binary_format import write_memory
 from quantum_memory.formats.qms_layout import CLASSICAL, METADATA
 from quantum_memory.formats.qms_reader import QMSReader
-from quantum_memory.formats.reader import read_memory
 from quantum_memory.formats.qms_writer import QMSWriter
+from quantum_memory.formats.reader import read_memory
 
 
 @pytest.mark.parametrize(

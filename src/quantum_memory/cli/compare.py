@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from quantum_memory.cli.options import allow_pickle
 from quantum_memory.cli.output import console, fact_sheet, natural, plain, print_json, progress, raw_bytes, short
 
 if TYPE_CHECKING:
@@ -20,8 +22,9 @@ _ROWS = 20
 @click.argument("first")
 @click.argument("second")
 @click.option("--all", "everything", is_flag=True, help=f"Show every difference, not the first {_ROWS}.")
+@allow_pickle
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def compare(first: str, second: str, *, everything: bool, as_json: bool) -> int:
+def compare(first: str, second: str, *, everything: bool, allow_pickle: bool, as_json: bool) -> int:
     """Say what differs between two memories, and by how much.
 
     Both files are checked and loaded. Their formats may differ: the same content has the same content id in each. The
@@ -33,7 +36,9 @@ def compare(first: str, second: str, *, everything: bool, as_json: bool) -> int:
     """
     import quantum_memory as qm
 
-    found = dataclasses.replace(qm.compare(_load(first), _load(second)), first=first, second=second)
+    found = dataclasses.replace(
+        qm.compare(*(_load(path, allow_pickle=allow_pickle) for path in (first, second))), first=first, second=second
+    )
     if as_json:
         print_json(found.to_dict())
     else:
@@ -41,11 +46,11 @@ def compare(first: str, second: str, *, everything: bool, as_json: bool) -> int:
     return 0
 
 
-def _load(path: str) -> MemoryState:
+def _load(path: str, *, allow_pickle: bool) -> MemoryState:
     import quantum_memory as qm
 
-    with progress(f"load {path}", raw_bytes(path)) as advance:
-        return qm.load(path, progress=advance)
+    with progress(f"load {PurePath(path).name}", raw_bytes(path, allow_pickle=allow_pickle)) as advance:
+        return qm.load(path, progress=advance, allow_pickle=allow_pickle)
 
 
 def _show(found: Comparison, *, everything: bool) -> None:

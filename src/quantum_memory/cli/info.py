@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from quantum_memory.cli.failures import each_file
+from quantum_memory.cli.options import reading_options
 from quantum_memory.cli.output import column_table, console, fact_sheet, natural, plain, short, size_text
 
 if TYPE_CHECKING:
@@ -20,11 +21,14 @@ _METADATA = 12
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
 @click.option("--all", "everything", is_flag=True, help=f"Show every array and all metadata, not the first {_ROWS}.")
 @click.option("--full", is_flag=True, help="Show all 64 digits of every digest.")
+@reading_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def info(files: tuple[str, ...], *, everything: bool, full: bool, as_json: bool) -> int:
+def info(
+    files: tuple[str, ...], *, everything: bool, full: bool, allow_pickle: bool, state_id: str | None, as_json: bool
+) -> int:
     """Say what files hold, from their tables alone.
 
-    A .qms file of any size answers at once: its data are neither read nor checked (qmem verify does).
+    A .qms or .h5 file of any size answers at once: its data are neither read nor checked (qmem verify does).
 
     With --json: path, format, version, bytes, content_id, quantum (kind, dtype, n_sites, dims, qubit_order or
     bond_dims, norm, or null), emotion (pad, scale, standard_error, stability, confidence, recent_emotions,
@@ -40,13 +44,12 @@ def info(files: tuple[str, ...], *, everything: bool, full: bool, as_json: bool)
         if not everything and len(facts["sections"]) > _ROWS:
             out.print(f"  ... and {len(facts['sections']) - _ROWS} more (--all)\n", style="dim")
 
-    return each_file(files, _look, show, as_json=as_json)
+    def look(path: str) -> dict[str, Any]:
+        import quantum_memory as qm
 
+        return qm.info(path, allow_pickle=allow_pickle, state_id=state_id)
 
-def _look(path: str) -> dict[str, Any]:
-    import quantum_memory as qm
-
-    return qm.info(path)
+    return each_file(files, look, show, as_json=as_json)
 
 
 def _summary(facts: dict[str, Any], *, everything: bool, full: bool) -> Table:

@@ -21,6 +21,7 @@ _VERBS = {
     "info": "Say what files hold, from their tables alone.",
     "verify": "Check every byte of files.",
     "compare": "Say what differs between two memories, and by how much.",
+    "convert": "Write a memory in another format, and check it.",
 }
 
 

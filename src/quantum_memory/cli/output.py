@@ -11,12 +11,13 @@ import os
 import re
 import sys
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from rich.console import Console
     from rich.table import Table
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 _WORTH_A_BAR = 32 << 20
 _PIPED_WIDTH = 120
+_LABEL_WIDTH, _BAR_WIDTH = 30, 20
 
 
 def console(*, quiet: bool = False) -> Console:
@@ -74,25 +76,35 @@ def progress(label: str, total: int | None, *, unit: str = "bytes") -> Iterator[
     unit
         "bytes" or "items".
     """
-    if not sys.stderr.isatty() or total is None or (unit == "bytes" and total < _WORTH_A_BAR):
-        yield None
+    with bars({label: total}, unit=unit) as (advance,):
+        yield advance
+
+
+@contextmanager
+def bars(totals: Mapping[str, int | None], *, unit: str = "bytes") -> Iterator[list[Advance | None]]:
+    """Show a bar for each of several things that are done one after another; see `progress`."""
+    known = [total for total in totals.values() if total is not None]
+    if not sys.stderr.isatty() or len(known) < len(totals) or (unit == "bytes" and max(known) < _WORTH_A_BAR):
+        yield [None] * len(totals)
         return
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn, TransferSpeedColumn
+    from rich.table import Column
 
     amount = [DownloadColumn(binary_units=True), TransferSpeedColumn()] if unit == "bytes" else [MofNCompleteColumn()]
-    columns = [TextColumn("{task.description}", markup=False), BarColumn(), *amount]
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(plain(label), total=total)
-        yield lambda done: bar.advance(task, done)
+    label = Column(no_wrap=True, overflow="ellipsis", max_width=_LABEL_WIDTH)  # a bar fits beside it in 80 columns
+    text = TextColumn("{task.description}", markup=False, table_column=label)
+    with Progress(text, BarColumn(bar_width=_BAR_WIDTH), *amount, console=Console(stderr=True), transient=True) as bar:
+        tasks = [bar.add_task(plain(label), total=total) for label, total in totals.items()]
+        yield [partial(bar.advance, task) for task in tasks]
 
 
-def raw_bytes(path: str) -> int | None:
+def raw_bytes(path: str, *, allow_pickle: bool = False, state_id: str | None = None) -> int | None:
     """Return how many bytes checking or loading a file will report; None where only the work itself can tell."""
     import quantum_memory as qm
 
     try:
-        with qm.open(path) as file:
+        with qm.open(path, allow_pickle=allow_pickle, state_id=state_id) as file:
             return sum(array.nbytes for array in file.arrays.values())
     except qm.QuantumMemoryError:
         return None  # whatever is wrong with it, the work itself says it

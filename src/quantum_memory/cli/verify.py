@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import time
+from functools import partial
+from pathlib import PurePath
 from typing import Any
 
 import click
 
 from quantum_memory.cli.failures import each_file, sentence
+from quantum_memory.cli.options import reading_options
 from quantum_memory.cli.output import console, fact_sheet, plain, progress, raw_bytes, short, size_text, speed_text
 from quantum_memory.errors import IntegrityError, MissingError, UnsafeError, UnsupportedVersionError
 
@@ -22,8 +25,9 @@ _WORTH_A_SPEED = 1 << 20
 
 @click.command()
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@reading_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def verify(files: tuple[str, ...], *, as_json: bool) -> int:
+def verify(files: tuple[str, ...], *, allow_pickle: bool, state_id: str | None, as_json: bool) -> int:
     """Check every byte of files.
 
     Every chunk is read and compared with its checksum and its SHA-256; a few MiB of memory are enough. A file that is
@@ -53,14 +57,15 @@ def verify(files: tuple[str, ...], *, as_json: bool) -> int:
         verdict = next((word for kind, word in _VERDICTS.items() if isinstance(error, kind)), "FAILED")
         line(verdict, "bold red", sentence(error))
 
-    return each_file(files, _look, show, as_json=as_json, fail=fail)
+    look = partial(_look, allow_pickle=allow_pickle, state_id=state_id)
+    return each_file(files, look, show, as_json=as_json, fail=fail)
 
 
-def _look(path: str) -> dict[str, Any]:
+def _look(path: str, **options: Any) -> dict[str, Any]:
     import quantum_memory as qm
 
+    total = raw_bytes(path, **options)
     start = time.perf_counter()
-    total = raw_bytes(path)
-    with progress(f"verify {path}", total) as advance:
-        report = qm.verify(path, progress=advance)
+    with progress(f"verify {PurePath(path).name}", total) as advance:
+        report = qm.verify(path, progress=advance, **options)
     return {"ok": True, **report.to_dict(), "raw_bytes": total, "seconds": round(time.perf_counter() - start, 6)}

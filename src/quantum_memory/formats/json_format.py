@@ -61,13 +61,19 @@ class JSON(Handler):
     """The ``.json`` file, for the registry."""
 
     def write(self, sink: Sink, memory: MemoryState, options: SaveOptions) -> str:
-        text, name = to_text(memory, max_text_bytes=options.max_text_bytes, readable=options.readable)
+        text, name = self._text(memory, options)
         sink.write(text)
         return name
 
     def open(self, source: Readable, options: OpenOptions) -> WholeReader:
         with closing(source):
             return read(source, max_text_bytes=options.max_bytes)
+
+    def _text(self, memory: MemoryState, options: SaveOptions) -> tuple[bytes, str]:
+        made = to_text(memory, max_text_bytes=options.max_text_bytes, readable=options.readable)
+        if options.progress is not None:
+            options.progress(sum(array.nbytes for array in memory.flatten().arrays.values()))
+        return made
 
 
 class PackedJSON(JSON):
@@ -76,7 +82,7 @@ class PackedJSON(JSON):
     compressions = frozenset({"auto", "zlib"})
 
     def write(self, sink: Sink, memory: MemoryState, options: SaveOptions) -> str:
-        text, name = to_text(memory, max_text_bytes=options.max_text_bytes, readable=options.readable)
+        text, name = self._text(memory, options)
         sink.write(to_zlib(text))
         return name
 
@@ -269,7 +275,7 @@ def _without_seal(text: bytes, most: int) -> IntegrityError | UnsupportedVersion
     if isinstance(parts, dict) and "interface_config" in parts:
         return UnsupportedVersionError(
             "it is a state of the first implementation",
-            next_step="read it with a release of quantum-memory that has the legacy readers",
+            next_step="read the file with quantum_memory.load",
         )
     return IntegrityError("it is JSON, but not that of a memory")
 
@@ -317,7 +323,7 @@ def from_zlib(data: bytes, name: str = "<bytes>", *, max_text_bytes: int = MAX_T
         raise UnsupportedVersionError(
             "it is a state of the first implementation",
             path=name,
-            next_step="read it with a release of quantum-memory that has the legacy readers",
+            next_step="read the file with quantum_memory.load",
         )
     if header != _header(size, stream):
         raise IntegrityError("its stream does not match its header", path=name, next_step=RESTORE)

@@ -10,7 +10,15 @@ import numpy as np
 
 from quantum_memory.errors import InvalidStateError, MissingError
 from quantum_memory.formats import info as facts
-from quantum_memory.formats.reader import AMPLITUDES, look_up, outline, read_memory
+from quantum_memory.formats.reader import (
+    AMPLITUDES,
+    check_budget,
+    check_verify,
+    look_up,
+    new_array,
+    outline,
+    read_memory,
+)
 from quantum_memory.formats.select import select
 from quantum_memory.state.arrays import CHUNK_BYTES, STORABLE
 from quantum_memory.state.document import array_paths, unflatten, well_formed
@@ -18,10 +26,10 @@ from quantum_memory.state.matrix_product_state import MatrixProductState
 from quantum_memory.state.quantum_state import StateVector
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from types import TracebackType
 
-    from quantum_memory.formats.reader import Reader
+    from quantum_memory.formats.reader import Reader, Verify
     from quantum_memory.state.arrays import AnyArray
     from quantum_memory.state.memory_state import MemoryState
 
@@ -58,6 +66,12 @@ class LazyArray:
         """Bytes that it would take in memory."""
         return self._entry.nbytes
 
+    def read(self, *, verify: Verify = "fast", progress: Callable[[int], object] | None = None) -> AnyArray:
+        """Return the whole array, checked, in memory of its own; see `quantum_memory.load` for the arguments."""
+        # The reader may keep its array: what the caller changes must not reach the next reading.
+        out = new_array(self._entry, self.path, self._reader.name)
+        return self._reader.read(self.path, out=out, verify=verify, progress=progress)
+
     def map(self) -> AnyArray:
         """Return the array as a private view of the file, checked, without a copy where it is stored as it is."""
         return self._reader.map(self.path)
@@ -72,7 +86,7 @@ class LazyArray:
         first, rest = (keys[0], keys[1:]) if keys else (Ellipsis, ())
         rows = self._rows(first)
         if rows is None:
-            return np.asarray(self)[keys]
+            return self.read()[keys]
         if isinstance(rows, int):
             return self._block(rows, rows + 1)[(0, *rest)]
         if isinstance(rows, range) and rows.step == 1:
@@ -93,7 +107,7 @@ class LazyArray:
         wrapped = np.where(rows < 0, rows + len(self), rows)
         if rows.size and not (wrapped.min() >= 0 and wrapped.max() < len(self)):
             raise IndexError(f"index {first!r:.60} is out of bounds for {self.path} with {len(self)} rows")
-        return int(wrapped) if single else wrapped
+        return int(wrapped) if rows.ndim == 0 else wrapped
 
     def _block(self, low: int, high: int) -> AnyArray:
         """Return rows ``low:high``."""
@@ -114,8 +128,7 @@ class LazyArray:
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> AnyArray:
         if copy is False:
             raise ValueError("an array in a file cannot be had without a copy")
-        whole = self._reader.read(self.path)
-        return whole if dtype is None else whole.astype(dtype)
+        return self.read() if dtype is None else self.read().astype(dtype, copy=False)
 
     def __repr__(self) -> str:
         return f"LazyArray({self.path!r}, shape={self.shape}, dtype={self.dtype})"
@@ -193,19 +206,31 @@ class StateFile:
             raise InvalidStateError("the file holds no matrix product state", path=self._reader.name)
         return state
 
-    def select(self, pattern: str) -> dict[str, Any]:
+    def select(
+        self,
+        pattern: str,
+        *,
+        verify: Verify = "fast",
+        max_bytes: int | None = None,
+        progress: Callable[[int], object] | None = None,
+    ) -> dict[str, Any]:
         """Return what matches a pattern of names, as it was saved; nothing else is read. See `quantum_memory.load`.
 
         Raises
         ------
         MissingError
             Nothing matches.
+        BudgetError
+            Its arrays need more than `max_bytes`; nothing has been allocated for them.
         """
+        check_verify(verify)
         reader = self._reader
+        nodes = select(self.document, pattern, reader.name)
+        lazy = [self.arrays[path] for path in sorted(array_paths(list(nodes.values())))]
+        check_budget(sum(array.nbytes for array in lazy), max_bytes, reader.name)
+        arrays = {array.path: array.read(verify=verify, progress=progress) for array in lazy}
         with well_formed(reader.name):
-            nodes = select(self.document, pattern, reader.name)
-            paths = array_paths(list(nodes.values()))
-            return dict(zip(nodes, unflatten(list(nodes.values()), {p: reader.read(p) for p in paths}), strict=True))
+            return dict(zip(nodes, unflatten(list(nodes.values()), arrays), strict=True))
 
     def info(self) -> dict[str, Any]:
         """Return what `quantum_memory.info` returns."""

@@ -295,7 +295,7 @@ def _check_signature(head: bytes, source: Readable) -> None:
         raise UnsupportedVersionError(
             "it is a QMS file of version 1, the layout of the first implementation",
             path=source.name,
-            next_step="read it with a release of quantum-memory that has the legacy readers",
+            next_step="read the file with quantum_memory.load",
         )
     if (other := foreign(head)) is not None:
         raise other.at(source.name)

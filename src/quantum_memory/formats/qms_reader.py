@@ -48,6 +48,7 @@ class QMSReader:
     """
 
     format = "qms"
+    member = ""
 
     def __init__(self, source: Readable) -> None:
         self.source = source
@@ -155,14 +156,18 @@ class QMSReader:
             items[here] = self._chunk(entry, index, int(offsets[index])).view(dtype)[there]
         return items
 
+    def is_mapped(self, path: str) -> bool:
+        """Tell whether an array is stored as it is."""
+        entry = self.entries[path]
+        return entry.nbytes > 0 and bool((entry.chunks["codec"] == NONE.id).all())
+
     def map(self, path: str, *, verify: Verify = "fast", progress: Callable[[int], object] | None = None) -> AnyArray:
         """Return one array as a private view of the file, all its chunks checked.
 
         Changing it changes neither the file nor another view. An array with a packed chunk is read instead.
         """
         entry = look_up(self.entries, path, self.name)
-        raw = entry.chunks["codec"] == NONE.id
-        if not raw.all() or entry.stored_bytes != entry.nbytes or not entry.nbytes:
+        if not self.is_mapped(path):
             return self.read(path, verify=verify, progress=progress)
         view = self.source.map(entry.offset, entry.nbytes)
 

@@ -69,6 +69,8 @@ class Reader(Protocol):
         Which format the file has, and which version of it.
     name, size
         The path of the file, and its bytes.
+    member
+        Which memory of the file, where it may hold several; otherwise "".
     document, record
         What the memory says of itself, and what was noted when it was saved.
     notes
@@ -80,6 +82,7 @@ class Reader(Protocol):
     document: dict[str, Any]
     record: dict[str, Any]
     notes: list[str]
+    member: str
 
     @property
     def format(self) -> str: ...
@@ -110,6 +113,9 @@ class Reader(Protocol):
 
     def map(self, path: str, *, verify: Verify = "fast", progress: Callable[[int], object] | None = None) -> AnyArray:
         """Return one array, checked, as a view of the file, without a copy where it is stored as it is."""
+
+    def is_mapped(self, path: str) -> bool:
+        """Tell whether `map` returns a view of the file."""
 
     def check_rest(self) -> None:
         """Check the bytes of the file that belong to no array."""
@@ -154,6 +160,8 @@ class WholeReader:
     ----------
     content
         The `content_id` that the file states; None where it states none.
+    shared
+        Arrays are read more than once, and so each time as a copy.
 
     Raises
     ------
@@ -170,6 +178,8 @@ class WholeReader:
     arrays: Mapping[str, AnyArray]
     content: str | None = None
     notes: list[str] = field(default_factory=list)
+    member: str = ""
+    shared: bool = False
 
     def __post_init__(self) -> None:
         found = identify(self.arrays)
@@ -192,7 +202,7 @@ class WholeReader:
         progress: Callable[[int], object] | None = None,
     ) -> AnyArray:
         entry = look_up(self.entries, path, self.name)
-        array = self.arrays[path]
+        array = self.arrays[path].copy() if self.shared else self.arrays[path]
         if out is not None:
             check_out(out, entry, path, self.name)[...] = array
         if progress is not None:
@@ -215,6 +225,9 @@ class WholeReader:
             path=self.name,
             next_step="leave mmap out, or save it as .qms",
         )
+
+    def is_mapped(self, path: str) -> bool:  # noqa: ARG002
+        return False
 
     def check_rest(self) -> None:
         pass
@@ -310,13 +323,16 @@ def read_memory(
         They take more; nothing has been allocated.
     """
     check_verify(verify)
-    if not mmap:
-        needed = (entry.nbytes for path, entry in reader.entries.items() if out is None or path != AMPLITUDES)
-        check_budget(sum(needed), max_bytes, reader.name)
+    if mmap and out is not None:
+        raise InvalidStateError("out= and mmap=True exclude each other", path=reader.name, next_step="leave one out")
+    spared = {
+        path for path in reader.entries if (reader.is_mapped(path) if mmap else out is not None and path == AMPLITUDES)
+    }
+    check_budget(
+        sum(entry.nbytes for path, entry in reader.entries.items() if path not in spared), max_bytes, reader.name
+    )
     reader.check_rest()
     if mmap:
-        if out is not None:
-            raise InvalidStateError("out= and mmap=True exclude each other", path=reader.name, next_step="leave one")
         arrays = {path: reader.map(path, verify=verify, progress=progress) for path in reader.entries}
     else:
         buffers = {} if out is None else {AMPLITUDES: _buffer(reader, out)}

@@ -62,3 +62,5 @@ def _size(state: QuantumState, squares: Iterable[float] | None) -> dict[str, flo
             return {"norm": state.norm()}
         except InvalidStateError:  # it has entries that are not finite, which are kept as they are
             return {"norm": math.nan}
+        except MemoryError:  # bonds so wide that their product does not fit: the state is kept, its norm not noted
+            return {}

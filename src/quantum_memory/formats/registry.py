@@ -7,6 +7,7 @@ module, a line in `FORMATS`, and a class of three lines in the tests (`quantum_m
 from __future__ import annotations
 
 import os
+from contextlib import closing
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import PurePath
@@ -18,7 +19,7 @@ from quantum_memory.errors import IntegrityError, InvalidStateError
 from quantum_memory.formats.foreign import foreign
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from quantum_memory.durability.files import Readable
     from quantum_memory.formats.reader import Reader
@@ -80,6 +81,11 @@ class Handler:
         """Return a reader of a file, which then belongs to the reader."""
         raise NotImplementedError
 
+    def each(self, source: Readable, options: OpenOptions) -> Iterator[Reader]:
+        """Yield a reader of every memory in a file; it is closed when the next is asked for."""
+        with closing(self.open(source, options)) as reader:
+            yield reader
+
     def save(self, path: Path, memory: MemoryState, options: SaveOptions) -> tuple[str, int, str]:
         """Save a memory durably and return the path, the bytes and the `content_id`."""
         with DurableFile(path, overwrite=options.overwrite, durable=options.durable) as sink:
@@ -99,15 +105,22 @@ class Format:
         Module and class of its `Handler`.
     signs
         Bytes that its files have at an offset.
+    legacy
+        Tells files of the first implementation, where those begin like ours.
     """
 
     name: str
     home: tuple[str, str]
     signs: tuple[tuple[int, bytes], ...]
+    legacy: Callable[[bytes], bool] | None = None
 
     def begins(self, head: bytes) -> bool:
         """Tell whether a file that begins with `head` is one of this format."""
         return any(head[offset:].startswith(sign) for offset, sign in self.signs)
+
+    def is_legacy(self, head: bytes) -> bool:
+        """Tell whether a file that begins as ours do is one of the first implementation, which had the same suffix."""
+        return self.legacy is not None and self.legacy(head)
 
     @property
     def handler(self) -> Handler:
@@ -119,8 +132,16 @@ class Format:
 
 FORMATS = (
     Format("qms", ("binary_format", "QMS"), ((0, b"\x89QMS"),)),
-    Format("json.zlib", ("json_format", "PackedJSON"), ((4, b'{"original_size": '),)),
+    Format(
+        "json.zlib", ("json_format", "PackedJSON"), ((4, b'{"original_size": '),), lambda head: b'"sha256"' not in head
+    ),
+    # Version 3 of the superblock is the one that stores are kept in.
+    Format("h5", ("hdf5_storage", "HDF5"), ((0, b"\x89HDF\r\n\x1a\n"),), lambda head: head[8:9] < b"\x02"),
     Format("json", ("json_format", "JSON"), ((0, b'{"format":"quantum-memory"'),)),
+    Format("msgpack", ("msgpack_format", "MessagePack"), ((1, b"\xa6format\xaequantum-memory"),)),
+    Format("npz", ("npz_format", "NPZ"), ((30, b"quantum-memory.npy"),)),
+    Format("pkl", ("pickle_format", "Pickle"), ((2, b"}(\x8c\x06format\x8c\x0equantum-memory"),)),
+    Format("b64", ("base64_format", "Base64"), ((4, b"b3JtYXSucXVhbnR1bS1tZW1v"),)),
 )
 """All formats. A suffix that ends with another comes before it."""
 
@@ -165,23 +186,46 @@ def open_reader(path: Path, options: OpenOptions) -> Reader:
     IntegrityError
         Neither shows one.
     """
-    source = ReadableFile(os.fspath(path))
+    source, handler = opened(path)
     try:
-        return _open(source, options)
+        return handler.open(source, options)
     except BaseException:
         source.close()
         raise
 
 
-def _open(source: ReadableFile, options: OpenOptions) -> Reader:
-    head = source.read(0, min(HEAD_BYTES, source.size))
+def opened(path: Path) -> tuple[ReadableFile, Handler]:
+    """Return an open file and the handler of its format; see `open_reader`."""
+    source = ReadableFile(os.fspath(path))
+    try:
+        head = source.read(0, min(HEAD_BYTES, source.size))
+        return source, _handler_of(head, source)
+    except BaseException:
+        source.close()
+        raise
+
+
+def _handler_of(head: bytes, source: ReadableFile) -> Handler:
     found = format_of_head(head)
-    if found is None:
-        try:
-            found = format_of_suffix(source.name)
-        except InvalidStateError:
-            unknown = IntegrityError(
-                "neither its first bytes nor its suffix are those of a saved state", next_step="give the path of one"
-            )
-            raise (foreign(head) or unknown).at(source.name) from None
-    return found.handler.open(source, options)
+    if found is not None and found.legacy is None:
+        return found.handler
+    from quantum_memory.formats.legacy.handler import LegacyFile  # noqa: PLC0415 - few files are
+    from quantum_memory.formats.legacy.verbs import HEAD_BYTES as MORE  # noqa: PLC0415
+    from quantum_memory.formats.legacy.verbs import recognise  # noqa: PLC0415
+
+    head = source.read(0, min(MORE, source.size))
+    if found is not None and not found.is_legacy(head):
+        return found.handler
+    if found is not None or recognise(head, source.name, source.size) is not None:
+        return LegacyFile()
+    return _format_of_name(source.name, head).handler
+
+
+def _format_of_name(name: str, head: bytes) -> Format:
+    try:
+        return format_of_suffix(name)
+    except InvalidStateError:
+        unknown = IntegrityError(
+            "neither its first bytes nor its suffix are those of a saved state", next_step="give the path of one"
+        )
+        raise (foreign(head) or unknown).at(name) from None

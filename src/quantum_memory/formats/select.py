@@ -1,4 +1,4 @@
-"""Find leaves of a document by name: the arrays and states of a memory that a pattern means."""
+"""Find leaves of a document by name: the values, arrays and states of a memory that a pattern means."""
 
 from __future__ import annotations
 
@@ -6,39 +6,43 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 from quantum_memory.errors import MissingError
-from quantum_memory.state.document import MAX_DEPTH
+from quantum_memory.state.document import MAX_DEPTH, unflatten, well_formed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
 Json = Any
 
 _PREFIX = {
-    "classical_data": "classical.",
-    "quantum_data": "quantum.",
-    "emotional_context": "emotion.",
-    "metadata": "metadata.",
+    "classical_data": "classical",
+    "quantum_data": "quantum",
+    "emotional_context": "emotion",
+    "metadata": "metadata",
 }
+_ARRAYS_OF_STATES = ("amplitudes", "matrix", "sites")
 
 
 def leaves(document: Mapping[str, Json]) -> Iterator[tuple[str, Json]]:
-    """Yield the name and the node of every leaf of a document that is or holds an array.
+    """Yield the name and the node of every leaf of a document.
 
     The name of a leaf is the keys and indices on the way to it, joined by dots, after the name of its part. A tensor
-    that stands in two places is yielded twice.
+    that stands in two places is yielded twice; a quantum state is a leaf, and so is each of its arrays.
     """
-    for part, prefix in _PREFIX.items():
+    for part, name in _PREFIX.items():
         if part in document:
-            yield from _under(document[part], prefix, 0)
+            yield from _under(document[part], name, 0)
 
 
 def select(document: Mapping[str, Json], pattern: str, name: str) -> dict[str, Json]:
     """Return the nodes of the leaves whose name matches a pattern, by name.
 
+    Where keys are spelled alike (``{1: ..., "1": ...}``), the names of the later ones end with ``~2``, ``~3``, ...
+
     Parameters
     ----------
     pattern
-        As a shell has it (``*``, ``?``, ``[...]``); ``*`` also matches dots. ``classical.`` may be left out.
+        A name, or a pattern as a shell has it (``*``, ``?``, ``[...]``), in which ``*`` also matches dots.
+        ``classical.`` may be left out.
     name
         Of the file, for the error.
 
@@ -47,17 +51,23 @@ def select(document: Mapping[str, Json], pattern: str, name: str) -> dict[str, J
     MissingError
         There is none.
     """
-    found = {}
-    names = []
-    for full, node in leaves(document):
-        short = full.removeprefix(_PREFIX["classical_data"])
-        names.append(short)
-        if fnmatchcase(short, pattern) or fnmatchcase(full, pattern):
-            found[short] = node
+    with well_formed(name):
+        every = list(leaves(document))
+    named: dict[str, Json] = {}
+    found: dict[str, Json] = {}
+    for full, node in every:
+        short = unique = full.removeprefix(f"{_PREFIX['classical_data']}.")
+        count = 1
+        while unique in named:
+            count += 1
+            unique = f"{short}~{count}"
+        named[unique] = node
+        if any(pattern == one or fnmatchcase(one, pattern) for one in (short, unique, full)):
+            found[unique] = node
     if not found:
-        some = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+        some = ", ".join(list(named)[:5]) + (", ..." if len(named) > 5 else "")
         raise MissingError(
-            f"nothing in it is called {pattern[:80]!r}", path=name, next_step=f"it has: {some or 'no arrays'}"
+            f"nothing in it is called {pattern[:80]!r}", path=name, next_step=f"it has: {some or 'nothing'}"
         )
     return found
 
@@ -65,38 +75,42 @@ def select(document: Mapping[str, Json], pattern: str, name: str) -> dict[str, J
 def _under(node: Json, name: str, depth: int) -> Iterator[tuple[str, Json]]:
     if depth > MAX_DEPTH:
         return  # no release writes it, and putting it together would be refused
-    dot = "" if name.endswith(".") else "."
-    items: Any = ()
+    items = _items(node)
+    if items is None:
+        yield name, node
+    else:
+        if isinstance(node, dict) and "$state" in node:
+            yield name, node
+        for key, item in items:
+            yield from _under(item, f"{name}.{_spelled(key)}", depth + 1)
+
+
+def _items(node: Json) -> Iterable[tuple[Json, Json]] | None:
+    """Return what a node holds, by key or index; None for a leaf."""
+    items: Iterable[tuple[Json, Json]] | None = None
     if isinstance(node, list):
-        items = enumerate(node)
-    elif isinstance(node, dict):
-        marker = next((key for key in node if key.startswith("$")), None)
-        match marker:
-            case None:
-                items = node.items()
-            case "$array" | "$torch":
-                yield name, node
-            case "$bytes" if isinstance(node["$bytes"], dict):
-                yield name, node
-            case "$tuple":
-                items = enumerate(node["$tuple"])
-            case "$dict" | "$ordered":
-                items = node[marker]
-            case "$state_dict":
-                items = node["$state_dict"]["items"]
-            case "$state":
-                yield name.removesuffix("."), node
-                items = _arrays_of_state(node["$state"])
-    for key, item in items:
-        if isinstance(item, (dict, list)):
-            yield from _under(item, f"{name}{dot}{_spelled(key)}", depth + 1)
-
-
-def _arrays_of_state(state: dict[str, Json]) -> Iterator[tuple[str, Json]]:
-    """Yield what of a quantum state is an array, or a list of them."""
-    return ((key, item) for key, item in state.items() if key in {"amplitudes", "matrix", "sites"})
+        return enumerate(node)
+    if not isinstance(node, dict):
+        return None
+    match next((key for key in node if key.startswith("$")), None):
+        case None:
+            items = node.items()
+        case "$tuple":
+            items = enumerate(node["$tuple"])
+        case "$dict" | "$ordered" as marker:
+            items = node[marker]
+        case "$state_dict":
+            items = node["$state_dict"]["items"]
+        case "$state":
+            items = [(key, item) for key, item in node["$state"].items() if key in _ARRAYS_OF_STATES]
+    return items
 
 
 def _spelled(key: Json) -> str:
-    """Return a key as it stands in a name; one that JSON does not have is spelled as its node."""
-    return key if isinstance(key, str) else str(key)
+    """Return a key as it stands in a name: as Python writes it."""
+    if isinstance(key, dict | list):
+        key = unflatten(key, {})
+    try:
+        return str(key)
+    except ValueError:  # Python writes no integer of more than 4300 digits
+        return format(key, "x")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, overload
 from quantum_memory.errors import InvalidStateError
 from quantum_memory.formats import info as facts
 from quantum_memory.formats.lazy import StateFile
-from quantum_memory.formats.reader import check_verify, read_memory
+from quantum_memory.formats.reader import WholeReader, check_verify, read_memory
 from quantum_memory.formats.registry import OpenOptions, Saved, SaveOptions, format_of_suffix, open_reader
 from quantum_memory.state.memory_state import MemoryState, as_memory_state
 
@@ -98,6 +98,8 @@ def load(
     path: Path,
     *,
     verify: Verify = "fast",
+    max_bytes: int | None = None,
+    progress: Progress | None = None,
     only: str,
     allow_pickle: bool = False,
     state_id: str | None = None,
@@ -154,10 +156,12 @@ def load(
     UnsupportedVersionError, MissingFileError, StorageError, UnsafeError
     """
     check_verify(verify)
+    if only is not None and (mmap or out is not None):
+        raise InvalidStateError("only= excludes out= and mmap=True", path=path, next_step="leave one of them out")
     options = OpenOptions(max_bytes, allow_pickle, state_id)
     with closing(open_reader(path, options)) as reader:
         if only is not None:
-            return StateFile(reader).select(only)
+            return StateFile(reader).select(only, verify=verify, max_bytes=max_bytes, progress=progress)
         return read_memory(reader, out=out, verify=verify, max_bytes=max_bytes, mmap=mmap, progress=progress)
 
 
@@ -171,7 +175,10 @@ def open(path: Path, *, allow_pickle: bool = False, state_id: str | None = None)
     >>> with open("big.qms") as f:  # doctest: +SKIP
     ...     f.amplitudes[2**20 : 2**20 + 8]
     """
-    return StateFile(open_reader(path, OpenOptions(allow_pickle=allow_pickle, state_id=state_id)))
+    reader = open_reader(path, OpenOptions(allow_pickle=allow_pickle, state_id=state_id))
+    if isinstance(reader, WholeReader):
+        reader.shared = True
+    return StateFile(reader)
 
 
 def info(path: Path, *, allow_pickle: bool = False, state_id: str | None = None) -> dict[str, Any]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections import Counter
-from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from quantum_memory.formats.reader import AMPLITUDES, identities, outline, read_memory
 from quantum_memory.formats.record import norm_of, squared_norm
-from quantum_memory.formats.registry import OpenOptions, open_reader
+from quantum_memory.formats.registry import OpenOptions, opened
 from quantum_memory.state.document import content_id, well_formed
 from quantum_memory.state.matrix_product_state import MatrixProductState
 from quantum_memory.state.quantum_state import DensityMatrix, StateVector
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 _PUT_TOGETHER = 32 << 20
 """Raw bytes up to which a memory is not only checked but also put together, to see that its parts fit."""
+
+_LISTED = 20
+"""Problems of a store that are listed."""
 
 _LARGEST_MATRIX = 1 << 9
 _MOST_NUMBERS = 1 << 21
@@ -93,8 +96,10 @@ def verify(
     UnsupportedVersionError, MissingFileError, StorageError, UnsafeError
     """
     options = OpenOptions(allow_pickle=allow_pickle, state_id=state_id)
-    with closing(open_reader(path, options)) as reader:
-        return _verify(reader, progress)
+    source, handler = opened(path)
+    with source:
+        reports = {reader.member: _verify(reader, progress) for reader in handler.each(source, options)}
+    return next(iter(reports.values())) if len(reports) == 1 else _together(reports, source.name, source.size)
 
 
 def _verify(reader: Reader, progress: Callable[[int], object] | None) -> VerifyReport:
@@ -119,6 +124,16 @@ def _verify(reader: Reader, progress: Callable[[int], object] | None) -> VerifyR
         name = content_id(reader.document, identities(reader))
     found = [*reader.notes, *_problems(problems, odd)]
     return VerifyReport(reader.name, reader.format, reader.size, name, len(reader.entries), chunks, found)
+
+
+def _together(reports: dict[str, VerifyReport], name: str, size: int) -> VerifyReport:
+    """Return the report of a store: its `content_id` is the SHA-256 of those of its states, sorted and joined."""
+    each = reports.values()
+    content = hashlib.sha256("".join(sorted(report.content_id for report in each)).encode()).hexdigest()
+    arrays, chunks = (sum(getattr(report, what) for report in each) for what in ("arrays", "chunks"))
+    problems = [f"{member}: {problem}" for member, report in reports.items() for problem in report.problems]
+    more = [f"and {len(problems) - _LISTED} more"] if len(problems) > _LISTED else []
+    return VerifyReport(name, "h5", size, content, arrays, chunks, problems[:_LISTED] + more)
 
 
 def _of_state(state: QuantumState | None) -> list[str] | None:

@@ -148,9 +148,9 @@ class MemoryState(Mapping[str, Any]):
         )
 
     def __eq__(self, other: object) -> bool:
-        """Tell whether the contents agree in every bit; a dict is taken in its nested-dict form."""
+        """Tell whether the contents agree in every bit; what `as_memory_state` takes is taken as there, but arrays."""
         if not isinstance(other, MemoryState):
-            if not isinstance(other, Mapping):
+            if not isinstance(other, (Mapping, QuantumState)):
                 return NotImplemented
             try:
                 other = as_memory_state(other)

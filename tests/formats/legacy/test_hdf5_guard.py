@@ -109,11 +109,14 @@ def test_attributes_are_one_text_or_one_number():
         file.attrs.update({"text": "é", "long": "x" * 100, "number": 3, "many": [1, 2], "bytes": np.bytes_(b"y" * 100)})
 
     with guard.opened(made(write)) as root:
-        assert guard.text_attribute(root, "text", 10) == "é"
+        assert guard.text_attribute(root, "text", 10, variable=True) == "é"
+        assert guard.text_attribute(root, "bytes", 100) == "y" * 100
+        with pytest.raises(IntegrityError):  # it is in a heap
+            guard.text_attribute(root, "text", 10)
         assert guard.number_attribute(root, "number") == 3
         for name in ("long", "bytes"):
             with pytest.raises(UnsafeError):
-                guard.text_attribute(root, name, 10)
+                guard.text_attribute(root, name, 10, variable=True)
         for name in ("number", "many", "none"):
             with pytest.raises(IntegrityError):
                 guard.text_attribute(root, name, 10)

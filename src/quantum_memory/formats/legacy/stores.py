@@ -33,7 +33,9 @@ def is_store(source: Readable) -> bool:
     """Tell whether an HDF5 file is a store of the first implementation."""
     try:
         with guard.opened(source) as root:
-            return guard.text_attribute(root, "schema_version", _MAX_TEXT) == SCHEMA and guard.has(root, _STATES)
+            return guard.text_attribute(root, "schema_version", _MAX_TEXT, variable=True) == SCHEMA and guard.has(
+                root, _STATES
+            )
     except (IntegrityError, UnsafeError):
         return False
 
@@ -77,7 +79,7 @@ def read_store(source: Readable, kind: str, state_id: str | None, max_bytes: int
 
 
 def _states(root: Any) -> Any:
-    version = guard.text_attribute(root, "schema_version", _MAX_TEXT)
+    version = guard.text_attribute(root, "schema_version", _MAX_TEXT, variable=True)
     if version != SCHEMA:
         raise UnsupportedVersionError(
             f"it is a store of version {version:.20}, which the first implementation never wrote",
@@ -171,7 +173,11 @@ class _State:
         made: dict[str, Any] = {}
         for name in guard.attribute_names(group):
             text = guard.is_text(group, name)
-            made[name] = guard.text_attribute(group, name, _MAX_TEXT) if text else guard.number_attribute(group, name)
+            made[name] = (
+                guard.text_attribute(group, name, _MAX_TEXT, variable=True)
+                if text
+                else guard.number_attribute(group, name)
+            )
         return made
 
     def _index(self, root: Any) -> set[bytes]:

@@ -59,7 +59,7 @@ def recognise(head: bytes, name: str, size: int) -> str | None:
         return "serializer-pickle"
     if _MAP_WITH_TEXT.match(head):
         return "serializer-msgpack"
-    if head.startswith(b"{") and not head.startswith(json_format.HEAD):
+    if head.startswith(b"{") and f'"{json_format.FORMAT}"'.encode() not in head[:64]:
         return "serializer-json" if f'"{serializer.TAG}"'.encode() in head else "interface-json"
     return "serializer-base64" if _is_base64(head) else None
 
@@ -121,7 +121,9 @@ def _kind_of_store(source: Readable) -> str:
     with hdf5_guard.opened(source):
         pass
     if not stores.is_store(source):
-        raise IntegrityError("it is no store of the first implementation", path=source.name, next_step=RESTORE)
+        raise IntegrityError(
+            "it is an HDF5 file, but no store of quantum-memory", path=source.name, next_step="read it with h5py"
+        )
     return "hdf5-store"
 
 
@@ -158,7 +160,7 @@ def _read_json(source: Readable, kind: str, max_bytes: int) -> Legacy:
             return interface.of_document(document, kind.replace("serializer", "interface"), source, max_bytes)
         if kind != "interface-json-zlib" and _has_arrays(document):
             return serializer.of_tree(document, "serializer-json")
-        raise IntegrityError("it is JSON, but no state of the first implementation", next_step="give the path of one")
+        raise IntegrityError("it is JSON, but not that of a memory", next_step="give the path of one")
 
 
 def _has_arrays(document: Any) -> bool:

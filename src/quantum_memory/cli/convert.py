@@ -1,0 +1,65 @@
+"""``qmem convert``: a memory in another format."""
+
+from __future__ import annotations
+
+from pathlib import PurePath
+
+import click
+
+from quantum_memory.cli.options import reading_options
+from quantum_memory.cli.output import bars, console, plain, print_json, raw_bytes, short, size_text
+
+
+@click.command()
+@click.argument("source")
+@click.argument("target")
+@click.option("--compression", default="auto", metavar="NAME", help="How to pack it; by default what pays.")
+@click.option("--overwrite", is_flag=True, help="Replace TARGET where it exists.")
+@reading_options
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def convert(
+    source: str,
+    target: str,
+    *,
+    compression: str,
+    overwrite: bool,
+    allow_pickle: bool,
+    state_id: str | None,
+    as_json: bool,
+) -> int:
+    """Write a memory in another format, and check it.
+
+    The suffix of TARGET says the format. What was written is checked byte by byte and gets its name only when its
+    content is that of SOURCE, which is never changed.
+
+    With --json: source, source_format, source_bytes, path, format, bytes, content_id, notes. A failure: {"error":
+    {"type", "message", "path", "next_step", "exit_code"}}.
+    """
+    import quantum_memory as qm
+
+    raw = raw_bytes(source, allow_pickle=allow_pickle, state_id=state_id)
+    # Reading and writing are two passes over the data.
+    with bars({f"convert {PurePath(source).name}": raw and 2 * raw, f"check {PurePath(target).name}": raw}) as (
+        converting,
+        checking,
+    ):
+        done = qm.convert(
+            source,
+            target,
+            compression=compression,
+            overwrite=overwrite,
+            progress=converting,
+            check_progress=checking,
+            allow_pickle=allow_pickle,
+            state_id=state_id,
+        )
+    if as_json:
+        print_json(done.to_dict())
+        return 0
+    out = console()
+    sizes = f"{size_text(done.source_bytes)} {done.source_format} to {size_text(done.bytes)} {done.format}"
+    ratio = f"ratio {done.source_bytes / done.bytes:.3g}"
+    out.print(f"{plain(done.path)}: {sizes}, {ratio}, same content (id {short(done.content_id)})", soft_wrap=True)
+    for note in done.notes:
+        out.print(f"  note: {plain(note)}", soft_wrap=True)
+    return 0

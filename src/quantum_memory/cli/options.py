@@ -1,0 +1,20 @@
+"""Options that several verbs have."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+F = TypeVar("F", bound="Callable[..., Any]")
+
+allow_pickle = click.option("--allow-pickle", is_flag=True, help="Read pickles, from a list of what they may name.")
+
+
+def reading_options(command: F) -> F:
+    """Add ``--allow-pickle`` and ``--state``, which say how a file is read."""
+    state = click.option("--state", "state_id", metavar="ID", help="Which state of a store that holds several.")
+    return allow_pickle(state(command))

@@ -1,0 +1,434 @@
+"""Many states in one HDF5 file: saved, listed, read in part, deleted, without ever putting the others at risk.
+
+Every change is one transaction of `durability.transaction`: a kill or a power cut leaves the store as it was before the
+change or as it is after it. Appending costs what is appended. The schema is in ``docs/storage_architecture.md``.
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+import re
+import time
+from contextlib import ExitStack, closing
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from quantum_memory.errors import ConflictError, IntegrityError, InvalidStateError, MissingError
+from quantum_memory.formats import hdf5_guard as guard
+from quantum_memory.formats.hdf5_layout import COMPRESSIONS, compression_arguments
+from quantum_memory.formats.hdf5_series import Series, Window
+from quantum_memory.formats.hdf5_series_writer import SeriesWriter
+from quantum_memory.formats.hdf5_state_reader import StateReader
+from quantum_memory.formats.hdf5_state_writer import StateWriter
+from quantum_memory.formats.hdf5_store import (
+    INDEX,
+    LOCK_TIMEOUT,
+    SERIES,
+    Store,
+    add_to_index,
+    index_row,
+    index_rows,
+    intact_rows,
+    reading,
+    replacing,
+    writing,
+)
+from quantum_memory.formats.lazy import StateFile
+from quantum_memory.formats.reader import read_memory
+from quantum_memory.formats.registry import Handler, OpenOptions, SaveOptions
+from quantum_memory.formats.verbs import load, save
+from quantum_memory.state.json_text import check_record
+from quantum_memory.state.memory_state import as_memory_state
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    import h5py
+
+    from quantum_memory.durability.files import Readable
+    from quantum_memory.formats.reader import Reader, Verify
+    from quantum_memory.formats.registry import Progress, Saved
+    from quantum_memory.state.document import Flat
+    from quantum_memory.state.memory_state import MemoryState
+
+    Path = str | os.PathLike[str]
+
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+@=-]{0,63}")
+_ALONE = "state"
+"""The id of the state of a file that holds one state, as `quantum_memory.save` writes it."""
+
+
+class HDF5QuantumStorage:
+    """Quantum states in one HDF5 file.
+
+    Any number of processes may use one store: they take turns to write, and read side by side. Nothing is kept open
+    between calls.
+
+    Parameters
+    ----------
+    path
+        The file; it is made by the first save.
+    compression
+        "gzip", "lzf", "szip", None, and with the package ``hdf5plugin`` "zstd" and "bitshuffle". Arrays of up to 4 KiB
+        are stored as they are.
+    lock_timeout
+        Seconds to wait for another process.
+    durable
+        False leaves out every ``fsync``: still all or nothing against a kill, not against a power cut.
+
+    Examples
+    --------
+    >>> storage = HDF5QuantumStorage("quantum_memory.h5", compression="gzip")  # doctest: +SKIP
+    >>> state_id = storage.save_quantum_state(state_data)  # doctest: +SKIP
+    >>> loaded = storage.load_quantum_state(state_id)  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        compression: str | None = "gzip",
+        *,
+        lock_timeout: float = LOCK_TIMEOUT,
+        durable: bool = True,
+    ) -> None:
+        self.path = os.fspath(path)
+        self.compression = compression
+        self.lock_timeout = lock_timeout
+        self.durable = durable
+        self._arguments = compression_arguments(compression)
+
+    def save_quantum_state(
+        self, state_data: object, state_id: str | None = None, *, progress: Progress | None = None
+    ) -> str:
+        """Append a state durably and return its id.
+
+        Parameters
+        ----------
+        state_data
+            Anything that `quantum_memory.save` takes.
+        state_id
+            Its name: up to 64 letters, digits and ``._+@=-``. By default the time, ``YYYYMMDD_HHMMSS_ffffff`` in UTC.
+        progress
+            Called with the raw bytes of each chunk that is done.
+
+        Raises
+        ------
+        ConflictError
+            There is a state of that id, or another process holds the store for longer than `lock_timeout`.
+        InvalidStateError
+            The state cannot be kept exactly, or the id is none; nothing is written.
+        StorageError
+            The operating system refused; the store is as it was.
+        """
+        memory = as_memory_state(state_data)
+        if state_id is not None:
+            _checked_id(state_id, "a state")
+        flat = _taken_apart(memory)
+        with self._writing() as store:
+            now = time.time_ns()
+            name = _free_id(store, now) if state_id is None else state_id
+            if name in store.states:
+                raise ConflictError(
+                    f"there is a state {name!r} already", path=self.path, next_step="delete it, or choose another id"
+                )
+            writer = StateWriter(store.file, self._arguments, progress)
+            _add(store, name, now, lambda group: writer.write(group, memory, flat))
+        return name
+
+    def load_quantum_state(
+        self,
+        state_id: str,
+        *,
+        out: Any = None,
+        verify: Verify = "fast",
+        max_bytes: int | None = None,
+        mmap: bool = False,
+        progress: Progress | None = None,
+    ) -> MemoryState:
+        """Load a state, checking all of its bytes; the parameters are those of `quantum_memory.load`.
+
+        Raises
+        ------
+        MissingError
+            There is no such state; the error names some that there are.
+        IntegrityError
+            It is damaged. The other states can still be loaded.
+        """
+        with closing(self._reader(state_id)) as reader:
+            return read_memory(reader, out=out, verify=verify, max_bytes=max_bytes, mmap=mmap, progress=progress)
+
+    def open_state(self, state_id: str) -> StateFile:
+        """Open a state for reading in part, as `quantum_memory.open` does; the store cannot be written until then."""
+        return StateFile(self._reader(state_id))
+
+    def list_states(self, limit: int | None = None) -> list[dict[str, Any]]:
+        """Return the states, newest first: id, time, kind, sites, bytes and `content_id`.
+
+        Parameters
+        ----------
+        limit
+            At most so many; only that part of the index is read.
+        """
+        if not os.path.exists(self.path):  # noqa: PTH110 - a path may be text here
+            return []
+        with reading(self.path, self.lock_timeout) as store:
+            found: list[dict[str, Any]] = []
+            end = len(store.index)
+            while end and (limit is None or len(found) < limit):
+                start = max(0, end - max(256, 2 * (limit or 0)))
+                rows = index_rows(store, start, end)
+                found += [_described(row) for row in rows[::-1] if row["id"]]
+                end = start
+            return found if limit is None else found[:limit]
+
+    def delete_state(self, state_id: str) -> None:
+        """Remove a state. Its space in the file comes back with `optimize_storage`.
+
+        Raises
+        ------
+        MissingError
+            There is no such state.
+        """
+        with self._writing(create=False) as store:
+            self._check_there(store, state_id)
+            index = store.index
+            rows = index_rows(store, 0, len(index))
+            for number in np.flatnonzero(rows["id"] == state_id.encode()):
+                group = store.root[INDEX]
+                group.attrs["deleted_bytes"] = np.uint64(group.attrs["deleted_bytes"] + rows[number]["stored_bytes"])
+                index[number : number + 1] = np.zeros(1, rows.dtype)
+            del store.states[state_id]
+
+    def get_storage_stats(self) -> dict[str, Any]:
+        """Return what the store takes: states, bytes of the file, raw and stored bytes, and what could be reclaimed."""
+        with reading(self.path, self.lock_timeout) as store:
+            rows = index_rows(store, 0, len(store.index))
+            rows = rows[rows["id"] != b""]
+            raw, stored = int(rows["raw_bytes"].sum()), int(rows["stored_bytes"].sum())
+            kinds, counts = np.unique(rows["kind"], return_counts=True)
+            return {
+                "path": self.path,
+                "states": len(rows),
+                "time_series": len(guard.child(store.root, SERIES)),
+                "file_bytes": store.file.size,
+                "raw_bytes": raw,
+                "stored_bytes": stored,
+                "deleted_bytes": int(store.root[INDEX].attrs["deleted_bytes"]),
+                "compression": self.compression or "none",
+                "compression_ratio": raw / stored if stored else None,
+                "by_kind": {
+                    kind.decode() or "classical": int(count) for kind, count in zip(kinds, counts, strict=True)
+                },
+                "oldest": _described(rows[0])["created"] if len(rows) else None,
+                "newest": _described(rows[-1])["created"] if len(rows) else None,
+            }
+
+    def optimize_storage(self, *, progress: Progress | None = None) -> dict[str, int]:
+        """Write the store anew without the space of deleted states, every state verified, and take its place.
+
+        An index that is damaged is made again from the states; times that only it knew are then not known.
+
+        Returns
+        -------
+        dict
+            ``states``, ``bytes_before``, ``bytes_after`` and ``bytes_saved``.
+
+        Raises
+        ------
+        IntegrityError
+            A state is damaged; the store stays as it is.
+        """
+        with (
+            reading(self.path, self.lock_timeout) as store,
+            replacing(self.path, timeout=self.lock_timeout, durable=self.durable) as new,
+        ):
+            before = store.file.size
+            rows = intact_rows(store)
+            for name in store.states:
+                reader = StateReader(store.file, store.state(name))
+                reader.check_everything(progress)
+                store.root.copy(store.state(name), new.states)
+                if name not in rows:
+                    stored = sum(int(reader.facts(path)["stored_bytes"]) for path in reader.entries)
+                    rows[name] = index_row(name, 0, reader.summary(), stored)
+            series = guard.child(store.root, SERIES)
+            for name in series:
+                Series(store, name).check(progress)
+                store.root.copy(guard.child(series, name), new.root[SERIES])
+            for name in set(store.root) - set(new.root):
+                store.root.copy(guard.child(store.root, name), new.root)
+            kept = [row for name, row in rows.items() if name in new.states]
+            new.index.resize(len(kept), axis=0)
+            if kept:
+                new.index[:] = np.concatenate(kept)
+        after = os.stat(self.path).st_size  # noqa: PTH116
+        return {"states": len(kept), "bytes_before": before, "bytes_after": after, "bytes_saved": before - after}
+
+    def export_to_binary(self, state_id: str, path: Path, *, compression: str = "auto") -> Saved:
+        """Save a state of the store as a file of its own, in the format of the suffix; its content stays the same."""
+        return save(self.load_quantum_state(state_id), path, compression=compression, durable=self.durable)
+
+    def import_from_binary(self, path: Path, state_id: str | None = None) -> str:
+        """Append the state in a file of any format, and return its id."""
+        return self.save_quantum_state(load(path), state_id)
+
+    def time_series(self, name: str) -> SeriesWriter:
+        """Return what appends samples to a time series: `PAD` points, states, arrays, numbers or records.
+
+        Examples
+        --------
+        >>> with storage.time_series("pad") as series:  # doctest: +SKIP
+        ...     series.append((0.1, -0.2, 0.3), time=0.5)
+        """
+        return SeriesWriter(self._writing, _checked_id(name, "a time series"), self.path)
+
+    def read_series(self, name: str, start: int | None = None, stop: int | None = None) -> Window:
+        """Return samples ``start:stop`` of a time series, as Python counts; only the blocks that they are in are read.
+
+        Raises
+        ------
+        MissingError
+            There is no such series.
+        IntegrityError
+            A block is damaged; the error says which samples it holds.
+        """
+        with reading(self.path, self.lock_timeout) as store:
+            return Series(store, name).window(start, stop)
+
+    def list_series(self) -> list[dict[str, Any]]:
+        """Return name, kind and number of samples of every time series."""
+        if not os.path.exists(self.path):  # noqa: PTH110
+            return []
+        with reading(self.path, self.lock_timeout) as store:
+            opened = [Series(store, name) for name in guard.child(store.root, SERIES)]
+            return [{"name": one.name, "kind": one.kind, "samples": one.rows} for one in opened]
+
+    def _writing(self, *, create: bool = True) -> Any:
+        return writing(self.path, timeout=self.lock_timeout, durable=self.durable, create=create)
+
+    def _reader(self, state_id: str) -> StateReader:
+        with ExitStack() as stack:
+            store = stack.enter_context(reading(self.path, self.lock_timeout))
+            self._check_there(store, state_id)
+            return StateReader(store.file, store.state(state_id), stack.pop_all().close)
+
+    def _check_there(self, store: Store, state_id: str) -> None:
+        if not isinstance(state_id, str) or "/" in state_id or state_id not in store.states:
+            some = [row["id"].decode() for row in index_rows(store, max(0, len(store.index) - 8), len(store.index))]
+            there = ", ".join(name for name in some[::-1] if name)
+            raise MissingError(
+                f"there is no state {state_id!r:.80}", path=self.path, next_step=f"it has: {there or 'none'}"
+            )
+
+
+class HDF5(Handler):
+    """The ``.h5`` file, for the registry: a store, of which `save` writes one that holds one state."""
+
+    compressions = frozenset({"auto", *COMPRESSIONS, "zstd", "bitshuffle"})
+
+    def save(self, path: Path, memory: MemoryState, options: SaveOptions) -> tuple[str, int, str]:
+        name = os.fspath(path)
+        if options.overwrite and os.path.exists(name):  # noqa: PTH110
+            _refuse_to_replace(name)
+        arguments, flat = compression_arguments(options.compression), _taken_apart(memory)
+        with replacing(name, durable=options.durable, overwrite=options.overwrite) as store:
+            writer = StateWriter(store.file, arguments, options.progress)
+            facts = _add(store, _ALONE, 0, lambda group: writer.write(group, memory, flat))
+        return name, os.stat(name).st_size, str(facts["content_id"])  # noqa: PTH116
+
+    def open(self, source: Readable, options: OpenOptions) -> Reader:
+        source.close()
+        with ExitStack() as stack:
+            store = stack.enter_context(reading(source.name))
+            names = [options.state_id] if options.state_id is not None else list(store.states)
+            if len(names) != 1:
+                raise InvalidStateError(
+                    f"it is a store of {len(names)} states",
+                    path=source.name,
+                    next_step="say which with state_id= (--state); HDF5QuantumStorage(path).list_states() lists them",
+                )
+            if names[0] not in store.states:
+                raise MissingError(
+                    f"there is no state {names[0]!r:.80}",
+                    path=source.name,
+                    next_step="HDF5QuantumStorage(path).list_states() lists those that there are",
+                )
+            return StateReader(store.file, store.state(names[0]), stack.pop_all().close)
+
+    def each(self, source: Readable, options: OpenOptions) -> Iterator[Reader]:
+        if options.state_id is not None:
+            yield self.open(source, options)
+            return
+        source.close()
+        with reading(source.name) as store:
+            indexed = sorted(row["id"].decode() for row in index_rows(store, 0, len(store.index)) if row["id"])
+            if indexed != sorted(store.states):
+                raise IntegrityError(
+                    "its index and its states do not fit together",
+                    path=source.name,
+                    next_step="HDF5QuantumStorage(path).optimize_storage()",
+                )
+            for name in store.states:
+                yield StateReader(store.file, store.state(name))
+            for name in guard.child(store.root, SERIES):
+                Series(store, name).check()
+
+
+def _checked_id(name: str, what: str) -> str:
+    if not isinstance(name, str) or not _ID.fullmatch(name):
+        raise InvalidStateError(
+            f"{name!r:.80} is no id of {what}", next_step="use up to 64 letters, digits and any of ._+@=-"
+        )
+    return name
+
+
+def _taken_apart(memory: MemoryState) -> Flat:
+    check_record(memory.record)
+    return memory.flatten()
+
+
+def _add(store: Store, name: str, created_ns: int, write: Callable[[h5py.Group], dict[str, Any]]) -> dict[str, Any]:
+    """Write a state and its line in the index."""
+    before = store.file.size
+    facts = write(store.states.create_group(name))
+    store.root.flush()
+    add_to_index(store, name, created_ns, facts, store.file.size - before)
+    return facts
+
+
+def _free_id(store: Store, now: int) -> str:
+    """Return the time as an id that no state has yet."""
+    while True:
+        moment = datetime.datetime.fromtimestamp(now // 1000 / 1e6, datetime.UTC)
+        name = moment.strftime("%Y%m%d_%H%M%S_%f")
+        if name not in store.states:
+            return name
+        now += 1000
+
+
+def _described(row: Any) -> dict[str, Any]:
+    created = int(row["created_ns"])
+    moment = datetime.datetime.fromtimestamp(created / 1e9, datetime.UTC).isoformat() if created else None
+    return {
+        "id": row["id"].decode(),
+        "created": moment,
+        "kind": row["kind"].decode() or None,
+        "sites": int(row["sites"]),
+        "raw_bytes": int(row["raw_bytes"]),
+        "stored_bytes": int(row["stored_bytes"]),
+        "content_id": row["content_id"].tobytes().hex(),
+    }
+
+
+def _refuse_to_replace(path: str) -> None:
+    """Refuse to write one state over a store of many."""
+    with reading(path) as store:
+        names: list[str] = list(store.states)
+        if names != [_ALONE] or len(guard.child(store.root, SERIES)):
+            raise ConflictError(
+                f"it is a store of {len(names)} states, which one state would replace",
+                path=path,
+                next_step="append with HDF5QuantumStorage(path).save_quantum_state(state), or choose another name",
+            )

@@ -1,0 +1,229 @@
+"""An HDF5 store as a file: opened for one transaction or for reading, with what every store has at its root."""
+
+from __future__ import annotations
+
+import contextlib
+import struct
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import h5py
+import numpy as np
+import xxhash
+
+from quantum_memory.durability.transaction import TransactionFile
+from quantum_memory.errors import IntegrityError, UnsupportedVersionError
+from quantum_memory.formats import hdf5_guard as guard
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+VERSION = "2.0"
+FORMAT = "quantum-memory"
+STATES, SERIES, CHECKPOINTS, INDEX = "quantum_states", "time_series", "checkpoints", "index"
+LOCK_TIMEOUT = 30.0
+"""Seconds that one process waits for another."""
+
+INDEX_ROW = np.dtype([
+    ("id", "S64"), ("created_ns", "<i8"), ("kind", "S24"), ("sites", "<u4"), ("raw_bytes", "<u8"),
+    ("stored_bytes", "<u8"), ("content_id", "u1", (32,)), ("check", "<u8"),
+])  # fmt: skip
+"""What the index says of a state, and the xxh3 of what comes before; zeros stand for a state that was deleted."""
+
+_INDEX_CHUNK = 64
+_SUPERBLOCK = 48
+_ALIGNED_FROM, _ALIGNMENT = 4096, 64
+_CHUNK_CACHE = 8 << 20
+
+
+@dataclass
+class Store:
+    """An open store.
+
+    Attributes
+    ----------
+    file
+        The bytes: what HDF5 reads and writes through, and the lock.
+    root
+        The same, as HDF5 sees it.
+    """
+
+    file: TransactionFile
+    root: h5py.File
+
+    @property
+    def states(self) -> h5py.Group:
+        """The group of the states."""
+        return guard.child(self.root, STATES)
+
+    @property
+    def index(self) -> h5py.Dataset:
+        """The index, oldest state first."""
+        return guard.child(guard.child(self.root, INDEX), "chronological")
+
+    def state(self, state_id: str) -> h5py.Group:
+        """Return the group of a state."""
+        return guard.child(self.states, state_id)
+
+
+def committed_length(head: bytes) -> int:
+    """Return the length of the file that an HDF5 superblock states.
+
+    Only version 3 (HDF5 1.10) is written to in place: all its metadata have checksums.
+
+    Raises
+    ------
+    IntegrityError, UnsupportedVersionError
+    """
+    if len(head) < _SUPERBLOCK or not head.startswith(b"\x89HDF\r\n\x1a\n"):
+        raise IntegrityError("it does not begin like an HDF5 file")
+    if head[8] != 3 or head[9:11] != b"\x08\x08":
+        raise UnsupportedVersionError(
+            f"its HDF5 superblock has version {head[8]}, and stores are kept in version 3",
+            next_step="copy its states into a new store: qmem convert",
+        )
+    (length,) = struct.unpack_from("<Q", head, 28)
+    return int(length)
+
+
+@contextlib.contextmanager
+def reading(path: str, timeout: float = LOCK_TIMEOUT) -> Iterator[Store]:
+    """Open a store for reading, for as long as the block lasts. Readers do not wait for one another."""
+    with (
+        TransactionFile(path, write=False, committed_length=committed_length, timeout=timeout) as file,
+        _opened(file, "r") as root,
+    ):
+        check_root(root)
+        yield Store(file, root)
+
+
+@contextlib.contextmanager
+def writing(path: str, *, timeout: float = LOCK_TIMEOUT, durable: bool = True, create: bool = True) -> Iterator[Store]:
+    """Open a store for one transaction: what the block does is there wholly when it ends, or not at all."""
+    file = TransactionFile(
+        path, write=True, create=create, committed_length=committed_length, timeout=timeout, durable=durable
+    )
+    with file, _opened(file, "w" if file.is_new else "r+") as root:
+        if file.is_new:
+            prepare_root(root)
+        check_root(root)
+        yield Store(file, root)
+
+
+@contextlib.contextmanager
+def replacing(
+    path: str, *, timeout: float = LOCK_TIMEOUT, durable: bool = True, overwrite: bool = True
+) -> Iterator[Store]:
+    """Write a store anew; it takes the place of the one that is there when the block ends."""
+    file = TransactionFile(
+        path,
+        write=True,
+        create=True,
+        replace=True,
+        overwrite=overwrite,
+        committed_length=committed_length,
+        timeout=timeout,
+        durable=durable,
+    )
+    with file, _opened(file, "w") as root:
+        prepare_root(root)
+        yield Store(file, root)
+
+
+@contextlib.contextmanager
+def _opened(file: TransactionFile, mode: str) -> Iterator[h5py.File]:
+    """Give HDF5 the file. What HDF5 says of it is one of our errors; when the disk failed, that of the disk."""
+    try:
+        with (
+            guard.guarded(file.name),
+            h5py.File(
+                file,
+                mode,
+                libver="v110",
+                alignment_threshold=_ALIGNED_FROM,
+                alignment_interval=_ALIGNMENT,
+                rdcc_nbytes=_CHUNK_CACHE,
+            ) as root,
+        ):
+            yield root
+    except BaseException as error:
+        if file.failure is not None and file.failure is not error:
+            raise file.failure from error
+        raise
+
+
+def prepare_root(root: h5py.File) -> None:
+    """Write what every store has."""
+    root.attrs["format"] = np.bytes_(FORMAT)
+    root.attrs["version"] = np.bytes_(VERSION)
+    root.attrs["NX_class"] = np.bytes_("NXroot")
+    for name in (STATES, SERIES, CHECKPOINTS, INDEX):
+        root.create_group(name)
+    root[INDEX].create_dataset("chronological", (0,), INDEX_ROW, maxshape=(None,), chunks=(_INDEX_CHUNK,))
+    root[INDEX].attrs["deleted_bytes"] = np.uint64(0)
+
+
+def check_root(root: h5py.File) -> None:
+    """Refuse a file that is no store of a version that this release reads."""
+    if not guard.has_attribute(root, "format") or guard.text_attribute(root, "format", 64) != FORMAT:
+        raise IntegrityError("it is an HDF5 file, but no store of quantum-memory", next_step="read it with h5py")
+    version = guard.text_attribute(root, "version", 16)
+    if version != VERSION:
+        raise UnsupportedVersionError(
+            f"it is a store of version {version}; this release reads version {VERSION}",
+            next_step="pip install --upgrade quantum-memory",
+        )
+
+
+def add_to_index(store: Store, state_id: str, created_ns: int, facts: dict[str, Any], stored_bytes: int) -> None:
+    """Append a state to the index."""
+    index = store.index
+    index.resize(len(index) + 1, axis=0)
+    index[-1:] = index_row(state_id, created_ns, facts, stored_bytes)
+
+
+def index_row(
+    state_id: str, created_ns: int, facts: dict[str, Any], stored_bytes: int
+) -> np.ndarray[Any, np.dtype[np.void]]:
+    """Return the row of a state, as an array of one.
+
+    Parameters
+    ----------
+    created_ns
+        When it was saved, in nanoseconds since 1970; 0 where that is not known.
+    facts
+        ``kind``, ``sites``, ``raw_bytes`` and ``content_id``.
+    """
+    row = np.zeros(1, INDEX_ROW)
+    row["id"], row["created_ns"], row["kind"] = state_id.encode(), created_ns, str(facts["kind"]).encode()
+    row["sites"], row["raw_bytes"], row["stored_bytes"] = facts["sites"], facts["raw_bytes"], stored_bytes
+    row["content_id"] = np.frombuffer(bytes.fromhex(facts["content_id"]), np.uint8)
+    row["check"] = _checksum(row[0])
+    return row
+
+
+def index_rows(store: Store, start: int, stop: int) -> np.ndarray[Any, Any]:
+    """Return rows of the index, checked to be what `add_to_index` writes."""
+    index, size = store.index, store.file.size
+    guard.checked_dataset(index, max_bytes=size, dtypes=[INDEX_ROW], file_bytes=size)
+    rows: np.ndarray[Any, Any] = index[start:stop]
+    if not all(map(_is_intact, rows)):
+        raise IntegrityError("its index is damaged", next_step="HDF5QuantumStorage(path).optimize_storage()")
+    return rows
+
+
+def intact_rows(store: Store) -> dict[str, np.ndarray[Any, Any]]:
+    """Return the rows of the index by id that are not damaged, each as an array of one."""
+    try:
+        rows = index_rows(store, 0, len(store.index))
+    except IntegrityError:
+        rows = store.index[:]
+    return {row["id"].decode(): rows[n : n + 1] for n, row in enumerate(rows) if row["id"] and _is_intact(row)}
+
+
+def _is_intact(row: np.void) -> bool:
+    return bool(row["check"] == _checksum(row)) or not any(row.tobytes())
+
+
+def _checksum(row: np.void) -> int:
+    return xxhash.xxh3_64_intdigest(row.tobytes()[:-8])

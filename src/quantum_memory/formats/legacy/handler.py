@@ -1,0 +1,43 @@
+"""The files of the first implementation, for the registry: they are read, and nothing is written like them."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+from quantum_memory.formats.legacy.verbs import HEAD_BYTES, ids, read, recognise
+from quantum_memory.formats.reader import WholeReader, whole_reader
+from quantum_memory.formats.registry import Handler, OpenOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from quantum_memory.durability.files import Readable
+
+
+class LegacyFile(Handler):
+    """A file of the first implementation."""
+
+    def open(self, source: Readable, options: OpenOptions) -> WholeReader:
+        with closing(source):
+            return _reader(source, options, options.state_id)
+
+    def each(self, source: Readable, options: OpenOptions) -> Iterator[WholeReader]:
+        with closing(source):
+            head = source.read(0, min(HEAD_BYTES, source.size))
+            store = options.state_id is None and recognise(head, source.name, source.size) == "hdf5-store"
+            for member in ids(source) if store else [options.state_id]:
+                yield _reader(source, options, member)
+
+
+def _reader(source: Readable, options: OpenOptions, state_id: str | None) -> WholeReader:
+    found = read(source, allow_pickle=options.allow_pickle, max_bytes=options.max_bytes, state_id=state_id)
+    return whole_reader(
+        found.memory,
+        format=f"legacy {found.kind}",
+        version=found.version or "unstated",
+        name=source.name,
+        size=source.size,
+        notes=found.notes,
+        member=state_id or "",
+    )

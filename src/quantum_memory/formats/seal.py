@@ -1,0 +1,304 @@
+"""What the formats that are read in one piece share: a seal over every byte, and a memory on its way in and out.
+
+A seal is the SHA-256 of every byte before it, at the end of the file. It is checked first, so that of a damaged file
+nothing else is looked at. It says that the file is whole, not who wrote it: what is read then is checked as well.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from quantum_memory.errors import RESTORE, IntegrityError, InvalidStateError, UnsupportedVersionError
+from quantum_memory.formats.qms_layout import MAX_DOCUMENT_BYTES
+from quantum_memory.formats.reader import (
+    AMPLITUDES,
+    WholeEntry,
+    WholeReader,
+    check_budget,
+    damaged,
+    nbytes_of,
+    new_array,
+)
+from quantum_memory.formats.record import noted, squared_norm
+from quantum_memory.state.arrays import (
+    CHUNK_BYTES,
+    STORABLE,
+    bytes_of,
+    chunk_count,
+    chunk_items,
+    combine_digests,
+    dtype_name,
+)
+from quantum_memory.state.document import MAX_DIMENSIONS, ArrayIdentity, content_id
+from quantum_memory.state.json_text import check_record, count_nodes, from_json, max_nodes, to_json
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from quantum_memory.durability.files import Buffer
+    from quantum_memory.formats.registry import OpenOptions, Progress, Sink
+    from quantum_memory.state.arrays import AnyArray
+    from quantum_memory.state.memory_state import MemoryState
+
+FORMAT = "quantum-memory"
+VERSION = "2.0"
+SEAL_BYTES = 32
+MAX_ARRAYS = 1 << 14
+"""How many arrays there may be, written or read: a few bytes of a file make one that costs far more memory and time."""
+
+
+class Source(Protocol):
+    """Bytes that are read at any offset: an open file, bytes in memory, or what a text decodes to."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def size(self) -> int: ...
+
+    def read_into(self, buffer: memoryview, offset: int) -> None:
+        """Fill `buffer` with the bytes from `offset` on."""
+
+
+class SealedSink:
+    """A sink that takes the SHA-256 of what passes through to another, and ends with it.
+
+    Parameters
+    ----------
+    sink
+        The other.
+    held
+        How many of the last bytes are held back, and replaced by the seal: where the form of a file says that it is
+        complete before its seal can be known.
+
+    Attributes
+    ----------
+    length
+        Bytes that have been written.
+    """
+
+    def __init__(self, sink: Sink, held: int = 0) -> None:
+        self._sink = sink
+        self._hash = hashlib.sha256()
+        self._most = held
+        self._held = b""
+        self.length = 0
+
+    def write(self, data: Buffer) -> int:
+        """Take all of `data`."""
+        view = memoryview(data).cast("B")
+        self.length += len(view)
+        if len(view) >= self._most:
+            self._pass(self._held)
+            split = len(view) - self._most
+            self._pass(view[:split])
+            self._held = bytes(view[split:])
+        else:
+            joined = self._held + view
+            split = max(0, len(joined) - self._most)
+            self._pass(joined[:split])
+            self._held = joined[split:]
+        return len(view)
+
+    def flush(self) -> None:
+        """Do nothing: there is no buffer but the bytes that are held back."""
+
+    def seal(self, spelled: Callable[[bytes], bytes] = bytes) -> None:
+        """Write the seal, as `spelled` gives it, in the place of what is held back."""
+        self._sink.write(spelled(self._hash.digest()))
+
+    def _pass(self, data: Buffer) -> None:
+        if len(data):
+            self._hash.update(data)
+            self._sink.write(data)
+
+
+def check_seal(source: Source, length: int, expected: bytes) -> None:
+    """Compare the SHA-256 of the first `length` bytes with the seal.
+
+    Raises
+    ------
+    IntegrityError
+        They differ.
+    """
+    found = hashlib.sha256()
+    buffer = memoryview(bytearray(min(length, CHUNK_BYTES)))
+    for start in range(0, length, CHUNK_BYTES):
+        part = buffer[: length - start]
+        source.read_into(part, start)
+        found.update(part)
+    if found.digest() != expected:
+        raise damaged("its bytes do not match the SHA-256 at its end: it is damaged, or not a saved state", source.name)
+
+
+class Outgoing:
+    """A memory on its way into a file: its arrays first, then the document, then its name.
+
+    Parameters
+    ----------
+    memory
+        The memory; its record must be JSON.
+    progress
+        Called with the raw bytes of each chunk that is done.
+
+    Attributes
+    ----------
+    arrays
+        By path, in the order in which they are written.
+    """
+
+    def __init__(self, memory: MemoryState, progress: Progress | None) -> None:
+        check_record(memory.record)
+        self._memory = memory
+        self._progress = progress
+        self._document, arrays = memory.flatten()
+        if len(arrays) > MAX_ARRAYS:
+            raise InvalidStateError(
+                f"it has {len(arrays)} arrays, and this format holds up to {MAX_ARRAYS}",
+                next_step="save it as .qms or .h5",
+            )
+        self.arrays = {path: arrays[path] for path in sorted(arrays)}
+        self._identities: dict[str, ArrayIdentity] = {}
+        self._squares: list[float] | None = None
+
+    def write(self, path: str, write: Callable[[memoryview], object]) -> None:
+        """Write the logical bytes of an array, a chunk at a time.
+
+        Each chunk is a copy: were the caller to change the array meanwhile, digest and data would not fit together.
+        """
+        array = self.arrays[path]
+        digests, squares = bytearray(), []
+        for index in range(chunk_count(array.nbytes)):
+            items = chunk_items(array, index).copy()
+            raw = bytes_of(items)
+            digests += hashlib.sha256(raw).digest()
+            if path == AMPLITUDES:
+                squares.append(squared_norm(items))
+            write(raw)
+            if self._progress is not None:
+                self._progress(items.nbytes)
+        if path == AMPLITUDES:
+            self._squares = squares
+        digest = combine_digests(bytes(digests), chunk_count(array.nbytes))
+        self._identities[path] = ArrayIdentity(dtype_name(array.dtype) or "", array.shape, digest)
+
+    def document(self, written: int) -> bytes:
+        """Return the JSON text of document and record, once the arrays are written.
+
+        Parameters
+        ----------
+        written
+            Bytes of the file up to here, which bound how many values it may hold.
+
+        Raises
+        ------
+        InvalidStateError
+            No reader would take it.
+        """
+        text = to_json({"document": self._document, "record": noted(self._memory, self._squares)})
+        for what, much, most in (
+            ("bytes of JSON", len(text), MAX_DOCUMENT_BYTES),
+            ("values", count_nodes(text), max_nodes(written)),
+        ):
+            if much > most:
+                raise InvalidStateError(
+                    f"the plain values of the tree make {much} {what}, and a document may hold {most}",
+                    next_step="give long lists of numbers as arrays",
+                )
+        return text
+
+    def content_id(self) -> str:
+        """Return the name of the content, once the arrays are written."""
+        return content_id(self._document, self._identities)
+
+
+class Incoming:
+    """A memory on its way out of a file, whose seal has been checked.
+
+    Parameters
+    ----------
+    source
+        The file.
+    options
+        `max_bytes` bounds what its arrays take.
+    """
+
+    def __init__(self, source: Source, options: OpenOptions) -> None:
+        self._source = source
+        self._most = options.max_bytes
+        self._taken = 0
+        self.arrays: dict[str, AnyArray] = {}
+
+    def new(self, path: str, dtype: str, shape: tuple[int, ...], length: int) -> memoryview:
+        """Return the memory of a new array, to be filled.
+
+        Raises
+        ------
+        IntegrityError
+            It has no such shape, or no such dtype, in `length` bytes.
+        BudgetError
+            All arrays so far need more memory than is allowed; none has been taken for this one.
+        """
+        self._check(path, dtype, shape, length)
+        self._taken += length
+        check_budget(self._taken, self._most, self._source.name)
+        entry = WholeEntry(ArrayIdentity(dtype, shape, b""), length)
+        self.arrays[path] = new_array(entry, path, self._source.name)
+        return bytes_of(self.arrays[path].reshape(-1))
+
+    def lend(self, path: str, dtype: str, shape: tuple[int, ...], buffer: Any) -> None:
+        """Take memory of the caller as an array."""
+        raw = np.frombuffer(buffer, np.uint8)
+        self._check(path, dtype, shape, raw.nbytes)
+        self.arrays[path] = raw.view(STORABLE[dtype]).reshape(shape)
+
+    def _check(self, path: str, dtype: str, shape: tuple[int, ...], length: int) -> None:
+        if len(self.arrays) >= MAX_ARRAYS:
+            raise IntegrityError(f"it has more than the {MAX_ARRAYS} arrays that any release writes")
+        if len(shape) > MAX_DIMENSIONS or path in self.arrays or nbytes_of(dtype, shape) != length:
+            raise IntegrityError(f"its array {path[:80]!r} is not what its shape and dtype say")
+
+    def reader(self, kind: str, text: bytes | bytearray, name: str) -> WholeReader:
+        """Return the reader, from the JSON text of document and record and the `content_id` that the file states."""
+        content = from_json(text, max_nodes=max_nodes(self._source.size))
+        if (
+            not isinstance(content, dict)
+            or set(content) != {"document", "record"}
+            or not all(isinstance(part, dict) for part in content.values())
+        ):
+            raise IntegrityError("its document is not well formed")
+        return WholeReader(
+            kind,
+            VERSION,
+            self._source.name,
+            self._source.size,
+            content["document"],
+            content["record"],
+            self.arrays,
+            name,
+        )
+
+
+def check_document(length: int) -> None:
+    """Refuse a document that no release writes, before memory is taken for it."""
+    if length > MAX_DOCUMENT_BYTES:
+        raise IntegrityError("its document is past the limits of the format")
+
+
+def check_format(kind: str, version: str) -> None:
+    """Refuse a file that does not say that it is one of ours, or is of another version.
+
+    Raises
+    ------
+    IntegrityError, UnsupportedVersionError
+    """
+    if kind != FORMAT or not re.fullmatch(r"\d{1,6}\.\d{1,6}", version, re.ASCII):
+        raise IntegrityError("it does not say that it is a saved state, and of which version", next_step=RESTORE)
+    if version != VERSION:
+        raise UnsupportedVersionError(
+            f"it is of version {version}; this release reads version {VERSION}",
+            next_step="pip install --upgrade quantum-memory",
+        )

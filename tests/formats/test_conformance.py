@@ -1,0 +1,42 @@
+"""Every format does what every format has to do."""
+
+from typing import ClassVar
+
+from quantum_memory.errors import UnsafeError
+from quantum_memory.testing.conformance import FormatConformance
+
+
+class TestQMS(FormatConformance):
+    suffix = ".qms"
+
+
+class TestQMSWithZstd(FormatConformance):
+    suffix = ".qms"
+    save_options: ClassVar = {"compression": "zstd"}
+
+
+class TestJSON(FormatConformance):
+    suffix = ".json"
+    reports_saving = False  # the text is made in one piece
+    over_budget = UnsafeError  # max_bytes is how long the text may be
+
+
+class TestPackedJSON(TestJSON):
+    suffix = ".json.zlib"
+
+
+class TestMessagePack(FormatConformance):
+    suffix = ".msgpack"
+
+
+class TestNPZ(FormatConformance):
+    suffix = ".npz"
+
+
+class TestPickle(FormatConformance):
+    suffix = ".pkl"
+    load_options: ClassVar = {"allow_pickle": True}
+
+
+class TestBase64(FormatConformance):
+    suffix = ".b64"
