@@ -40,3 +40,14 @@ class TestPickle(FormatConformance):
 
 class TestBase64(FormatConformance):
     suffix = ".b64"
+
+
+class TestHDF5(FormatConformance):
+    suffix = ".h5"
+    unused_bytes = True  # between its parts, and in index nodes that are not full
+    every_bit = 61
+
+
+class TestHDF5WithGzip(TestHDF5):
+    save_options: ClassVar = {"compression": "gzip"}
+    every_bit = 997

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -12,11 +13,12 @@ import numpy as np
 import xxhash
 
 from quantum_memory.durability.transaction import TransactionFile
-from quantum_memory.errors import IntegrityError, UnsupportedVersionError
+from quantum_memory.errors import RESTORE, IntegrityError, UnsupportedVersionError
 from quantum_memory.formats import hdf5_guard as guard
+from quantum_memory.formats.foreign import foreign
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 VERSION = "2.0"
 FORMAT = "quantum-memory"
@@ -76,7 +78,7 @@ def committed_length(head: bytes) -> int:
     IntegrityError, UnsupportedVersionError
     """
     if len(head) < _SUPERBLOCK or not head.startswith(b"\x89HDF\r\n\x1a\n"):
-        raise IntegrityError("it does not begin like an HDF5 file")
+        raise foreign(head) or IntegrityError("it does not begin like an HDF5 file", next_step=RESTORE)
     if head[8] != 3 or head[9:11] != b"\x08\x08":
         raise UnsupportedVersionError(
             f"its HDF5 superblock has version {head[8]}, and stores are kept in version 3",
@@ -133,11 +135,12 @@ def replacing(
 @contextlib.contextmanager
 def _opened(file: TransactionFile, mode: str) -> Iterator[h5py.File]:
     """Give HDF5 the file. What HDF5 says of it is one of our errors; when the disk failed, that of the disk."""
+    driver = _Driver(file)
     try:
         with (
             guard.guarded(file.name),
             h5py.File(
-                file,
+                driver,
                 mode,
                 libver="v110",
                 alignment_threshold=_ALIGNED_FROM,
@@ -147,9 +150,53 @@ def _opened(file: TransactionFile, mode: str) -> Iterator[h5py.File]:
         ):
             yield root
     except BaseException as error:
-        if file.failure is not None and file.failure is not error:
-            raise file.failure from error
+        if driver.error is not None and driver.error is not error:
+            raise driver.error from error
         raise
+    if driver.error is not None:
+        raise driver.error
+
+
+class _Driver:
+    """The file as HDF5 calls it.
+
+    Nothing is raised into the library, which would go on to call back with the exception still set. It is told that all
+    went well, and `error` is raised when it is done; by then nothing has been committed.
+    """
+
+    def __init__(self, file: TransactionFile) -> None:
+        self._file = file
+        self.error: BaseException | None = None
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def read(self, length: int) -> bytes:
+        """Return bytes at the position; h5py asks for it to know a file by, and calls `readinto`."""
+        buffer = bytearray(length)
+        return bytes(buffer[: self.readinto(memoryview(buffer))])
+
+    def readinto(self, buffer: memoryview) -> int:
+        return self._tried(lambda: self._file.readinto(buffer), len(buffer))
+
+    def write(self, data: memoryview) -> int:
+        return self._tried(lambda: self._file.write(data), len(data))
+
+    def truncate(self, size: int | None = None) -> int:
+        return self._tried(lambda: self._file.truncate(size), self._file.size)
+
+    def flush(self) -> None:
+        pass
+
+    def _tried(self, work: Callable[[], int], otherwise: int) -> int:
+        try:
+            return work()
+        except BaseException as error:
+            self.error = self.error or error
+            return otherwise
 
 
 def prepare_root(root: h5py.File) -> None:
