@@ -45,7 +45,7 @@ class TestBase64(FormatConformance):
 class TestHDF5(FormatConformance):
     suffix = ".h5"
     unused_bytes = True  # between its parts, and in index nodes that are not full
-    every_bit = 61
+    every_bit = 211
 
 
 class TestHDF5WithGzip(TestHDF5):

@@ -437,6 +437,14 @@ class TestSeries:
         ]
         assert len(storage.read_series("counts", 5, 5)) == 0
 
+    def test_samples_of_any_shape(self, storage):
+        with storage.time_series("long") as long:
+            for step in range(3):
+                long.append(np.full(1 << 18, step, np.float64))
+            with pytest.raises(InvalidStateError, match="without items"):
+                long.append(np.zeros((2, 0)))
+        assert (storage.read_series("long", 1, 2).values == 1).all()
+
     def test_flushed_samples_are_there_for_others(self, storage, path):
         series = storage.time_series("x")
         series.append(1.5)

@@ -10,6 +10,7 @@ import numpy as np
 
 from quantum_memory.errors import InvalidStateError
 from quantum_memory.formats import hdf5_guard as guard
+from quantum_memory.formats.hdf5_layout import hdf5_chunks
 from quantum_memory.formats.hdf5_series import BLOCK, TIMES, Series, block_digest, seal
 from quantum_memory.formats.hdf5_store import SERIES, Store
 from quantum_memory.state.arrays import dtype_name
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
     from types import TracebackType
+
+    import h5py
 
     from quantum_memory.state.arrays import AnyArray
 
@@ -170,6 +173,8 @@ def _storable(array: AnyArray) -> AnyArray:
         raise InvalidStateError(
             f"a time series keeps no arrays of dtype {array.dtype}", next_step="give numbers of a plain NumPy dtype"
         )
+    if not array.size:
+        raise InvalidStateError("a sample without items is none", next_step="give at least one number")
     row: AnyArray = array.astype(array.dtype.newbyteorder("<"), order="C", copy=True)
     return row
 
@@ -185,11 +190,9 @@ def _append(store: Store, name: str, about: bytes, columns: _Columns) -> None:
         for part, array in (("values", values), ("ends", ends), ("time", times)):
             if array is not None:
                 rows = max(1, _CHUNK_BYTES // max(1, array[:1].nbytes))
-                shape = (rows, *(max(1, length) for length in array.shape[1:]))
-                group.create_dataset(
-                    part, (0, *array.shape[1:]), array.dtype, maxshape=(None, *array.shape[1:]), chunks=shape
-                )
-        group.create_dataset("blocks", (0,), BLOCK, maxshape=(None,), chunks=(_BLOCKS_PER_CHUNK,))
+                chunks = hdf5_chunks((rows, *array.shape[1:]), array.itemsize)
+                _create(group, part, array.dtype, array.shape[1:], chunks)
+        _create(group, "blocks", BLOCK, (), (_BLOCKS_PER_CHUNK,))
         group.attrs["NX_class"] = np.bytes_("NXdata")
         group.attrs["signal"] = np.bytes_("values")
         if times is not None:
@@ -236,3 +239,8 @@ def _append(store: Store, name: str, about: bytes, columns: _Columns) -> None:
     blocks[-1:] = row
     group.attrs["rows"] = np.uint64(rows_before + count)
     group.attrs["sha256"] = np.bytes_(seal(about, rows_before + count, digest))
+
+
+def _create(group: h5py.Group, name: str, dtype: np.dtype[Any], row: tuple[int, ...], chunks: tuple[int, ...]) -> None:
+    """Create a column. Its chunks are filled: the part that has no rows yet would otherwise be what was in memory."""
+    group.create_dataset(name, (0, *row), dtype, maxshape=(None, *row), chunks=chunks, fill_time="alloc")

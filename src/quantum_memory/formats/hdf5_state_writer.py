@@ -117,6 +117,7 @@ class StateWriter:
         properties.set_layout(h5py.h5d.CONTIGUOUS)
         properties.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
         properties.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+        properties.set_obj_track_times(False)  # the same memory makes the same bytes
         links = h5py.h5p.create(h5py.h5p.LINK_CREATE)
         links.set_create_intermediate_group(True)
         links.set_char_encoding(h5py.h5t.CSET_UTF8)
@@ -136,7 +137,8 @@ class StateWriter:
         last = (2,) if pairs else ()
         whole = (*shape, *last)
         chunks = hdf5_chunks(whole, kind.itemsize)
-        dataset = group.create_dataset(name, whole, kind, chunks=chunks, **self._arguments)
+        # Filled, since what of a chunk is outside the array would otherwise be what was in memory before.
+        dataset = group.create_dataset(name, whole, kind, chunks=chunks, fill_time="alloc", **self._arguments)
         per_chunk = CHUNK_BYTES // dtype.itemsize
 
         def put(index: int, items: AnyArray) -> None:

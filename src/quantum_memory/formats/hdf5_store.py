@@ -206,7 +206,9 @@ def prepare_root(root: h5py.File) -> None:
     root.attrs["NX_class"] = np.bytes_("NXroot")
     for name in (STATES, SERIES, CHECKPOINTS, INDEX):
         root.create_group(name)
-    root[INDEX].create_dataset("chronological", (0,), INDEX_ROW, maxshape=(None,), chunks=(_INDEX_CHUNK,))
+    root[INDEX].create_dataset(
+        "chronological", (0,), INDEX_ROW, maxshape=(None,), chunks=(_INDEX_CHUNK,), fill_time="alloc"
+    )
     root[INDEX].attrs["deleted_bytes"] = np.uint64(0)
 
 
