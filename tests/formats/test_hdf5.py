@@ -243,9 +243,10 @@ class TestOneStateInAFile:
         ids = [storage.save_quantum_state(STATE) for _ in range(2)]
         with pytest.raises(ConflictError, match="store of 2 states"):
             qm.save(PSI, path)
-        for verb in (qm.load, qm.open, qm.info):
+        for verb in (qm.load, qm.open):
             with pytest.raises(InvalidStateError, match="say which"):
                 verb(path)
+        assert [one["id"] for one in qm.info(path)["states"]] == ids[::-1]
         assert qm.load(path, state_id=ids[1]) == STATE
         assert qm.info(path, state_id=ids[1])["content_id"] == qm.MemoryState.from_dict(STATE).content_id
         with pytest.raises(MissingError):

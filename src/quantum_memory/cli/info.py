@@ -11,6 +11,7 @@ from quantum_memory.cli.options import reading_options
 from quantum_memory.cli.output import column_table, console, fact_sheet, natural, plain, short, size_text
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table
 
 _ROWS = 20
@@ -33,12 +34,16 @@ def info(
     With --json: path, format, version, bytes, content_id, quantum (kind, dtype, n_sites, dims, qubit_order or
     bond_dims, norm, or null), emotion (pad, scale, standard_error, stability, confidence, recent_emotions,
     trajectory_points, or null), parts, metadata, record, compression, and sections with the sha256 of each array.
+    Of a store with several states: path, format, version, bytes, states and time_series.
     Several files: {"files": [...]}. A failure: {"error": {"type", "message", "path", "next_step", "exit_code"}}.
     """
     out = console()
 
     def show(facts: dict[str, Any]) -> None:
         out.print(plain(facts["path"]), style="bold", overflow="fold")
+        if "states" in facts:
+            _show_store(out, facts, everything=everything, full=full)
+            return
         out.print(_summary(facts, everything=everything, full=full))
         out.print(_arrays(facts["sections"], everything=everything, full=full))
         if not everything and len(facts["sections"]) > _ROWS:
@@ -50,6 +55,35 @@ def info(
         return qm.info(path, allow_pickle=allow_pickle, state_id=state_id)
 
     return each_file(files, look, show, as_json=as_json)
+
+
+def _show_store(out: Console, facts: dict[str, Any], *, everything: bool, full: bool) -> None:
+    """Show what a store lists, the newest first."""
+    states, series = facts["states"], facts["time_series"]
+    sheet = fact_sheet()
+    sheet.add_row("file", f"{facts['format']}, version {plain(facts['version'])}, {size_text(facts['bytes'])}")
+    sheet.add_row("holds", f"{len(states)} states, {len(series)} time series")
+    out.print(sheet)
+    if states:
+        table = column_table("state", "saved", "kind", "sites", "raw", "content id", right=("sites", "raw"))
+        for state in states if everything else states[:_ROWS]:
+            kind, saved = state.get("kind"), state.get("created")
+            table.add_row(
+                plain(state["id"]),
+                "" if saved is None else saved[:19].replace("T", " "),
+                "" if kind is None else kind.replace("_", " "),
+                str(state.get("sites", "")),
+                size_text(state["raw_bytes"]) if "raw_bytes" in state else "",
+                short(state["content_id"], full=full) if "content_id" in state else "",
+            )
+        out.print(table)
+        if not everything and len(states) > _ROWS:
+            out.print(f"  ... and {len(states) - _ROWS} more (--all)\n", style="dim")
+    if series:
+        table = column_table("time series", "kind", "samples", right=("samples",))
+        for one in series if everything else series[:_ROWS]:
+            table.add_row(plain(one["name"]), plain(one["kind"]), f"{one['samples']:,}")
+        out.print(table)
 
 
 def _summary(facts: dict[str, Any], *, everything: bool, full: bool) -> Table:

@@ -122,6 +122,10 @@ class Series:
                 if part is not None and len(part) != self.rows:
                     raise IntegrityError(f"its time series {name!r} has columns of different lengths")
 
+    def summary(self) -> dict[str, Any]:
+        """Return name, kind and number of samples."""
+        return {"name": self.name, "kind": self.kind, "samples": self.rows}
+
     def window(self, start: int | None = None, stop: int | None = None) -> Window:
         """Return samples ``start:stop``, counted as Python does; the blocks that they are in are checked."""
         low, high, _ = slice(start, stop).indices(self.rows)

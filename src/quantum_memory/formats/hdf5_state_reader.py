@@ -43,7 +43,10 @@ class StateReader:
         The store.
     group
         The group of the memory.
-    close
+
+    Attributes
+    ----------
+    on_close
         Called when the reader is closed.
 
     Raises
@@ -55,10 +58,10 @@ class StateReader:
     format = "h5"
     version = "2.0"
 
-    def __init__(self, file: TransactionFile, group: h5py.Group, close: Callable[[], object] | None = None) -> None:
+    def __init__(self, file: TransactionFile, group: h5py.Group) -> None:
         self._file = file
         self._group = group
-        self._close = close
+        self.on_close: Callable[[], object] | None = None
         self._datasets: dict[str, h5py.Dataset] = {}
         self.name = file.name
         self.member = str(group.name).rpartition("/")[2]
@@ -214,8 +217,8 @@ class StateReader:
 
     def close(self) -> None:
         self._datasets.clear()
-        if self._close is not None:
-            self._close()
+        if self.on_close is not None:
+            self.on_close()
 
     def _dataset(self, path: str) -> h5py.Dataset:
         """Return the dataset of an array, having seen that it is what `metadata` says."""

@@ -26,13 +26,16 @@ from quantum_memory.formats.hdf5_store import (
     INDEX,
     LOCK_TIMEOUT,
     SERIES,
+    VERSION,
     Store,
     add_to_index,
+    changed,
     index_row,
     index_rows,
     intact_rows,
     reading,
     replacing,
+    says,
     writing,
 )
 from quantum_memory.formats.lazy import StateFile
@@ -126,7 +129,8 @@ class HDF5QuantumStorage:
         if state_id is not None:
             _checked_id(state_id, "a state")
         flat = _taken_apart(memory)
-        with self._writing() as store:
+
+        def add(store: Store) -> str:
             now = time.time_ns()
             name = _free_id(store, now) if state_id is None else state_id
             if name in store.states:
@@ -135,7 +139,9 @@ class HDF5QuantumStorage:
                 )
             writer = StateWriter(store.file, self._arguments, progress)
             _add(store, name, now, lambda group: writer.write(group, memory, flat))
-        return name
+            return name
+
+        return changed(self.path, self._writing, add)
 
     def load_quantum_state(
         self,
@@ -171,6 +177,8 @@ class HDF5QuantumStorage:
         limit
             At most so many; only that part of the index is read.
         """
+        if limit is not None and (type(limit) is not int or limit < 0):
+            raise InvalidStateError(f"limit is {limit!r:.40}", path=self.path, next_step="give a number, or None for all")
         if not os.path.exists(self.path):  # noqa: PTH110 - a path may be text here
             return []
         with reading(self.path, self.lock_timeout) as store:
@@ -196,8 +204,9 @@ class HDF5QuantumStorage:
             index = store.index
             rows = index_rows(store, 0, len(index))
             for number in np.flatnonzero(rows["id"] == state_id.encode()):
-                group = store.root[INDEX]
-                group.attrs["deleted_bytes"] = np.uint64(group.attrs["deleted_bytes"] + rows[number]["stored_bytes"])
+                group = guard.child(store.root, INDEX)
+                deleted = guard.number_attribute(group, "deleted_bytes") + int(rows[number]["stored_bytes"])
+                group.attrs["deleted_bytes"] = np.uint64(deleted)
                 index[number : number + 1] = np.zeros(1, rows.dtype)
             del store.states[state_id]
 
@@ -215,7 +224,7 @@ class HDF5QuantumStorage:
                 "file_bytes": store.file.size,
                 "raw_bytes": raw,
                 "stored_bytes": stored,
-                "deleted_bytes": int(store.root[INDEX].attrs["deleted_bytes"]),
+                "deleted_bytes": int(guard.number_attribute(guard.child(store.root, INDEX), "deleted_bytes")),
                 "compression": self.compression or "none",
                 "compression_ratio": raw / stored if stored else None,
                 "by_kind": {
@@ -245,25 +254,28 @@ class HDF5QuantumStorage:
             replacing(self.path, timeout=self.lock_timeout, durable=self.durable) as new,
         ):
             before = store.file.size
+            guard.check_heaps(store.file)  # what others put there may hold texts, and is copied by HDF5
             rows = intact_rows(store)
             for name in store.states:
                 reader = StateReader(store.file, store.state(name))
                 reader.check_everything(progress)
                 store.root.copy(store.state(name), new.states)
-                if name not in rows:
+                row = rows.get(name)
+                if row is None or not says(row[0], reader.summary()):
                     stored = sum(int(reader.facts(path)["stored_bytes"]) for path in reader.entries)
                     rows[name] = index_row(name, 0, reader.summary(), stored)
             series = guard.child(store.root, SERIES)
             for name in series:
                 Series(store, name).check(progress)
                 store.root.copy(guard.child(series, name), new.root[SERIES])
-            for name in set(store.root) - set(new.root):
-                store.root.copy(guard.child(store.root, name), new.root)
+            for old, made in ((store.root, new.root), *((guard.child(store.root, one), new.root[one]) for one in SHARED)):
+                for name in set(old) - set(made):
+                    store.root.copy(guard.child(old, name), made)
             kept = [row for name, row in rows.items() if name in new.states]
             new.index.resize(len(kept), axis=0)
             if kept:
                 new.index[:] = np.concatenate(kept)
-        after = os.stat(self.path).st_size  # noqa: PTH116
+        after = new.file.size
         return {"states": len(kept), "bytes_before": before, "bytes_after": after, "bytes_saved": before - after}
 
     def export_to_binary(self, state_id: str, path: Path, *, compression: str = "auto") -> Saved:
@@ -302,8 +314,7 @@ class HDF5QuantumStorage:
         if not os.path.exists(self.path):  # noqa: PTH110
             return []
         with reading(self.path, self.lock_timeout) as store:
-            opened = [Series(store, name) for name in guard.child(store.root, SERIES)]
-            return [{"name": one.name, "kind": one.kind, "samples": one.rows} for one in opened]
+            return [Series(store, name).summary() for name in guard.child(store.root, SERIES)]
 
     def _writing(self, *, create: bool = True) -> Any:
         return writing(self.path, timeout=self.lock_timeout, durable=self.durable, create=create)
@@ -312,10 +323,12 @@ class HDF5QuantumStorage:
         with ExitStack() as stack:
             store = stack.enter_context(reading(self.path, self.lock_timeout))
             self._check_there(store, state_id)
-            return StateReader(store.file, store.state(state_id), stack.pop_all().close)
+            reader = StateReader(store.file, store.state(state_id))
+            reader.on_close = stack.pop_all().close
+            return reader
 
     def _check_there(self, store: Store, state_id: str) -> None:
-        if not isinstance(state_id, str) or "/" in state_id or state_id not in store.states:
+        if not isinstance(state_id, str) or "/" in state_id or not guard.has(store.states, state_id):
             some = [row["id"].decode() for row in index_rows(store, max(0, len(store.index) - 8), len(store.index))]
             there = ", ".join(name for name in some[::-1] if name)
             raise MissingError(
@@ -330,13 +343,14 @@ class HDF5(Handler):
 
     def save(self, path: Path, memory: MemoryState, options: SaveOptions) -> tuple[str, int, str]:
         name = os.fspath(path)
-        if options.overwrite and os.path.exists(name):  # noqa: PTH110
-            _refuse_to_replace(name)
         arguments, flat = compression_arguments(options.compression), _taken_apart(memory)
         with replacing(name, durable=options.durable, overwrite=options.overwrite) as store:
+            # Only now, when nobody writes to it until it is replaced.
+            if options.overwrite and os.path.exists(name):  # noqa: PTH110
+                _refuse_to_replace(name)
             writer = StateWriter(store.file, arguments, options.progress)
             facts = _add(store, _ALONE, 0, lambda group: writer.write(group, memory, flat))
-        return name, os.stat(name).st_size, str(facts["content_id"])  # noqa: PTH116
+        return name, store.file.size, str(facts["content_id"])
 
     def open(self, source: Readable, options: OpenOptions) -> Reader:
         source.close()
@@ -347,15 +361,27 @@ class HDF5(Handler):
                 raise InvalidStateError(
                     f"it is a store of {len(names)} states",
                     path=source.name,
-                    next_step="say which with state_id= (--state); HDF5QuantumStorage(path).list_states() lists them",
+                    next_step="say which with state_id= (--state); qmem info lists them",
                 )
-            if names[0] not in store.states:
+            if not guard.has(store.states, names[0]):
                 raise MissingError(
                     f"there is no state {names[0]!r:.80}",
                     path=source.name,
-                    next_step="HDF5QuantumStorage(path).list_states() lists those that there are",
+                    next_step="qmem info lists those that there are",
                 )
-            return StateReader(store.file, store.state(names[0]), stack.pop_all().close)
+            reader = StateReader(store.file, store.state(names[0]))
+            reader.on_close = stack.pop_all().close
+            return reader
+
+    def contents(self, source: Readable) -> dict[str, Any] | None:
+        with reading(source.name) as store:
+            rows = index_rows(store, 0, len(store.index))
+            states = [_described(row) for row in rows[::-1] if row["id"]]
+            series = [Series(store, name).summary() for name in guard.child(store.root, SERIES)]
+            if len(states) == 1 and not series:
+                return None
+            facts = {"path": source.name, "format": "h5", "version": VERSION, "bytes": store.file.size}
+            return facts | {"states": states, "time_series": series}
 
     def each(self, source: Readable, options: OpenOptions) -> Iterator[Reader]:
         if options.state_id is not None:
@@ -370,8 +396,16 @@ class HDF5(Handler):
                     path=source.name,
                     next_step="HDF5QuantumStorage(path).optimize_storage()",
                 )
+            rows = intact_rows(store)
             for name in store.states:
-                yield StateReader(store.file, store.state(name))
+                reader = StateReader(store.file, store.state(name))
+                if not says(rows[name][0], reader.summary()):
+                    raise IntegrityError(
+                        f"its index says of the state {name!r} what does not hold",
+                        path=source.name,
+                        next_step="HDF5QuantumStorage(path).optimize_storage()",
+                    )
+                yield reader
             for name in guard.child(store.root, SERIES):
                 Series(store, name).check()
 

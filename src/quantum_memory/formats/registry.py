@@ -11,7 +11,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import PurePath
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from quantum_memory.durability.atomic import DurableFile
 from quantum_memory.durability.files import Buffer, ReadableFile
@@ -80,6 +80,10 @@ class Handler:
     def open(self, source: Readable, options: OpenOptions) -> Reader:
         """Return a reader of a file, which then belongs to the reader."""
         raise NotImplementedError
+
+    def contents(self, source: Readable) -> dict[str, Any] | None:  # noqa: ARG002
+        """Return what a file lists that holds not just one memory: ``states`` and ``time_series``. None for others."""
+        return None
 
     def each(self, source: Readable, options: OpenOptions) -> Iterator[Reader]:
         """Yield a reader of every memory in a file; it is closed when the next is asked for."""

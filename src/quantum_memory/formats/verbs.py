@@ -9,7 +9,7 @@ from quantum_memory.errors import InvalidStateError
 from quantum_memory.formats import info as facts
 from quantum_memory.formats.lazy import StateFile
 from quantum_memory.formats.reader import WholeReader, check_verify, read_memory
-from quantum_memory.formats.registry import OpenOptions, Saved, SaveOptions, format_of_suffix, open_reader
+from quantum_memory.formats.registry import OpenOptions, Saved, SaveOptions, format_of_suffix, open_reader, opened
 from quantum_memory.state.memory_state import MemoryState, as_memory_state
 
 if TYPE_CHECKING:
@@ -184,7 +184,14 @@ def open(path: Path, *, allow_pickle: bool = False, state_id: str | None = None)
 def info(path: Path, *, allow_pickle: bool = False, state_id: str | None = None) -> dict[str, Any]:
     """Return what a file says of itself; for ``.qms`` and ``.h5`` this does not read its data.
 
+    Of an HDF5 store of several states, or with time series, its lists: ``states``, newest first, and ``time_series``.
+
     Metadata are as the document has them: what JSON cannot say is an object such as ``{"$tuple": [...]}`` there.
     """
-    with closing(open_reader(path, OpenOptions(allow_pickle=allow_pickle, state_id=state_id))) as reader:
-        return facts.of_reader(reader)
+    source, handler = opened(path)
+    with source:
+        listed = None if state_id is not None else handler.contents(source)
+        if listed is not None:
+            return listed
+        with closing(handler.open(source, OpenOptions(allow_pickle=allow_pickle, state_id=state_id))) as reader:
+            return facts.of_reader(reader)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections import Counter
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -97,8 +98,9 @@ def verify(
     """
     options = OpenOptions(allow_pickle=allow_pickle, state_id=state_id)
     source, handler = opened(path)
-    with source:
-        reports = {reader.member: _verify(reader, progress) for reader in handler.each(source, options)}
+    # Closed here, and not when the last error that names them is forgotten.
+    with source, closing(handler.each(source, options)) as readers:
+        reports = {reader.member: _verify(reader, progress) for reader in readers}
     return next(iter(reports.values())) if len(reports) == 1 else _together(reports, source.name, source.size)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from quantum_memory.formats.legacy.verbs import HEAD_BYTES, ids, read, recognise
 from quantum_memory.formats.reader import WholeReader, whole_reader
@@ -22,12 +22,27 @@ class LegacyFile(Handler):
         with closing(source):
             return _reader(source, options, options.state_id)
 
+    def contents(self, source: Readable) -> dict[str, Any] | None:
+        names = _members(source)
+        if len(names) < 2:  # one is shown itself
+            return None
+        states = [{"id": name} for name in names]
+        facts = {"path": source.name, "format": "legacy hdf5-store", "version": "1.0", "bytes": source.size}
+        return facts | {"states": states, "time_series": []}
+
     def each(self, source: Readable, options: OpenOptions) -> Iterator[WholeReader]:
         with closing(source):
-            head = source.read(0, min(HEAD_BYTES, source.size))
-            store = options.state_id is None and recognise(head, source.name, source.size) == "hdf5-store"
-            for member in ids(source) if store else [options.state_id]:
+            members: list[str | None] = [options.state_id]
+            if options.state_id is None:
+                members = [*_members(source)] or members
+            for member in members:
                 yield _reader(source, options, member)
+
+
+def _members(source: Readable) -> list[str]:
+    """Return the ids of the states in a store; none of a file that is not one."""
+    head = source.read(0, min(HEAD_BYTES, source.size))
+    return ids(source) if recognise(head, source.name, source.size) == "hdf5-store" else []
 
 
 def _reader(source: Readable, options: OpenOptions, state_id: str | None) -> WholeReader:
