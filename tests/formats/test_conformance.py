@@ -17,7 +17,6 @@ class TestQMSWithZstd(FormatConformance):
 
 class TestJSON(FormatConformance):
     suffix = ".json"
-    reports_saving = False  # the text is made in one piece
     over_budget = UnsafeError  # max_bytes is how long the text may be
 
 

@@ -76,8 +76,6 @@ class FormatConformance:
         Keywords that saving takes, and that load, open, info and verify take.
     same_bytes
         Whether the same memory makes the same bytes.
-    reports_saving
-        Whether a save reports the bytes that are done; a format that is made in one piece has nothing to report.
     over_budget
         The error for a file that needs more than `max_bytes`.
     inert
@@ -92,7 +90,6 @@ class FormatConformance:
     save_options: ClassVar[dict[str, Any]] = {}
     load_options: ClassVar[dict[str, Any]] = {}
     same_bytes: ClassVar[bool] = True
-    reports_saving: ClassVar[bool] = True
     over_budget: ClassVar[type[UnsafeError]] = BudgetError
     inert: ClassVar[frozenset[int]] = frozenset()
     unused_bytes: ClassVar[bool] = False
@@ -334,7 +331,7 @@ class FormatConformance:
         qm.verify(path, progress=verified.append, **self.load_options)
         assert sum(loaded) == raw
         assert raw <= sum(verified) <= raw + size + 4096  # the document may be counted as well
-        assert not self.reports_saving or raw <= sum(saved) <= raw + size + 4096
+        assert raw <= sum(saved) <= raw + size + 4096
 
     def test_more_than_is_allowed_is_refused(self, path: Path) -> None:
         self.save(qm.MemoryState(classical=np.zeros(CHUNK_BYTES, np.uint8)), path)
