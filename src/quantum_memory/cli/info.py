@@ -108,6 +108,8 @@ def _summary(facts: dict[str, Any], *, everything: bool, full: bool) -> Table:
         sheet.add_row("", f"... and {len(metadata) - _METADATA} more (--all)")
     if "writer" in facts["record"]:
         sheet.add_row("written by", plain(facts["record"]["writer"]))
+    for note in facts.get("notes", ()):
+        sheet.add_row("note", plain(note))
     return sheet
 
 
