@@ -19,7 +19,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quantum_memory.durability import atomic, files
-from quantum_memory.durability.redo_log import find_log
+from quantum_memory.durability.overlay import Overlay
+from quantum_memory.durability.redo_log import find_log, write_log
 from quantum_memory.durability.transaction import TransactionFile
 from quantum_memory.errors import (
     ConflictError,
@@ -470,6 +471,65 @@ def test_footers_that_cannot_be_are_no_logs(tmp_path):
     for numbers in itertools.product([0, 8, 64, big], repeat=5):
         path.write_bytes(with_length(b"") + struct.pack("<8s5Q16s", b"QMREDO1\n", *numbers, b""))
         assert content(path) == with_length(b"")
+
+
+def test_data_that_end_like_a_log_are_data(tmp_path):
+    path, other = tmp_path / "file", tmp_path / "other"
+    make(path, OLD[HEAD:])
+    other.write_bytes(OLD)
+    with other.open("r+b") as file:
+        overlay = Overlay(
+            len(OLD), lambda view, offset: view.__setitem__(slice(None), OLD[offset : offset + len(view)])
+        )
+        overlay.write(memoryview(b"X" * 100), HEAD)
+        write_log(files.RealFiles(), file.fileno(), overlay, len(OLD), durable=False)
+    forged = other.read_bytes()[len(OLD) :]
+    with opened(path) as file:
+        file.write_at(forged, len(OLD))
+        commit(file)
+    assert content(path) == with_length(OLD[HEAD:] + forged)
+    with opened(path) as file:
+        assert file.read(HEAD, 100) == OLD[HEAD : HEAD + 100]
+
+
+def test_what_a_failed_write_left_behind_the_end_is_not_there_later(tmp_path):
+    path = tmp_path / "file"
+    make(path, OLD[HEAD:])
+
+    class Full(files.RealFiles):
+        room = 1000
+
+        def write_at(self, fd, data, offset):
+            if not self.room:
+                raise OSError(errno.ENOSPC, "full")
+            written = super().write_at(fd, data[: self.room], offset)
+            self.room -= written
+            return written
+
+    full = Full()
+    with files.using(full), opened(path) as file:
+        with pytest.raises(StorageError, match="full"):
+            file.write_at(b"!" * 5000, len(OLD))
+        file.abandon()
+        full.room = 1 << 20
+        file.set_length(len(OLD) + 2000)
+        commit(file)
+    assert content(path) == with_length(OLD[HEAD:] + bytes(2000))
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_file_that_somebody_else_replaced_is_not_replaced(tmp_path, there):
+    path = tmp_path / "file"
+    if there:
+        make(path, OLD[HEAD:])
+    with pytest.raises(ConflictError, match="meanwhile"), opened(path, replace=True) as slow:  # noqa: PT012
+        with opened(path, replace=True) as quick:
+            quick.write_at(SHORTER, 0)
+        with opened(path) as writer:
+            change(writer, with_length(b"acknowledged"))
+        slow.write_at(OLD, 0)
+    assert content(path) == with_length(b"acknowledged")
+    assert names(tmp_path) == ["file"]
 
 
 def test_a_log_goes_with_its_file(tmp_path):

@@ -11,7 +11,7 @@ import torch
 
 import quantum_memory as qm
 from quantum_memory.durability import files
-from quantum_memory.errors import IntegrityError, InvalidStateError
+from quantum_memory.errors import IntegrityError, InvalidStateError, UnsafeError
 from quantum_memory.state.arrays import CHUNK_BYTES
 from quantum_memory.testing.damage import flip_bit
 from quantum_memory.testing.equality import assert_identical
@@ -205,3 +205,32 @@ def test_rows_of_a_site_of_many_chunks_read_their_chunks_only(tmp_path):
         assert_identical(second[200:203], site[200:203])
         assert recording.bytes_read - opened == CHUNK_BYTES
         assert_identical(second[7], site[np.array(7)])
+
+
+@pytest.mark.parametrize("suffix", [".qms", ".h5", ".json"])
+def test_a_closed_file_says_so(tmp_path, suffix):
+    path = tmp_path / f"state{suffix}"
+    qm.save(np.eye(1, 4)[0], path)
+    with qm.open(path) as file:
+        amplitudes = file.amplitudes
+    file.close()
+    for read in (lambda: amplitudes[:2], lambda: file.amplitudes, file.load, file.info, lambda: file.select("*")):
+        with pytest.raises(InvalidStateError, match="has been closed"):
+            read()
+    assert "state_vector, 1 arrays" in repr(file)
+
+
+def test_an_id_is_for_stores(tmp_path):
+    qm.save(np.eye(1, 4)[0], tmp_path / "state.qms")
+    for verb in (qm.load, qm.open, qm.info, qm.verify):
+        with pytest.raises(InvalidStateError, match="which has no id"):
+            verb(tmp_path / "state.qms", state_id="x")
+
+
+def test_long_text_is_read_by_every_verb_when_it_may_be(tmp_path):
+    path = tmp_path / "state.json"
+    qm.save(np.ones(1 << 21), path, max_text_bytes=1 << 26)
+    for verb in (qm.load, qm.open, qm.info, qm.verify):
+        with pytest.raises(UnsafeError, match="give max_bytes"):
+            verb(path)
+        verb(path, max_bytes=1 << 26)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import PurePath
+from typing import Any
 
 import click
 
@@ -23,9 +24,8 @@ def convert(
     *,
     compression: str,
     overwrite: bool,
-    allow_pickle: bool,
-    state_id: str | None,
     as_json: bool,
+    **reading: Any,
 ) -> int:
     """Write a memory in another format, and check it.
 
@@ -37,7 +37,7 @@ def convert(
     """
     import quantum_memory as qm
 
-    raw = raw_bytes(source, allow_pickle=allow_pickle, state_id=state_id)
+    raw = raw_bytes(source, **reading)
     # Reading and writing are two passes over the data.
     with bars({f"convert {PurePath(source).name}": raw and 2 * raw, f"check {PurePath(target).name}": raw}) as (
         converting,
@@ -50,8 +50,7 @@ def convert(
             overwrite=overwrite,
             progress=converting,
             check_progress=checking,
-            allow_pickle=allow_pickle,
-            state_id=state_id,
+            **reading,
         )
     if as_json:
         print_json(done.to_dict())

@@ -24,9 +24,7 @@ _METADATA = 12
 @click.option("--full", is_flag=True, help="Show all 64 digits of every digest.")
 @reading_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def info(
-    files: tuple[str, ...], *, everything: bool, full: bool, allow_pickle: bool, state_id: str | None, as_json: bool
-) -> int:
+def info(files: tuple[str, ...], *, everything: bool, full: bool, as_json: bool, **reading: Any) -> int:
     """Say what files hold, from their tables alone.
 
     A .qms or .h5 file of any size answers at once: its data are neither read nor checked (qmem verify does).
@@ -52,7 +50,7 @@ def info(
     def look(path: str) -> dict[str, Any]:
         import quantum_memory as qm
 
-        return qm.info(path, allow_pickle=allow_pickle, state_id=state_id)
+        return qm.info(path, **reading)
 
     return each_file(files, look, show, as_json=as_json)
 

@@ -15,6 +15,12 @@ allow_pickle = click.option("--allow-pickle", is_flag=True, help="Read pickles, 
 
 
 def reading_options(command: F) -> F:
-    """Add ``--allow-pickle`` and ``--state``, which say how a file is read."""
+    """Add ``--allow-pickle``, ``--state`` and ``--max-bytes``, which say how a file is read."""
     state = click.option("--state", "state_id", metavar="ID", help="Which state of a store that holds several.")
-    return allow_pickle(state(command))
+    most = click.option(
+        "--max-bytes",
+        type=click.IntRange(min=0),
+        metavar="N",
+        help="How much memory it may take; for JSON, how long it is.",
+    )
+    return allow_pickle(state(most(command)))

@@ -99,12 +99,12 @@ def bars(totals: Mapping[str, int | None], *, unit: str = "bytes") -> Iterator[l
         yield [partial(bar.advance, task) for task in tasks]
 
 
-def raw_bytes(path: str, *, allow_pickle: bool = False, state_id: str | None = None) -> int | None:
+def raw_bytes(path: str, **reading: Any) -> int | None:
     """Return how many bytes checking or loading a file will report; None where only the work itself can tell."""
     import quantum_memory as qm
 
     try:
-        with qm.open(path, allow_pickle=allow_pickle, state_id=state_id) as file:
+        with qm.open(path, **reading) as file:
             return sum(array.nbytes for array in file.arrays.values())
     except qm.QuantumMemoryError:
         return None  # whatever is wrong with it, the work itself says it

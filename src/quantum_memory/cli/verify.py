@@ -27,7 +27,7 @@ _WORTH_A_SPEED = 1 << 20
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
 @reading_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def verify(files: tuple[str, ...], *, allow_pickle: bool, state_id: str | None, as_json: bool) -> int:
+def verify(files: tuple[str, ...], *, as_json: bool, **reading: Any) -> int:
     """Check every byte of files.
 
     Every chunk is read and compared with its checksum and its SHA-256; a few MiB of memory are enough. A file that is
@@ -57,7 +57,7 @@ def verify(files: tuple[str, ...], *, allow_pickle: bool, state_id: str | None, 
         verdict = next((word for kind, word in _VERDICTS.items() if isinstance(error, kind)), "FAILED")
         line(verdict, "bold red", sentence(error))
 
-    look = partial(_look, allow_pickle=allow_pickle, state_id=state_id)
+    look = partial(_look, **reading)
     return each_file(files, look, show, as_json=as_json, fail=fail)
 
 

@@ -47,6 +47,7 @@ class ChangedFile:
     def begin(self, base: int) -> None:
         """Begin a transaction on a file of `base` bytes."""
         self.base = self.size = self._flushed = base
+        self._torn = 0  # how far a write that failed may have come
         self._overlay = Overlay(base, self._fill)
 
     @property
@@ -83,7 +84,11 @@ class ChangedFile:
         # In pieces, so that the disk begins with the first ones while the others are still being copied.
         for start in range(below, len(view), WRITEBACK_BYTES):
             piece = view[start : start + WRITEBACK_BYTES]
-            write_all_at(self._files, self._fd, piece, offset + start)
+            try:
+                write_all_at(self._files, self._fd, piece, offset + start)
+            except BaseException:
+                self._torn = max(self._torn, offset + start + len(piece))
+                raise
             self._grow(offset + start + len(piece))
 
     def truncate(self, length: int) -> None:
@@ -123,7 +128,11 @@ class ChangedFile:
 
     def _set_length(self, length: int) -> None:
         """Change the length of the file itself, which is never shorter than what was committed."""
-        if length != max(self.size, self.base):
+        there = max(self.size, self.base)
+        if self._torn > there:  # a write that failed left a part of its bytes where zeros are expected later
+            self._files.truncate(self._fd, there)
+            self._torn = 0
+        if length != there:
             self._files.truncate(self._fd, length)
 
     def _fill(self, view: memoryview, offset: int) -> None:

@@ -6,6 +6,7 @@ Whoever waited for it may find that the file was replaced meanwhile, and then wa
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import time
@@ -15,6 +16,8 @@ from quantum_memory.durability.files import close_quietly, is_at, is_unsupported
 from quantum_memory.errors import ConflictError, StorageError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from quantum_memory.durability.files import Files
 
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.001, 0.05
@@ -57,6 +60,36 @@ def open_locked(files: Files, path: str, name: str, *, write: bool, timeout: flo
             close_quietly(files, fd)
             raise
         close_quietly(files, fd)
+
+
+@contextlib.contextmanager
+def locked_folder(files: Files, folder: str, name: str, *, timeout: float) -> Iterator[None]:
+    """Lock out all others who take a name in a folder this way; where folders cannot be locked, nobody.
+
+    Parameters
+    ----------
+    name
+        What errors call the file that is to get its name.
+    """
+    fd = -1
+    with contextlib.suppress(OSError):
+        fd = files.open(folder, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
+    try:
+        if fd >= 0:
+            _lock_folder(files, fd, name, timeout)
+        yield
+    finally:
+        if fd >= 0:
+            close_quietly(files, fd)
+
+
+def _lock_folder(files: Files, fd: int, name: str, timeout: float) -> None:
+    try:
+        _lock(files, fd, name, write=True, deadline=time.monotonic() + timeout, timeout=timeout)
+    except ConflictError:
+        raise
+    except OSError:
+        pass  # no locks here, or for writing only on what is open for that
 
 
 def _lock(files: Files, fd: int, name: str, *, write: bool, deadline: float, timeout: float) -> None:

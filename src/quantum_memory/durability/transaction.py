@@ -20,7 +20,9 @@ copied, renamed or replaced; it needs no ``fsync`` of the folder and no permissi
 two ``fsync`` calls, or three when much was appended.
 
 A new file is written under a temporary name and gets its own at the commit (`atomic.NewFile`). The same is done to
-replace a file that is there: those who read it keep the old one, while nobody changes it (`locks`).
+replace a file that is there: those who read it keep the old one, while nobody changes it (`locks`). Somebody else may
+replace it first, though, and others then write to the new file: the name is taken only from the file that was there at
+the beginning, with the folder locked so that nobody gets in between.
 
 What this does not promise: more than `atomic` does, nor anything to programs that do not take the locks. A file whose
 last writer was interrupted in step 2 can be read by other programs only after it was opened here once.
@@ -35,8 +37,8 @@ from typing import TYPE_CHECKING
 from quantum_memory.durability.atomic import NewFile, forked, real_path
 from quantum_memory.durability.changes import ChangedFile
 from quantum_memory.durability.file_object import FileObject
-from quantum_memory.durability.files import Buffer, Files, close_quietly, current
-from quantum_memory.durability.locks import open_locked
+from quantum_memory.durability.files import Buffer, Files, close_quietly, current, is_at
+from quantum_memory.durability.locks import locked_folder, open_locked
 from quantum_memory.durability.redo_log import RedoLog, find_log
 from quantum_memory.errors import (
     RESTORE,
@@ -87,9 +89,9 @@ class TransactionFile(FileObject):
         The length with all changes.
     is_new : bool
         Whether this object made the file.
-    failure : QuantumMemoryError or None
-        The first error that a read or write had. A library that calls back may report it as something else, or not at
-        all; nothing is committed after it.
+    failure : BaseException or None
+        The first error, or interrupt, that a read or write had. A library that calls back may report it as something
+        else, or not at all; nothing is committed after it.
 
     Raises
     ------
@@ -115,7 +117,7 @@ class TransactionFile(FileObject):
         super().__init__()
         self.name = os.fspath(path)
         self.is_new = False
-        self.failure: QuantumMemoryError | None = None
+        self.failure: BaseException | None = None
         self._target = real_path(self.name)
         self._write = write
         self._committed_length = committed_length
@@ -126,7 +128,7 @@ class TransactionFile(FileObject):
         self._pid = os.getpid()
         self._fd = -1
         self._new: NewFile | None = None  # until it has its name
-        self._replaced = -1  # the file to be replaced, which nobody is to change meanwhile
+        self._replaced = -1  # the file to be replaced, which nobody is to change meanwhile; none: nobody makes it
         self._over = False  # a commit failed: only to be closed
         try:
             if replace:
@@ -159,7 +161,7 @@ class TransactionFile(FileObject):
             then only be closed.
         InvalidStateError
             The first bytes do not state the length of the file. The transaction goes on.
-        QuantumMemoryError
+        BaseException
             The `failure` that there was before; the transaction was abandoned.
         """
         self._check_writable()
@@ -303,7 +305,18 @@ class TransactionFile(FileObject):
     def _open_locked(self) -> RedoLog | None:
         self._fd = open_locked(self._files, self._target, self.name, write=self._write, timeout=self._timeout)
         with self._noted("open"):
-            return find_log(self._files, self._fd, self._files.fstat(self._fd).st_size)
+            size = self._files.fstat(self._fd).st_size
+            log = find_log(self._files, self._fd, size)
+            # What was committed may end like a log, since anybody may have made the data in it.
+            return None if log is None or self._is_committed(size) else log
+
+    def _is_committed(self, size: int) -> bool:
+        """Tell whether all `size` bytes of the file are committed; a first page that is torn says nothing."""
+        content = ChangedFile(self._files, self._fd, size, durable=False)
+        try:
+            return self._stated_length(content) >= size
+        except QuantumMemoryError:
+            return False
 
     def _replace(self, *, overwrite: bool) -> ChangedFile:
         if overwrite:
@@ -328,12 +341,33 @@ class TransactionFile(FileObject):
             raise error.at(self.name)  # noqa: B904 - it is the same error
 
     def _publish(self, new: NewFile) -> None:
-        new.publish()
+        with locked_folder(self._files, os.path.dirname(self._target), self.name, timeout=self._timeout):
+            self._check_unreplaced()
+            new.publish()
         self._new = None
         if self._replaced >= 0:
             fd, self._replaced = self._replaced, -1
             close_quietly(self._files, fd)
         self._bytes.begin(self.size)
+
+    def _check_unreplaced(self) -> None:
+        with self._noted("look at the file that it replaces"):
+            same = self._is_unreplaced()
+        if not same:
+            raise ConflictError(
+                "the file exists already, or is another one than it was: somebody else wrote it meanwhile",
+                path=self.name,
+                next_step="look at it, and try again",
+            )
+
+    def _is_unreplaced(self) -> bool:
+        if self._replaced >= 0:
+            return is_at(self._files, self._replaced, self._target)
+        try:
+            self._files.stat(self._target)
+        except FileNotFoundError:
+            return True
+        return False
 
     def _commit_in_place(self) -> None:
         with self._noted("commit the changes"):
@@ -370,6 +404,9 @@ class TransactionFile(FileObject):
             made = StorageError.from_os_error(error, doing, self.name)
             self.failure = self.failure or made
             raise made from error
+        except BaseException as error:
+            self.failure = self.failure or error
+            raise
 
     def _close(self) -> None:
         """Close everything. In a process that was forked, file and locks go on as those of the other one."""

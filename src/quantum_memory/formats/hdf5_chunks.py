@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from quantum_memory.compression.codecs import Zstd
 from quantum_memory.errors import RESTORE, IntegrityError, UnsafeError
 
 DEFLATE, SHUFFLE, SZIP, LZF, BITSHUFFLE, ZSTD = 1, 2, 4, 32000, 32008, 32015
@@ -47,19 +48,34 @@ def read_chunk(dataset: Any, start: tuple[int, ...], filters: list[int], length:
     if info.byte_offset is None or info.size > max(_SMALL, 2 * length):
         raise IntegrityError(f"its dataset {dataset.name!s:.80} lacks its chunk at {start}", next_step=RESTORE)
     mask, raw = dataset.id.read_direct_chunk(start)
+    return unfiltered(raw, mask, filters, length, dataset.dtype.itemsize)
+
+
+def unfiltered(stored: bytes, mask: int, filters: list[int], length: int, itemsize: int) -> bytes | bytearray:
+    """Return the raw bytes of a stored chunk; see `read_chunk`.
+
+    Parameters
+    ----------
+    mask
+        Has a bit for each filter that was left out.
+    """
+    raw: bytes | bytearray = stored
     for index, number in reversed(list(enumerate(filters))):
         if not mask >> index & 1:
-            raw = _unfiltered(raw, number, length, dataset.dtype.itemsize)
+            raw = _unfiltered(raw, number, length, itemsize)
     if len(raw) != length:
-        raise IntegrityError(f"its dataset {dataset.name!s:.80} has a chunk of another length", next_step=RESTORE)
-    chunk: bytes | bytearray = raw
-    return chunk
+        raise IntegrityError("it has a chunk of another length than it should", next_step=RESTORE)
+    return raw
 
 
-def _unfiltered(stored: bytes, number: int, length: int, itemsize: int) -> bytes | bytearray:
+def _unfiltered(stored: bytes | bytearray, number: int, length: int, itemsize: int) -> bytes | bytearray:
     if number == LZF:
         return _from_lzf(stored, length)
+    if number == ZSTD:
+        return bytes(Zstd().decode(stored, length))
     if number == SHUFFLE:
+        if len(stored) != length:
+            raise IntegrityError("it has a chunk of another length than it should", next_step=RESTORE)
         return np.frombuffer(stored, np.uint8).reshape(itemsize, -1).T.tobytes()
     if number != DEFLATE:
         raise UnsafeError(f"it has a chunk of filter {number}, which is not decoded here", next_step=RESTORE)
@@ -73,7 +89,7 @@ def _unfiltered(stored: bytes, number: int, length: int, itemsize: int) -> bytes
     return raw
 
 
-def _from_lzf(stored: bytes, length: int) -> bytearray:
+def _from_lzf(stored: bytes | bytearray, length: int) -> bytearray:
     """Decode LZF, of runs of literal bytes and copies of what came before, up to `length` bytes."""
     made = bytearray()
     position = 0

@@ -25,12 +25,13 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
     from quantum_memory.durability.files import Readable
+    from quantum_memory.durability.transaction import TransactionFile
     from quantum_memory.state.arrays import AnyArray
 
 __all__ = [
     "BITSHUFFLE", "DEFLATE", "LZF", "SHUFFLE", "SIGNATURE", "SZIP", "ZSTD", "attribute_names", "check_heaps",
-    "checked_dataset", "child", "guarded", "has", "has_attribute", "is_text", "names", "number_attribute", "opened",
-    "read_dataset", "subgroup", "text_attribute",
+    "checked_dataset", "child", "guarded", "has", "has_attribute", "interrupt", "is_text", "names", "number_attribute",
+    "opened", "read_dataset", "subgroup", "text_attribute",
 ]  # fmt: skip
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
@@ -40,6 +41,7 @@ MAX_AXES = 32
 MAX_CHUNKS = 1 << 18
 MAX_MEMBERS = 1 << 16
 _SMALL = 1 << 20
+_MOST_CAUSES = 100
 _HEAP = b"GCOL\1"
 _LEAST_HEAP_BYTES = 4096
 _MOST_HEAP_BYTES = 16 << 20
@@ -63,7 +65,20 @@ def guarded(path: str) -> Iterator[None]:
         ArithmeticError, AttributeError, EOFError, LookupError, OSError, RuntimeError, SystemError, TypeError,
         ValueError,
     ) as error:  # fmt: skip
+        stopped = interrupt(error)
+        if stopped is not None:
+            raise stopped from error
         raise IntegrityError(f"it is damaged: {error!s:.200}", path=path, next_step=RESTORE) from error
+
+
+def interrupt(error: BaseException) -> BaseException | None:
+    """Return the interrupt that an error came from: it may hit while HDF5 calls back, and HDF5 makes it an error."""
+    seen: BaseException | None = error
+    for _ in range(_MOST_CAUSES):
+        if seen is None or not isinstance(seen, Exception):
+            return seen
+        seen = seen.__cause__ or seen.__context__
+    return None
 
 
 @contextlib.contextmanager
@@ -76,7 +91,7 @@ def opened(source: Readable) -> Iterator[Any]:
             yield file
 
 
-def check_heaps(source: Readable) -> None:
+def check_heaps(source: Readable | TransactionFile) -> None:
     """Refuse a file with a damaged heap of texts: reading it, the library may go round in circles for ever.
 
     The library takes for such a heap what begins with ``GCOL`` and the version, wherever something points to it. So
@@ -98,7 +113,7 @@ def check_heaps(source: Readable) -> None:
             at = part.find(_HEAP, at + 1)
 
 
-def _check_heap(source: Readable, start: int) -> None:
+def _check_heap(source: Readable | TransactionFile, start: int) -> None:
     """Walk the objects of a heap: index, count, reserved, and the length of the data, or of all that is free."""
     length = int.from_bytes(source.read(start + 8, max(0, min(8, source.size - start - 8))), "little")
     if not _LEAST_HEAP_BYTES <= length <= source.size - start:
@@ -248,7 +263,7 @@ def read_dataset(
 ) -> AnyArray:
     """Check a dataset (see `checked_dataset`), and return all of its items.
 
-    Of the filters, only `DEFLATE`, `SHUFFLE` and `LZF` are decoded here.
+    Of the filters, only `DEFLATE`, `SHUFFLE`, `LZF` and `ZSTD` are decoded here.
 
     Raises
     ------

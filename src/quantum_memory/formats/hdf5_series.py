@@ -20,9 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from quantum_memory.errors import IntegrityError, MissingError
+from quantum_memory.errors import IntegrityError, InvalidStateError, MissingError
 from quantum_memory.formats import hdf5_guard as guard
-from quantum_memory.formats.hdf5_layout import FILTERS
 from quantum_memory.formats.hdf5_store import SERIES, Store
 from quantum_memory.state.arrays import dtype_name
 from quantum_memory.state.document import unflatten
@@ -97,7 +96,7 @@ class Series:
         self._size = store.file.size
         with guard.guarded(self.path):
             parent = guard.child(store.root, SERIES)
-            if not guard.has(parent, name):
+            if not isinstance(name, str) or not guard.has(parent, name):
                 there = ", ".join(list(parent)[:8])
                 raise MissingError(f"there is no time series {name!r:.80}", next_step=f"it has: {there or 'none'}")
             self.name = name
@@ -128,6 +127,10 @@ class Series:
 
     def window(self, start: int | None = None, stop: int | None = None) -> Window:
         """Return samples ``start:stop``, counted as Python does; the blocks that they are in are checked."""
+        if not all(one is None or hasattr(one, "__index__") for one in (start, stop)):
+            raise InvalidStateError(
+                f"{start!r:.40} to {stop!r:.40} are no samples", path=self.path, next_step="give whole numbers, or None"
+            )
         low, high, _ = slice(start, stop).indices(self.rows)
         high = max(low, high)
         first, last = (int(np.searchsorted(self.blocks["stop"], row, "right")) for row in (low, max(low, high - 1)))
@@ -153,7 +156,7 @@ class Series:
             if dtype_name(little) is None:
                 raise IntegrityError(f"its time series {self.name!r} has values of a type that no release writes")
             dtypes = (little,)
-        guard.checked_dataset(dataset, max_bytes=self._size, dtypes=dtypes, filters=FILTERS, file_bytes=self._size)
+        guard.checked_dataset(dataset, max_bytes=self._size, dtypes=dtypes, file_bytes=self._size)
         return dataset
 
     def _block(self, index: int) -> tuple[AnyArray, AnyArray | None, AnyArray | None]:

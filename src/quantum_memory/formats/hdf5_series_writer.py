@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time as clock
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -12,7 +13,7 @@ from quantum_memory.errors import InvalidStateError
 from quantum_memory.formats import hdf5_guard as guard
 from quantum_memory.formats.hdf5_layout import hdf5_chunks
 from quantum_memory.formats.hdf5_series import BLOCK, TIMES, Series, block_digest, seal
-from quantum_memory.formats.hdf5_store import SERIES, Store
+from quantum_memory.formats.hdf5_store import SERIES, Store, changed
 from quantum_memory.state.arrays import dtype_name
 from quantum_memory.state.document import flatten
 from quantum_memory.state.json_text import to_json
@@ -73,6 +74,7 @@ class SeriesWriter:
         self._timed: np.dtype[Any] | None = None
         self._bytes = 0
         self._flushed = clock.monotonic()
+        self._tried: tuple[bytes, int] | None = None  # digest and samples of a block of unknown fate
 
     def append(self, sample: object, time: int | float | None = None) -> None:
         """Append one sample.
@@ -91,6 +93,7 @@ class SeriesWriter:
             It is not like the first.
         """
         kind, facts, row = _as_row(sample)
+        time = _as_time(time)
         timed = None if time is None else TIMES[isinstance(time, float)]
         if self._kind is None:
             self._kind, self._facts, self._timed = kind, facts, timed
@@ -120,20 +123,29 @@ class SeriesWriter:
         StorageError, ConflictError
             It could not be written; the samples are kept, and the next flush tries again.
         """
-        if self._samples and self._kind is not None:
-            times = None if self._timed is None else np.array(self._times, self._timed)
-            with self._writing() as store:
-                if self._kind == "record":
-                    ends = np.cumsum([len(sample) for sample in self._samples], dtype=np.uint64)
-                    columns = _Columns(np.frombuffer(b"".join(self._samples), np.uint8), ends, times)
-                else:
-                    columns = _Columns(np.stack(self._samples), None, times)
-                about = to_json({"kind": self._kind, "facts": self._facts}, canonical=True)
-                _append(store, self._name, about, columns)
+        if self._samples:
+            changed(self._path, self._writing, self._write)
+            self._tried = None
             self._samples.clear()
             self._times.clear()
             self._bytes = 0
         self._flushed = clock.monotonic()
+
+    def _write(self, store: Store) -> None:
+        """Append the samples, less those of an attempt that failed but was committed all the same."""
+        if self._tried is not None and _holds(store, self._name, self._tried[0]):
+            del self._samples[: self._tried[1]], self._times[: self._tried[1]]
+        self._tried = None
+        if not self._samples:
+            return
+        times = None if self._timed is None else np.array(self._times, self._timed)
+        if self._kind == "record":
+            ends = np.cumsum([len(sample) for sample in self._samples], dtype=np.uint64)
+            columns = _Columns(np.frombuffer(b"".join(self._samples), np.uint8), ends, times)
+        else:
+            columns = _Columns(np.stack(self._samples), None, times)
+        about = to_json({"kind": self._kind, "facts": self._facts}, canonical=True)
+        self._tried = _append(store, self._name, about, columns), len(self._samples)
 
     def __enter__(self) -> SeriesWriter:
         return self
@@ -146,10 +158,10 @@ class SeriesWriter:
 
 def _as_row(sample: object) -> tuple[str, dict[str, Any], Any]:
     """Return kind, facts and one row of the values of a sample: an array of its own, or the JSON of a record."""
-    if isinstance(sample, np.ndarray):
+    if type(sample) is np.ndarray:
         return "array", {}, _storable(sample)
     if isinstance(sample, (PAD, tuple, list)):
-        return "array", {}, _storable(np.array(tuple(sample), dtype=np.float64))
+        return "array", {}, _storable(_as_floats(tuple(sample)))
     if isinstance(sample, Mapping):
         document, arrays = flatten({"record": ("record", dict(sample))})
         if arrays:
@@ -168,6 +180,38 @@ def _as_row(sample: object) -> tuple[str, dict[str, Any], Any]:
     )
 
 
+def _as_floats(numbers: tuple[Any, ...]) -> AnyArray:
+    """Return numbers as float64, in which they must be the same."""
+    try:
+        array = np.array(numbers, np.float64)
+        same = all(_is_float(one) for one in np.array(numbers, object).reshape(-1))
+    except (TypeError, ValueError, OverflowError):
+        same = False
+    if not same:
+        raise InvalidStateError(
+            f"{numbers!r:.80} is no sample of numbers that float64 holds", next_step="give an array of their dtype"
+        )
+    return array
+
+
+def _is_float(number: Any) -> bool:
+    """Tell whether a number is one that float64 has, or none."""
+    return float(number) == number or math.isnan(number)
+
+
+def _as_time(time: object) -> int | float | None:
+    """Return the time of a sample as it is kept."""
+    if time is None:
+        return None
+    if isinstance(time, (float, np.floating)) and _is_float(time):
+        return float(time)
+    if isinstance(time, (int, np.integer)) and not isinstance(time, bool) and -(1 << 63) <= time < 1 << 63:
+        return int(time)
+    raise InvalidStateError(
+        f"{time!r:.40} is no time of a sample", next_step="give whole nanoseconds, or seconds as a float"
+    )
+
+
 def _storable(array: AnyArray) -> AnyArray:
     if dtype_name(array.dtype) is None:
         raise InvalidStateError(
@@ -179,8 +223,15 @@ def _storable(array: AnyArray) -> AnyArray:
     return row
 
 
-def _append(store: Store, name: str, about: bytes, columns: _Columns) -> None:
-    """Write one block at the end of a series, which is made when it is not there."""
+def _holds(store: Store, name: str, digest: bytes) -> bool:
+    """Tell whether a series has a block of this digest, which no other block has."""
+    if not guard.has(guard.child(store.root, SERIES), name):
+        return False
+    return bool((Series(store, name).blocks["sha256"] == np.frombuffer(digest, np.uint8)).all(axis=1).any())
+
+
+def _append(store: Store, name: str, about: bytes, columns: _Columns) -> bytes:
+    """Write one block at the end of a series, which is made when it is not there, and return its digest."""
     values, ends, times = columns
     parent = guard.child(store.root, SERIES)
     fresh = not guard.has(parent, name)
@@ -239,6 +290,7 @@ def _append(store: Store, name: str, about: bytes, columns: _Columns) -> None:
     blocks[-1:] = row
     group.attrs["rows"] = np.uint64(rows_before + count)
     group.attrs["sha256"] = np.bytes_(seal(about, rows_before + count, digest))
+    return digest
 
 
 def _create(group: h5py.Group, name: str, dtype: np.dtype[Any], row: tuple[int, ...], chunks: tuple[int, ...]) -> None:

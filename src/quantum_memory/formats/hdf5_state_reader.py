@@ -17,10 +17,10 @@ from quantum_memory.formats.hdf5_layout import (
     FILTERS,
     MAX_METADATA_BYTES,
     Place,
-    boxes,
     on_chunks,
     summary,
 )
+from quantum_memory.formats.hdf5_packed import PackedArray
 from quantum_memory.formats.reader import check_out, damaged, look_up, nbytes_of, new_array, parts_of_chunks
 from quantum_memory.state.arrays import CHUNK_BYTES, STORABLE, bytes_of, chunk_count
 from quantum_memory.state.document import MAX_DIMENSIONS, array_paths, content_id
@@ -63,6 +63,7 @@ class StateReader:
         self._group = group
         self.on_close: Callable[[], object] | None = None
         self._datasets: dict[str, h5py.Dataset] = {}
+        self._packed: dict[str, PackedArray] = {}
         self.name = file.name
         self.member = str(group.name).rpartition("/")[2]
         self.size = file.size
@@ -146,7 +147,7 @@ class StateReader:
             if progress is not None:
                 progress(items.nbytes)
 
-        on_chunks(fill, chunk_count(place.nbytes), parallel=self._offset(path) is not None)
+        on_chunks(fill, chunk_count(place.nbytes), parallel=self._is_parallel(path))
         return array
 
     def read_items(self, path: str, start: int, stop: int) -> AnyArray:
@@ -210,13 +211,14 @@ class StateReader:
                 if progress is not None:
                     progress(items.nbytes)
 
-            on_chunks(check, chunk_count(place.nbytes), parallel=self._offset(path) is not None)
+            on_chunks(check, chunk_count(place.nbytes), parallel=self._is_parallel(path))
             if not place.nbytes:
                 self._dataset(path)
         return sum(chunk_count(place.nbytes) for place in self.entries.values())
 
     def close(self) -> None:
         self._datasets.clear()
+        self._packed.clear()
         if self.on_close is not None:
             self.on_close()
 
@@ -240,6 +242,8 @@ class StateReader:
                 )
                 if shape != ((*place.shape, 2) if dataset.dtype != dtype else place.shape):
                     raise IntegrityError(f"its array {path[:80]!r} has another shape than its metadata say")
+                if dataset.chunks is not None:
+                    self._packed[path] = PackedArray(self._file, dataset)
             self._datasets[path] = dataset
         return self._datasets[path]
 
@@ -256,6 +260,9 @@ class StateReader:
             return 0
         return int(offset)
 
+    def _is_parallel(self, path: str) -> bool:
+        return self._offset(path) is not None or self._packed[path].parallel
+
     def _fill(self, path: str, index: int, items: AnyArray, verify: Verify) -> None:
         """Read one chunk into `items` and check it."""
         offset = self._offset(path)
@@ -263,15 +270,8 @@ class StateReader:
         if offset is not None:
             self._file.read_into(raw, offset + index * CHUNK_BYTES)
         else:
-            dataset = self._dataset(path)
-            place = self.entries[path]
-            start = index * (CHUNK_BYTES // items.itemsize)
-            done = 0
             with guard.guarded(self.name):
-                for box in boxes(place.shape, start, start + items.size):
-                    block = dataset[box].reshape(-1).view(items.dtype)
-                    items[done : done + block.size] = block
-                    done += block.size
+                self._packed[path].read_into(raw, index * CHUNK_BYTES)
         self._check(path, index, raw, verify)
 
     def _check(self, path: str, index: int, raw: memoryview, verify: Verify) -> None:

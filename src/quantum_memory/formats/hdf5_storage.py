@@ -26,6 +26,7 @@ from quantum_memory.formats.hdf5_store import (
     INDEX,
     LOCK_TIMEOUT,
     SERIES,
+    SHARED,
     VERSION,
     Store,
     add_to_index,
@@ -46,7 +47,7 @@ from quantum_memory.state.json_text import check_record
 from quantum_memory.state.memory_state import as_memory_state
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator
 
     import h5py
 
@@ -155,6 +156,8 @@ class HDF5QuantumStorage:
     ) -> MemoryState:
         """Load a state, checking all of its bytes; the parameters are those of `quantum_memory.load`.
 
+        What is mapped keeps the store locked against writers for as long as it is in use.
+
         Raises
         ------
         MissingError
@@ -178,7 +181,7 @@ class HDF5QuantumStorage:
             At most so many; only that part of the index is read.
         """
         if limit is not None and (type(limit) is not int or limit < 0):
-            raise InvalidStateError(f"limit is {limit!r:.40}", path=self.path, next_step="give a number, or None for all")
+            raise InvalidStateError(f"limit is {limit!r:.40}", path=self.path, next_step="give a number or None")
         if not os.path.exists(self.path):  # noqa: PTH110 - a path may be text here
             return []
         with reading(self.path, self.lock_timeout) as store:
@@ -268,7 +271,8 @@ class HDF5QuantumStorage:
             for name in series:
                 Series(store, name).check(progress)
                 store.root.copy(guard.child(series, name), new.root[SERIES])
-            for old, made in ((store.root, new.root), *((guard.child(store.root, one), new.root[one]) for one in SHARED)):
+            pairs = [(guard.child(store.root, name), new.root[name]) for name in SHARED]
+            for old, made in ((store.root, new.root), *pairs):
                 for name in set(old) - set(made):
                     store.root.copy(guard.child(old, name), made)
             kept = [row for name, row in rows.items() if name in new.states]
@@ -340,6 +344,7 @@ class HDF5(Handler):
     """The ``.h5`` file, for the registry: a store, of which `save` writes one that holds one state."""
 
     compressions = frozenset({"auto", *COMPRESSIONS, "zstd", "bitshuffle"})
+    holds_many = True
 
     def save(self, path: Path, memory: MemoryState, options: SaveOptions) -> tuple[str, int, str]:
         name = os.fspath(path)
@@ -383,9 +388,10 @@ class HDF5(Handler):
             facts = {"path": source.name, "format": "h5", "version": VERSION, "bytes": store.file.size}
             return facts | {"states": states, "time_series": series}
 
-    def each(self, source: Readable, options: OpenOptions) -> Iterator[Reader]:
+    def each(self, source: Readable, options: OpenOptions) -> Generator[Reader]:
         if options.state_id is not None:
-            yield self.open(source, options)
+            with closing(self.open(source, options)) as one:
+                yield one
             return
         source.close()
         with reading(source.name) as store:

@@ -6,23 +6,27 @@ import contextlib
 import os
 import struct
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import h5py
 import numpy as np
 import xxhash
 
 from quantum_memory.durability.transaction import TransactionFile
-from quantum_memory.errors import RESTORE, IntegrityError, UnsupportedVersionError
+from quantum_memory.errors import RESTORE, ConflictError, IntegrityError, UnsupportedVersionError
 from quantum_memory.formats import hdf5_guard as guard
 from quantum_memory.formats.foreign import foreign
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
 
 VERSION = "2.0"
 FORMAT = "quantum-memory"
 STATES, SERIES, CHECKPOINTS, INDEX = "quantum_states", "time_series", "checkpoints", "index"
+SHARED = (CHECKPOINTS, INDEX)
+"""The groups at the root in which others may keep what they want."""
+
 LOCK_TIMEOUT = 30.0
 """Seconds that one process waits for another."""
 
@@ -36,6 +40,9 @@ _INDEX_CHUNK = 64
 _SUPERBLOCK = 48
 _ALIGNED_FROM, _ALIGNMENT = 4096, 64
 _CHUNK_CACHE = 8 << 20
+
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -132,6 +139,25 @@ def replacing(
         yield Store(file, root)
 
 
+def changed(path: str, writing: Callable[[], AbstractContextManager[Store]], work: Callable[[Store], T]) -> T:
+    """Return what `work` returns, done in one transaction; once more where somebody else made the file meanwhile.
+
+    Parameters
+    ----------
+    writing
+        Opens the store at `path` for a transaction.
+    """
+    is_new = not os.path.exists(path)  # noqa: PTH110 - a path may be text here
+    try:
+        with writing() as store:
+            return work(store)
+    except ConflictError:
+        if not is_new:
+            raise
+    with writing() as store:
+        return work(store)
+
+
 @contextlib.contextmanager
 def _opened(file: TransactionFile, mode: str) -> Iterator[h5py.File]:
     """Give HDF5 the file. What HDF5 says of it is one of our errors; when the disk failed, that of the disk."""
@@ -150,11 +176,15 @@ def _opened(file: TransactionFile, mode: str) -> Iterator[h5py.File]:
         ):
             yield root
     except BaseException as error:
-        if driver.error is not None and driver.error is not error:
-            raise driver.error from error
-        raise
-    if driver.error is not None:
-        raise driver.error
+        cause = driver.error or guard.interrupt(error)
+        if cause is None or cause is error:
+            raise
+    else:
+        cause = driver.error
+    finally:
+        driver.release()
+    if cause is not None:
+        raise cause  # not for the error that HDF5 made of it, which says nothing more
 
 
 class _Driver:
@@ -165,14 +195,23 @@ class _Driver:
     """
 
     def __init__(self, file: TransactionFile) -> None:
-        self._file = file
+        self._file: TransactionFile | None = file
         self.error: BaseException | None = None
 
+    def release(self) -> None:
+        """Forget the file and the error.
+
+        HDF5 holds on to this object, an error to the calls that it came through, and these to what h5py opened the file
+        with: a ring that Python cannot see, and that crashes HDF5 when the process ends.
+        """
+        self._file = None
+        self.error = None
+
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        return self._file.seek(offset, whence)
+        return self._tried(lambda file: file.seek(offset, whence), offset)
 
     def tell(self) -> int:
-        return self._file.tell()
+        return self._tried(lambda file: file.tell(), 0)
 
     def read(self, length: int) -> bytes:
         """Return bytes at the position; h5py asks for it to know a file by, and calls `readinto`."""
@@ -180,20 +219,22 @@ class _Driver:
         return bytes(buffer[: self.readinto(memoryview(buffer))])
 
     def readinto(self, buffer: memoryview) -> int:
-        return self._tried(lambda: self._file.readinto(buffer), len(buffer))
+        return self._tried(lambda file: file.readinto(buffer), len(buffer))
 
     def write(self, data: memoryview) -> int:
-        return self._tried(lambda: self._file.write(data), len(data))
+        return self._tried(lambda file: file.write(data), len(data))
 
     def truncate(self, size: int | None = None) -> int:
-        return self._tried(lambda: self._file.truncate(size), self._file.size)
+        return self._tried(lambda file: file.truncate(size), 0)
 
     def flush(self) -> None:
         pass
 
-    def _tried(self, work: Callable[[], int], otherwise: int) -> int:
+    def _tried(self, work: Callable[[TransactionFile], int], otherwise: int) -> int:
+        if self._file is None:  # an interrupt kept HDF5 from closing it: what it still writes is of no interest
+            return otherwise
         try:
-            return work()
+            return work(self._file)
         except BaseException as error:
             self.error = self.error or error
             return otherwise
@@ -253,9 +294,7 @@ def index_row(
 
 def index_rows(store: Store, start: int, stop: int) -> np.ndarray[Any, Any]:
     """Return rows of the index, checked to be what `add_to_index` writes."""
-    index, size = store.index, store.file.size
-    guard.checked_dataset(index, max_bytes=size, dtypes=[INDEX_ROW], file_bytes=size)
-    rows: np.ndarray[Any, Any] = index[start:stop]
+    rows = _read_rows(store, start, stop)
     if not all(map(_is_intact, rows)):
         raise IntegrityError("its index is damaged", next_step="HDF5QuantumStorage(path).optimize_storage()")
     return rows
@@ -263,11 +302,21 @@ def index_rows(store: Store, start: int, stop: int) -> np.ndarray[Any, Any]:
 
 def intact_rows(store: Store) -> dict[str, np.ndarray[Any, Any]]:
     """Return the rows of the index by id that are not damaged, each as an array of one."""
-    try:
-        rows = index_rows(store, 0, len(store.index))
-    except IntegrityError:
-        rows = store.index[:]
+    rows = _read_rows(store, 0, len(store.index))
     return {row["id"].decode(): rows[n : n + 1] for n, row in enumerate(rows) if row["id"] and _is_intact(row)}
+
+
+def says(row: np.void, facts: dict[str, Any]) -> bool:
+    """Tell whether a row of the index says of a state what its group says."""
+    wanted = index_row(row["id"].decode(), int(row["created_ns"]), facts, int(row["stored_bytes"]))
+    return row.tobytes() == wanted.tobytes()
+
+
+def _read_rows(store: Store, start: int, stop: int) -> np.ndarray[Any, Any]:
+    index, size = store.index, store.file.size
+    guard.checked_dataset(index, max_bytes=size, dtypes=[INDEX_ROW], file_bytes=size)
+    rows: np.ndarray[Any, Any] = index[start:stop]
+    return rows
 
 
 def _is_intact(row: np.void) -> bool:

@@ -34,6 +34,25 @@ if TYPE_CHECKING:
     from quantum_memory.state.memory_state import MemoryState
 
 
+class _Opened:
+    """A reader, until it is closed."""
+
+    def __init__(self, reader: Reader) -> None:
+        self.name = reader.name
+        self._reader: Reader | None = reader
+
+    @property
+    def reader(self) -> Reader:
+        if self._reader is None:
+            raise InvalidStateError("the file has been closed", path=self.name, next_step="open it again")
+        return self._reader
+
+    def close(self) -> None:
+        reader, self._reader = self._reader, None
+        if reader is not None:
+            reader.close()
+
+
 class LazyArray:
     """An array in a file. Indexing reads the chunks that the first index touches, checks them, and returns an array.
 
@@ -41,10 +60,14 @@ class LazyArray:
     bfloat16, ...) the integers that hold their bytes. `StateFile.load` returns what was saved.
     """
 
-    def __init__(self, reader: Reader, path: str) -> None:
-        self._reader = reader
+    def __init__(self, opened: _Opened, path: str) -> None:
+        self._opened = opened
         self.path = path
-        self._entry = look_up(reader.entries, path, reader.name)
+        self._entry = look_up(opened.reader.entries, path, opened.name)
+
+    @property
+    def _reader(self) -> Reader:
+        return self._opened.reader
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -135,17 +158,17 @@ class LazyArray:
 
 
 class _Arrays(Mapping[str, LazyArray]):
-    def __init__(self, reader: Reader) -> None:
-        self._reader = reader
+    def __init__(self, opened: _Opened) -> None:
+        self._opened = opened
 
     def __getitem__(self, path: str) -> LazyArray:
-        return LazyArray(self._reader, path)
+        return LazyArray(self._opened, path)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._reader.entries)
+        return iter(self._opened.reader.entries)
 
     def __len__(self) -> int:
-        return len(self._reader.entries)
+        return len(self._opened.reader.entries)
 
 
 class StateFile:
@@ -160,10 +183,14 @@ class StateFile:
     """
 
     def __init__(self, reader: Reader) -> None:
-        self._reader = reader
-        self.arrays: Mapping[str, LazyArray] = _Arrays(reader)
+        self._opened = _Opened(reader)
+        self.arrays: Mapping[str, LazyArray] = _Arrays(self._opened)
         self.document = reader.document
         self.record = reader.record
+
+    @property
+    def _reader(self) -> Reader:
+        return self._opened.reader
 
     @property
     def amplitudes(self) -> LazyArray:
@@ -183,7 +210,9 @@ class StateFile:
         return self.arrays[AMPLITUDES]
 
     def amplitude(self, digits: str | Sequence[int]) -> complex:
-        """Return the amplitude of one basis state; only the chunk that it is in is read.
+        """Return the amplitude of one basis state.
+
+        Of a state vector only the chunk that it is in is read, of a matrix product state all sites.
 
         Parameters
         ----------
@@ -241,8 +270,8 @@ class StateFile:
         return read_memory(self._reader, max_bytes=max_bytes, mmap=mmap)
 
     def close(self) -> None:
-        """Close the file."""
-        self._reader.close()
+        """Close the file; its arrays cannot be read after that."""
+        self._opened.close()
 
     def __enter__(self) -> StateFile:
         return self
@@ -253,7 +282,7 @@ class StateFile:
         self.close()
 
     def __repr__(self) -> str:
-        return f"StateFile({self._reader.name!r}, {self._kind()}, {len(self.arrays)} arrays)"
+        return f"StateFile({self._opened.name!r}, {self._kind()}, {len(array_paths(self.document))} arrays)"
 
     def _kind(self) -> str | None:
         return self._node().get("kind")

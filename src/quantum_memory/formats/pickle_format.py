@@ -122,7 +122,7 @@ def _read(source: Readable, encoding: PickleEncoding, options: OpenOptions) -> W
         raise UnsafeError(
             "it is a pickle, and pickles are read when that is asked for",
             path=source.name,
-            next_step="pass allow_pickle=True (qmem: --allow-pickle); only pickles that this package wrote are read",
+            next_step="pass allow_pickle=True (qmem: --allow-pickle); nothing in it is run",
         )
     return read_tree(source, encoding, options)
 

@@ -19,7 +19,7 @@ from quantum_memory.errors import IntegrityError, InvalidStateError
 from quantum_memory.formats.foreign import foreign
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator
 
     from quantum_memory.durability.files import Readable
     from quantum_memory.formats.reader import Reader
@@ -73,6 +73,9 @@ class Handler:
     compressions: ClassVar[frozenset[str]] = frozenset({"auto", "none"})
     """Names of the compressions that it has."""
 
+    holds_many: ClassVar[bool] = False
+    """Whether a file may hold several memories, each with an id."""
+
     def write(self, sink: Sink, memory: MemoryState, options: SaveOptions) -> str:
         """Write a memory and return its `content_id`."""
         raise NotImplementedError
@@ -85,7 +88,7 @@ class Handler:
         """Return what a file lists that holds not just one memory: ``states`` and ``time_series``. None for others."""
         return None
 
-    def each(self, source: Readable, options: OpenOptions) -> Iterator[Reader]:
+    def each(self, source: Readable, options: OpenOptions) -> Generator[Reader]:
         """Yield a reader of every memory in a file; it is closed when the next is asked for."""
         with closing(self.open(source, options)) as reader:
             yield reader
@@ -190,7 +193,7 @@ def open_reader(path: Path, options: OpenOptions) -> Reader:
     IntegrityError
         Neither shows one.
     """
-    source, handler = opened(path)
+    source, handler = opened(path, options)
     try:
         return handler.open(source, options)
     except BaseException:
@@ -198,12 +201,17 @@ def open_reader(path: Path, options: OpenOptions) -> Reader:
         raise
 
 
-def opened(path: Path) -> tuple[ReadableFile, Handler]:
+def opened(path: Path, options: OpenOptions) -> tuple[ReadableFile, Handler]:
     """Return an open file and the handler of its format; see `open_reader`."""
     source = ReadableFile(os.fspath(path))
     try:
         head = source.read(0, min(HEAD_BYTES, source.size))
-        return source, _handler_of(head, source)
+        handler = _handler_of(head, source)
+        if options.state_id is not None and not handler.holds_many:
+            raise InvalidStateError(
+                "it holds one state, which has no id", path=source.name, next_step="leave state_id out"
+            )
+        return source, handler
     except BaseException:
         source.close()
         raise

@@ -196,6 +196,10 @@ class _Serializer(Generic[T]):
             if not data.isascii():
                 raise IntegrityError("it is text with characters that no release writes", path=name)
             data = data.encode("ascii")
+        if not isinstance(data, (bytes, bytearray, memoryview)):
+            raise InvalidStateError(
+                f"a {type(data).__name__} is not what serialize returned", next_step="give its text or its bytes"
+            )
         most = self.max_text_bytes if format == "json" and max_bytes is None else max_bytes
         reader = kind.handler.open(ReadableBytes(data, name), OpenOptions(most, allow_pickle))
         return self._value(read_memory(reader, max_bytes=max_bytes))
@@ -289,7 +293,14 @@ class MPSTensorSerializer(_Serializer[MatrixProductState]):
     """
 
     def _memory(self, value: Any) -> MemoryState:
-        return MemoryState(value if isinstance(value, MatrixProductState) else MatrixProductState(value))
+        if isinstance(value, MatrixProductState):
+            return MemoryState(value)
+        if isinstance(value, (list, tuple)):
+            return MemoryState(MatrixProductState(value))
+        raise InvalidStateError(
+            f"a {type(value).__name__} is no matrix product state",
+            next_step="give a MatrixProductState or a list of tensors, one per site",
+        )
 
     def _value(self, memory: MemoryState) -> MatrixProductState:
         if not isinstance(memory.quantum, MatrixProductState):

@@ -165,33 +165,39 @@ def load(
         return read_memory(reader, out=out, verify=verify, max_bytes=max_bytes, mmap=mmap, progress=progress)
 
 
-def open(path: Path, *, allow_pickle: bool = False, state_id: str | None = None) -> StateFile:  # noqa: A001 - the field's word
+def open(  # noqa: A001 - the field's word
+    path: Path, *, max_bytes: int | None = None, allow_pickle: bool = False, state_id: str | None = None
+) -> StateFile:
     """Open a file without reading its data: parts are read, and checked, when they are touched.
 
-    Files of other formats than ``.qms`` and ``.h5`` are in one piece, and are read when they are opened.
+    Files of other formats than ``.qms`` and ``.h5`` are in one piece, and are read when they are opened. The arguments
+    are those of `load`.
 
     Examples
     --------
     >>> with open("big.qms") as f:  # doctest: +SKIP
     ...     f.amplitudes[2**20 : 2**20 + 8]
     """
-    reader = open_reader(path, OpenOptions(allow_pickle=allow_pickle, state_id=state_id))
+    reader = open_reader(path, OpenOptions(max_bytes, allow_pickle, state_id))
     if isinstance(reader, WholeReader):
         reader.shared = True
     return StateFile(reader)
 
 
-def info(path: Path, *, allow_pickle: bool = False, state_id: str | None = None) -> dict[str, Any]:
+def info(
+    path: Path, *, max_bytes: int | None = None, allow_pickle: bool = False, state_id: str | None = None
+) -> dict[str, Any]:
     """Return what a file says of itself; for ``.qms`` and ``.h5`` this does not read its data.
 
     Of an HDF5 store of several states, or with time series, its lists: ``states``, newest first, and ``time_series``.
 
     Metadata are as the document has them: what JSON cannot say is an object such as ``{"$tuple": [...]}`` there.
     """
-    source, handler = opened(path)
+    options = OpenOptions(max_bytes, allow_pickle, state_id)
+    source, handler = opened(path, options)
     with source:
         listed = None if state_id is not None else handler.contents(source)
         if listed is not None:
             return listed
-        with closing(handler.open(source, OpenOptions(allow_pickle=allow_pickle, state_id=state_id))) as reader:
+        with closing(handler.open(source, options)) as reader:
             return facts.of_reader(reader)

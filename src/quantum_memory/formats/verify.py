@@ -70,6 +70,7 @@ def verify(
     path: str | os.PathLike[str],
     *,
     progress: Callable[[int], object] | None = None,
+    max_bytes: int | None = None,
     allow_pickle: bool = False,
     state_id: str | None = None,
 ) -> VerifyReport:
@@ -87,7 +88,7 @@ def verify(
         The file.
     progress
         Called with the raw bytes of each chunk that is done.
-    allow_pickle, state_id
+    max_bytes, allow_pickle, state_id
         See `quantum_memory.load`.
 
     Raises
@@ -96,8 +97,8 @@ def verify(
         The file is damaged. It says where.
     UnsupportedVersionError, MissingFileError, StorageError, UnsafeError
     """
-    options = OpenOptions(allow_pickle=allow_pickle, state_id=state_id)
-    source, handler = opened(path)
+    options = OpenOptions(max_bytes, allow_pickle, state_id)
+    source, handler = opened(path, options)
     # Closed here, and not when the last error that names them is forgotten.
     with source, closing(handler.each(source, options)) as readers:
         reports = {reader.member: _verify(reader, progress) for reader in readers}

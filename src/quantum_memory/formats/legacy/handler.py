@@ -10,13 +10,15 @@ from quantum_memory.formats.reader import WholeReader, whole_reader
 from quantum_memory.formats.registry import Handler, OpenOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
     from quantum_memory.durability.files import Readable
 
 
 class LegacyFile(Handler):
     """A file of the first implementation."""
+
+    holds_many = True
 
     def open(self, source: Readable, options: OpenOptions) -> WholeReader:
         with closing(source):
@@ -30,7 +32,7 @@ class LegacyFile(Handler):
         facts = {"path": source.name, "format": "legacy hdf5-store", "version": "1.0", "bytes": source.size}
         return facts | {"states": states, "time_series": []}
 
-    def each(self, source: Readable, options: OpenOptions) -> Iterator[WholeReader]:
+    def each(self, source: Readable, options: OpenOptions) -> Generator[WholeReader]:
         with closing(source):
             members: list[str | None] = [options.state_id]
             if options.state_id is None:

@@ -39,6 +39,33 @@ _NUMBERS = {
 _CONSTANTS = {0xC0: None, 0xC2: False, 0xC3: True}
 
 
+def has_arrays(tree: Any) -> bool:
+    """Tell whether a dict stands for an array anywhere in a tree."""
+    stack = [tree]
+    while stack:
+        top = stack.pop()
+        if isinstance(top, dict):
+            if TAG in top:
+                return True
+            stack.extend(top.values())
+        elif isinstance(top, list):
+            stack.extend(top)
+    return False
+
+
+def _of_blob(tree: Any, kind: str) -> Legacy:
+    """Return the memory in a blob, which has no signature: arrays as the serializer wrote them are what it is known by.
+
+    Without this a file of today would be taken for a blob, which has no checksum, when its signature is damaged.
+    """
+    if not has_arrays(tree):
+        raise IntegrityError(
+            "its first bytes are damaged, or it is no state: it has no arrays as the first implementation wrote them",
+            next_step=RESTORE,
+        )
+    return of_tree(tree, kind)
+
+
 def of_tree(tree: Any, kind: str) -> Legacy:
     """Return the memory that a tree of the serializer is: its ``state_vector`` or ``mps_tensors``, and the rest."""
     if not isinstance(tree, dict) or not all(type(key) is str for key in tree):
@@ -115,7 +142,7 @@ def _number(item: Any) -> Any:
 def read_msgpack(source: Readable, kind: str) -> Legacy:
     """Return the memory in a blob of MessagePack."""
     check_length(source.size, MAX_TEXT_BYTES)
-    return of_tree(_Unpacker(source.read(0, source.size)).whole(), kind)
+    return _of_blob(_Unpacker(source.read(0, source.size)).whole(), kind)
 
 
 def read_base64(source: Readable, kind: str) -> Legacy:
@@ -125,7 +152,7 @@ def read_base64(source: Readable, kind: str) -> Legacy:
         data = base64.b64decode(source.read(0, source.size), validate=True)
     except binascii.Error as error:
         raise IntegrityError(f"its base64 is damaged: {error}", next_step=RESTORE) from error
-    return of_tree(_Unpacker(data).whole(), kind)
+    return _of_blob(_Unpacker(data).whole(), kind)
 
 
 def read_pickle(source: Readable, kind: str, *, allow_pickle: bool) -> Legacy:
@@ -137,7 +164,7 @@ def read_pickle(source: Readable, kind: str, *, allow_pickle: bool) -> Legacy:
         It is not, or the pickle asks for anything but complex numbers.
     """
     if allow_pickle:
-        return of_tree(unpickler.loads(source, unpickler.NUMBERS, max_bytes=MAX_TEXT_BYTES), kind)
+        return _of_blob(unpickler.loads(source, unpickler.NUMBERS, max_bytes=MAX_TEXT_BYTES), kind)
     raise UnsafeError(
         "it is a pickle, and these are only read when asked for",
         next_step="pass allow_pickle=True; nothing in it is run, and all but plain data is refused",

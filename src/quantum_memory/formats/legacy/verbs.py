@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from quantum_memory.durability.files import ReadableFile, physical_memory
 from quantum_memory.errors import RESTORE, IntegrityError, InvalidStateError, MissingFileError, QuantumMemoryError
@@ -158,23 +158,9 @@ def _read_json(source: Readable, kind: str, max_bytes: int) -> Legacy:
     with well_formed(source.name):
         if interface.is_interface(document):
             return interface.of_document(document, kind.replace("serializer", "interface"), source, max_bytes)
-        if kind != "interface-json-zlib" and _has_arrays(document):
+        if kind != "interface-json-zlib" and serializer.has_arrays(document):
             return serializer.of_tree(document, "serializer-json")
         raise IntegrityError("it is JSON, but not that of a memory", next_step="give the path of one")
-
-
-def _has_arrays(document: Any) -> bool:
-    """Tell whether a dict stands for an array anywhere in a tree."""
-    stack = [document]
-    while stack:
-        top = stack.pop()
-        if isinstance(top, dict):
-            if serializer.TAG in top:
-                return True
-            stack.extend(top.values())
-        elif isinstance(top, list):
-            stack.extend(top)
-    return False
 
 
 def _is_store(name: str) -> bool:
