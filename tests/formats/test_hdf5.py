@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 
 import h5py
 import numpy as np
@@ -56,6 +58,14 @@ def test_the_calls_of_the_mission(tmp_path, compression):
     assert saved["bytes_saved"] > PSI.nbytes // 2
     assert storage.load_quantum_state(other) == STATE
     assert qm.verify(storage.path).problems == []
+
+
+@pytest.mark.parametrize("compression", ["zstd", "bitshuffle"])
+def test_another_process_reads_what_a_plugin_packed(tmp_path, compression):
+    qm.save(PSI, tmp_path / "s.h5", compression=compression)
+    code = f"import quantum_memory as qm; print(qm.load({str(tmp_path / 's.h5')!r}).content_id)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == qm.MemoryState(PSI).content_id
 
 
 @pytest.mark.parametrize("compression", COMPRESSIONS)

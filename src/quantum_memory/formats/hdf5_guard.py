@@ -219,7 +219,7 @@ def checked_dataset(
     layout = plan.get_layout()
     if layout not in {h5py.h5d.COMPACT, h5py.h5d.CONTIGUOUS, h5py.h5d.CHUNKED} or plan.get_external_count():
         raise UnsafeError(f"{name} has its data in another place", next_step=_DISTRUST)
-    numbers = [plan.get_filter(index)[0] for index in range(plan.get_nfilters())]
+    numbers = filters_of(dataset)
     if not set(filters).issuperset(numbers) or len(numbers) != len(set(numbers)):
         raise UnsafeError(f"{name} is stored with the filters {numbers}", next_step=_DISTRUST)
     if not any(dataset.id.get_type().equal(h5py.h5t.py_create(dtype)) for dtype in dtypes):
@@ -253,6 +253,12 @@ def _grid(shape: tuple[int, ...], chunk: tuple[int, ...]) -> list[int]:
     return [-(-length // step) for length, step in zip(shape, chunk, strict=True)]
 
 
+def filters_of(dataset: Any) -> list[int]:
+    """Return the numbers of the filters that a dataset is stored with."""
+    plan = dataset.id.get_create_plist()
+    return [plan.get_filter(index)[0] for index in range(plan.get_nfilters())]
+
+
 def read_dataset(
     dataset: Any,
     *,
@@ -276,8 +282,7 @@ def read_dataset(
         if made.size:
             dataset.read_direct(made)
         return made
-    plan = dataset.id.get_create_plist()
-    numbers = [plan.get_filter(index)[0] for index in range(plan.get_nfilters())]
+    numbers = filters_of(dataset)
     for place in itertools.product(*(range(count) for count in _grid(shape, chunk))):
         start = tuple(index * step for index, step in zip(place, chunk, strict=True))
         raw = read_chunk(dataset, start, numbers, math.prod(chunk) * made.itemsize)

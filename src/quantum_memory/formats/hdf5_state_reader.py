@@ -17,6 +17,7 @@ from quantum_memory.formats.hdf5_layout import (
     FILTERS,
     MAX_METADATA_BYTES,
     Place,
+    compression_arguments,
     on_chunks,
     summary,
 )
@@ -122,8 +123,7 @@ class StateReader:
     def facts(self, path: str) -> dict[str, Any]:
         place = look_up(self.entries, path, self.name)
         dataset = self._dataset(path)
-        plan = dataset.id.get_create_plist()
-        numbers = {plan.get_filter(index)[0] for index in range(plan.get_nfilters())}
+        numbers = guard.filters_of(dataset)
         codec = next((name for name, number in FILTER_NUMBERS.items() if number in numbers), "none")
         stored = int(dataset.id.get_storage_size())
         return {"stored_bytes": stored, "chunks": len(place.digests) // DIGEST_BYTES, "codecs": [codec]}
@@ -242,6 +242,8 @@ class StateReader:
                 )
                 if shape != ((*place.shape, 2) if dataset.dtype != dtype else place.shape):
                     raise IntegrityError(f"its array {path[:80]!r} has another shape than its metadata say")
+                if guard.BITSHUFFLE in guard.filters_of(dataset):
+                    compression_arguments("bitshuffle")  # which makes the filter known to HDF5
                 if dataset.chunks is not None:
                     self._packed[path] = PackedArray(self._file, dataset)
             self._datasets[path] = dataset

@@ -176,7 +176,7 @@ def _opened(file: TransactionFile, mode: str) -> Iterator[h5py.File]:
         ):
             yield root
     except BaseException as error:
-        cause = driver.error or guard.interrupt(error)
+        cause = guard.interrupt(driver.error or error) or driver.error
         if cause is None or cause is error:
             raise
     else:
