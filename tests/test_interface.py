@@ -274,8 +274,10 @@ def test_a_state_of_the_first_implementation_is_recognised(lived, tmp_path):
     (tmp_path / "old.json").write_text(json.dumps(old))
     with pytest.raises(UnsupportedVersionError, match="first implementation"):
         lived.load_state(tmp_path / "old.json")
-    packed = zlib.compress(json.dumps(old).encode())
-    header = json.dumps({"original_size": 1, "compressed_size": len(packed), "version": "2.0"}).encode()
+    text = json.dumps(old).encode()
+    packed = zlib.compress(text, 9)
+    facts = {"original_size": len(text), "compressed_size": len(packed), "compression_ratio": 0.0, "version": "2.0"}
+    header = json.dumps(facts).encode()
     (tmp_path / "old.json.zlib").write_bytes(len(header).to_bytes(4, "little") + header + packed)
     with pytest.raises(UnsupportedVersionError, match="first implementation"):
         lived.load_state(tmp_path / "old.json.zlib")

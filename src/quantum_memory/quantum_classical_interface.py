@@ -393,6 +393,10 @@ class QuantumClassicalInterface:
         try:
             classical, metadata = memory.classical, dict(memory.metadata)
             config = classical["interface_config"]
+            if "legacy" in memory.record:
+                raise UnsupportedVersionError(
+                    "it is a state of the first implementation, which this interface does not go on with"
+                )
             version = metadata.pop("version")
             encoding = PADEncoding.from_json(config["encoding"])
             if version != VERSION or metadata.pop("n_qubits") != encoding.n_qubits:

@@ -11,7 +11,7 @@ from hypothesis.extra.numpy import basic_indices
 
 import quantum_memory as qm
 from quantum_memory.durability import files
-from quantum_memory.errors import IntegrityError, InvalidStateError, MissingError, StorageError
+from quantum_memory.errors import IntegrityError, InvalidStateError, MissingError
 from quantum_memory.state.arrays import CHUNK_BYTES
 from quantum_memory.testing.damage import flip_bit
 from quantum_memory.testing.equality import assert_identical
@@ -146,7 +146,7 @@ def test_an_open_file_shows_shapes_and_refuses_what_is_not_there(path):
         with pytest.raises(TypeError):
             len(file.arrays["classical/one"])
         lazy = file.amplitudes
-    with pytest.raises(StorageError):
+    with pytest.raises(InvalidStateError):
         lazy[0]
 
 
