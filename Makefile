@@ -19,7 +19,7 @@ lint: $(VENV)/.lint
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(VENV)/.base
+bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks $(ARGS)
 
 soak: $(VENV)/.test
@@ -38,6 +38,10 @@ $(VENV)/.base: $(VENV)/bin/python pyproject.toml
 
 $(VENV)/.test: $(VENV)/.base
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[test]'
+	touch $@
+
+$(VENV)/.bench: $(VENV)/.base
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[bench]'
 	touch $@
 
 $(VENV)/.lint: $(VENV)/.test

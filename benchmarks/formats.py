@@ -231,22 +231,18 @@ def _against_h5py(folder: Path, count: int, turns: int) -> list[Row]:
     plain, ours = folder / "plain.h5", folder / "ours.h5"
 
     def plain_save() -> None:
-        plain.unlink(missing_ok=True)
         with h5py.File(plain, "w") as file:
             file.create_dataset("psi", data=amplitudes)
         descriptor = os.open(plain, os.O_RDONLY)
         os.fsync(descriptor)
         os.close(descriptor)
 
-    def save() -> None:
-        ours.unlink(missing_ok=True)
-        qm.save(state, ours)
-
     def plain_load() -> None:
         with h5py.File(plain, "r") as file:
             file["psi"][:]
 
-    found = medians(rounds({"h5py": plain_save, "ours": save}, turns))
+    new = {"h5py": partial(plain.unlink, missing_ok=True), "ours": partial(ours.unlink, missing_ok=True)}
+    found = medians(rounds({"h5py": plain_save, "ours": lambda: qm.save(state, ours)}, turns, new))
     found |= medians(rounds({"h5py read": plain_load, "load": lambda: qm.load(ours)}, turns))
     where = {"count": count, "path": str(ours)}
     make = "return np.ones(N, np.complex64)"

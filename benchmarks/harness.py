@@ -26,8 +26,12 @@ class Row:
     holds: bool
 
 
-def rounds(cases: Mapping[str, Callable[[], object]], count: int) -> dict[str, list[float]]:
+def rounds(
+    cases: Mapping[str, Callable[[], object]], count: int, before: Mapping[str, Callable[[], object]] | None = None
+) -> dict[str, list[float]]:
     """Run every case once per round, in turn, and return the seconds of each.
+
+    What is to be done `before` a case, such as removing the file that it makes, is not counted.
 
     Interleaving lets a slow phase of the machine fall on all cases alike, so that ratios of medians mean something
     where times alone do not. The first round warms up and is not counted.
@@ -36,6 +40,8 @@ def rounds(cases: Mapping[str, Callable[[], object]], count: int) -> dict[str, l
     for turn in range(count + 1):
         for name, run in cases.items():
             gc.collect()
+            if before and name in before:
+                before[name]()
             start = time.perf_counter()
             run()
             if turn:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from quantum_memory.formats import json_format, qms_layout
+from quantum_memory.formats.seal import FORMAT, VERSION
 from quantum_memory.state.arrays import CHUNK_BYTES, dtype_name
 from quantum_memory.state.document import ArrayIdentity, content_id
 
@@ -149,7 +150,7 @@ def json_file(arrays: dict[str, Any] | None = None, **parts: Any) -> bytes:
         name = content_id(inner, identities)
     except (AttributeError, KeyError, TypeError, ValueError):
         name = "0" * 64
-    whole = {"format": json_format.FORMAT, "version": json_format.VERSION, "content_id": name} | parts
+    whole = {"format": FORMAT, "version": VERSION, "content_id": name} | parts
     text = json.dumps({**whole, "record": parts.get("record", {}), "arrays": arrays}).encode()
     return seal(text[:-1])
 

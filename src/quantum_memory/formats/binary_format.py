@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from quantum_memory.formats.qms_writer import QMSWriter
 from quantum_memory.formats.reader import AMPLITUDES, read_memory
 from quantum_memory.formats.record import noted, squared_norm
 from quantum_memory.formats.registry import Handler, SaveOptions
-from quantum_memory.state.json_text import check_record, count_nodes, max_nodes, to_json
+from quantum_memory.state.json_text import check_record, document_text
 from quantum_memory.state.memory_state import MemoryState, as_memory_state
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def write_memory(sink: Sink, memory: MemoryState, compression: str = "auto", pro
                 _section(path), path, array, choose(array, compression), squared_norm if path == AMPLITUDES else None
             )
             squares = sums if path == AMPLITUDES else squares
-        text = _document_text(document, noted(memory, squares), writer.position)
+        text = document_text({"document": document, "record": noted(memory, squares)}, writer.position)
         plain = compression == "none" or len(text) > layout.MAX_PACKED_DOCUMENT_BYTES
         documents = NONE if plain else ZLIB_JSON
         writer.add(layout.DOCUMENT, "document", np.frombuffer(text, np.uint8), documents)
@@ -128,17 +128,3 @@ def write_memory(sink: Sink, memory: MemoryState, compression: str = "auto", pro
 
 def _section(path: str) -> int:
     return layout.SECTION_OF[path.partition("/")[0]]
-
-
-def _document_text(document: dict[str, Any], record: dict[str, Any], written: int) -> bytes:
-    text = to_json({"document": document, "record": record})
-    for what, much, most in (
-        ("bytes of JSON", len(text), layout.MAX_DOCUMENT_BYTES),
-        ("values", count_nodes(text), max_nodes(written)),
-    ):
-        if much > most:
-            raise InvalidStateError(
-                f"the plain values of the tree make {much} {what}, and a document may hold {most}",
-                next_step="give long lists of numbers as arrays",
-            )
-    return text

@@ -40,7 +40,6 @@ GROUPS = {
 DIGEST_BYTES = 40
 """Of a chunk: xxh3 (8 bytes, little-endian) and SHA-256 of its raw bytes."""
 
-MAX_METADATA_BYTES = 64 << 20
 SMALL = 4096
 """Arrays of up to so many bytes are stored as they are: a chunk of HDF5 costs more than it saves."""
 

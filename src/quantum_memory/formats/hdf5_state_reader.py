@@ -15,7 +15,6 @@ from quantum_memory.formats.hdf5_layout import (
     DIGEST_BYTES,
     FILTER_NUMBERS,
     FILTERS,
-    MAX_METADATA_BYTES,
     Place,
     compression_arguments,
     on_chunks,
@@ -25,7 +24,7 @@ from quantum_memory.formats.hdf5_packed import PackedArray
 from quantum_memory.formats.reader import check_out, damaged, look_up, nbytes_of, new_array, parts_of_chunks
 from quantum_memory.state.arrays import CHUNK_BYTES, STORABLE, bytes_of, chunk_count
 from quantum_memory.state.document import MAX_DIMENSIONS, array_paths, content_id
-from quantum_memory.state.json_text import from_json, max_nodes
+from quantum_memory.state.json_text import MAX_DOCUMENT_BYTES, from_json, max_nodes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -75,7 +74,7 @@ class StateReader:
 
     def _sealed(self) -> tuple[bytes, bytes]:
         """Return the text and the digests of the group, having compared them with its SHA-256."""
-        text = self._bytes("metadata", MAX_METADATA_BYTES)
+        text = self._bytes("metadata", MAX_DOCUMENT_BYTES)
         digests = self._bytes("digests", self.size) if guard.has(self._group, "digests") else b""
         if hashlib.sha256(text + digests).hexdigest() != guard.text_attribute(self._group, "sha256", 64):
             raise IntegrityError(f"the metadata of its state {self.member!r} do not match their SHA-256")

@@ -17,7 +17,6 @@ import xxhash
 from quantum_memory.errors import InvalidStateError
 from quantum_memory.formats.hdf5_layout import (
     DIGEST_BYTES,
-    MAX_METADATA_BYTES,
     SMALL,
     Place,
     boxes,
@@ -30,7 +29,7 @@ from quantum_memory.formats.reader import AMPLITUDES
 from quantum_memory.formats.record import noted, squared_norm
 from quantum_memory.state.arrays import CHUNK_BYTES, STORABLE, bytes_of, chunk_count, chunk_items, dtype_name
 from quantum_memory.state.document import content_id
-from quantum_memory.state.json_text import count_nodes, max_nodes, to_json
+from quantum_memory.state.json_text import document_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -162,16 +161,7 @@ def _seal(group: h5py.Group, table: dict[str, Any], places: Mapping[str, Place],
             digests += place.digests
         else:
             arrays[path]["digest"] = place.digests.hex()
-    text = to_json(table | {"arrays": arrays})
-    for what, much, most in (
-        ("bytes of JSON", len(text), MAX_METADATA_BYTES),
-        ("values", count_nodes(text), max_nodes(len(text) + raw_bytes)),
-    ):
-        if much > most:
-            raise InvalidStateError(
-                f"the plain values of the tree make {much} {what}, and a state may hold {most}",
-                next_step="give long lists of numbers as arrays",
-            )
+    text = document_text(table | {"arrays": arrays}, raw_bytes)
     group.create_dataset("metadata", data=np.bytes_(text))
     if digests:
         group.create_dataset("digests", data=np.frombuffer(digests, np.uint8))

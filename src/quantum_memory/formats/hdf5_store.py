@@ -89,7 +89,7 @@ def committed_length(head: bytes) -> int:
     if head[8] != 3 or head[9:11] != b"\x08\x08":
         raise UnsupportedVersionError(
             f"its HDF5 superblock has version {head[8]}, and stores are kept in version 3",
-            next_step="copy its states into a new store: qmem convert",
+            next_step="qmem convert reads a store of the first implementation; others are read with h5py",
         )
     (length,) = struct.unpack_from("<Q", head, 28)
     return int(length)

@@ -23,9 +23,10 @@ from quantum_memory.formats.foreign import foreign
 from quantum_memory.formats.reader import WholeReader, read_memory
 from quantum_memory.formats.record import noted
 from quantum_memory.formats.registry import Handler, SaveOptions
+from quantum_memory.formats.seal import FORMAT, VERSION, check_format
 from quantum_memory.state.arrays import STORABLE, chunk_bytes, chunk_count
 from quantum_memory.state.document import content_id, identify, well_formed
-from quantum_memory.state.json_text import check_record, count_nodes, from_json, max_nodes, to_json
+from quantum_memory.state.json_text import check_record, check_values, from_json, max_nodes, to_json
 from quantum_memory.state.quantum_state import StateVector
 
 if TYPE_CHECKING:
@@ -34,8 +35,6 @@ if TYPE_CHECKING:
     from quantum_memory.state.arrays import AnyArray
     from quantum_memory.state.memory_state import MemoryState
 
-FORMAT = "quantum-memory"
-VERSION = "2.0"
 MAX_TEXT_BYTES = 16 << 20
 """Text is made and read in one piece, several times over; this keeps it within the memory that any save may take."""
 MAX_READABLE = 1 << 10
@@ -141,7 +140,7 @@ def to_text(memory: MemoryState, *, max_text_bytes: int | None = None, readable:
             f"the memory makes {len(text)} bytes of text, and JSON is written up to {most}",
             next_step="save it as .qms, or raise max_text_bytes",
         )
-    _check_nodes(text, len(text))
+    check_values(text, len(text))
     return text, name
 
 
@@ -161,16 +160,6 @@ def _readable(state: object) -> dict[str, Any]:
         digits = separator.join(str(digit) for digit in np.unravel_index(index, dims)) if dims else ""
         numbers[digits] = [part if math.isfinite(part) else str(part) for part in parts]
     return {"amplitudes": numbers}
-
-
-def _check_nodes(text: bytes, file_bytes: int) -> None:
-    """Refuse to write text of more values than a reader takes from a file of this length."""
-    count, most = count_nodes(text), max_nodes(file_bytes)
-    if count > most:
-        raise InvalidStateError(
-            f"the plain values of the tree make {count} values, and a file of {file_bytes} bytes may hold {most}",
-            next_step="give long lists of numbers as arrays",
-        )
 
 
 def read(source: Readable, *, max_text_bytes: int | None = None) -> WholeReader:
@@ -218,9 +207,9 @@ def _from_text(text: bytes, most: int, name: str, kind: str, size: int) -> Whole
     if hashlib.sha256(memoryview(text)[: seal.start()]).hexdigest().encode() != seal[1]:
         raise IntegrityError("its text does not match its SHA-256: it is damaged, or was edited")
     parts = from_json(text, max_nodes=most)
-    if not isinstance(parts, dict) or parts.get("format") != FORMAT:
+    if not isinstance(parts, dict):
         raise IntegrityError("it is not the JSON text of a memory")
-    _check_version(parts.get("version"))
+    check_format(parts.get("format"), parts.get("version"))
     if unknown := set(parts) - _HEAD - set(_PARTS) - {"record", "amplitudes", "arrays", "sha256"}:
         raise IntegrityError(f"it has a part {min(unknown)[:40]!r} that version {VERSION} does not have")
     if not all(isinstance(parts.get(name, {}), dict) for name in ("record", "arrays")):
@@ -249,17 +238,6 @@ def _array(path: str, node: Any) -> AnyArray:
     except (KeyError, OverflowError, TypeError, ValueError) as error:
         raise IntegrityError(f"its array {path[:80]!r} is not what its shape and dtype say") from error
     return array
-
-
-def _check_version(version: object) -> None:
-    if version == VERSION:
-        return
-    if isinstance(version, str) and re.fullmatch(r"\d{1,6}\.\d{1,6}", version):
-        raise UnsupportedVersionError(
-            f"it is JSON of version {version}; this release reads version {VERSION}",
-            next_step="pip install --upgrade quantum-memory",
-        )
-    raise IntegrityError("it does not say which version it is")
 
 
 def _without_seal(text: bytes, most: int) -> IntegrityError | UnsupportedVersionError | UnsafeError:
@@ -299,7 +277,7 @@ def to_zlib(text: bytes) -> bytes:
             f"{_max_text_bytes(len(packed))}",
             next_step="save it as .qms",
         )
-    _check_nodes(text, len(packed))
+    check_values(text, len(packed))
     return packed
 
 

@@ -42,7 +42,6 @@ ALIGNMENT = 64
 HEADER_BYTES = TRAILER_BYTES = 64
 MAX_ENTRIES = 1_000_000
 MAX_TABLE_BYTES = 64 << 20
-MAX_DOCUMENT_BYTES = 64 << 20
 MAX_PACKED_DOCUMENT_BYTES = 4 << 20
 """A longer document is stored as it is, so that a short file cannot hold a long one."""
 

@@ -15,7 +15,7 @@ from quantum_memory.formats import qms_layout as layout
 from quantum_memory.formats.reader import check_out, damaged, look_up, new_array, parts_of_chunks
 from quantum_memory.state.arrays import CHUNK_BYTES, STORABLE, bytes_of, worker_count
 from quantum_memory.state.document import array_paths
-from quantum_memory.state.json_text import from_json, max_nodes
+from quantum_memory.state.json_text import MAX_DOCUMENT_BYTES, parts_of_document
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -283,7 +283,7 @@ class QMSReader:
             raise self._damaged(f"its array {entry.name!r} does not match its SHA-256 in chunk {index}")
 
     def _read_document(self, entry: layout.Entry) -> tuple[dict[str, Any], dict[str, Any]]:
-        if entry.nbytes > layout.MAX_DOCUMENT_BYTES or entry.dtype != "u8" or len(entry.shape) != 1:
+        if entry.nbytes > MAX_DOCUMENT_BYTES or entry.dtype != "u8" or len(entry.shape) != 1:
             raise self._damaged("its document is past the limits of the format")
         if entry.stored_bytes < entry.nbytes > layout.MAX_PACKED_DOCUMENT_BYTES:
             raise UnsafeError(
@@ -296,18 +296,12 @@ class QMSReader:
             part = memoryview(raw)[index * CHUNK_BYTES : index * CHUNK_BYTES + entry.raw_length(index)]
             self._fill(entry, index, offset, part, "full")
         try:
-            content = from_json(raw, max_nodes=max_nodes(self.source.size))
+            document, record = parts_of_document(raw, self.source.size)
         except (IntegrityError, UnsafeError) as error:
             raise error.at(self.source.name) from error.__cause__
-        if (
-            not isinstance(content, dict)
-            or set(content) != {"document", "record"}
-            or not all(isinstance(part, dict) for part in content.values())
-        ):
-            raise self._damaged("its document is not well formed")
-        if array_paths(content["document"]) != set(self.entries):
+        if array_paths(document) != set(self.entries):
             raise self._damaged("its document and its table name different arrays")
-        return content["document"], content["record"]
+        return document, record
 
     def _damaged(self, what: str) -> IntegrityError:
         return damaged(what, self.source.name)

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from quantum_memory.errors import RESTORE, IntegrityError, InvalidStateError, UnsupportedVersionError
-from quantum_memory.formats.qms_layout import MAX_DOCUMENT_BYTES
 from quantum_memory.formats.reader import (
     AMPLITUDES,
     WholeEntry,
@@ -34,7 +33,7 @@ from quantum_memory.state.arrays import (
     dtype_name,
 )
 from quantum_memory.state.document import MAX_DIMENSIONS, ArrayIdentity, content_id
-from quantum_memory.state.json_text import check_record, count_nodes, from_json, max_nodes, to_json
+from quantum_memory.state.json_text import MAX_DOCUMENT_BYTES, check_record, document_text, parts_of_document
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -198,17 +197,8 @@ class Outgoing:
         InvalidStateError
             No reader would take it.
         """
-        text = to_json({"document": self._document, "record": noted(self._memory, self._squares)})
-        for what, much, most in (
-            ("bytes of JSON", len(text), MAX_DOCUMENT_BYTES),
-            ("values", count_nodes(text), max_nodes(written)),
-        ):
-            if much > most:
-                raise InvalidStateError(
-                    f"the plain values of the tree make {much} {what}, and a document may hold {most}",
-                    next_step="give long lists of numbers as arrays",
-                )
-        return text
+        parts = {"document": self._document, "record": noted(self._memory, self._squares)}
+        return document_text(parts, written)
 
     def content_id(self) -> str:
         """Return the name of the content, once the arrays are written."""
@@ -263,20 +253,14 @@ class Incoming:
 
     def reader(self, kind: str, text: bytes | bytearray, name: str) -> WholeReader:
         """Return the reader, from the JSON text of document and record and the `content_id` that the file states."""
-        content = from_json(text, max_nodes=max_nodes(self._source.size))
-        if (
-            not isinstance(content, dict)
-            or set(content) != {"document", "record"}
-            or not all(isinstance(part, dict) for part in content.values())
-        ):
-            raise IntegrityError("its document is not well formed")
+        document, record = parts_of_document(text, self._source.size)
         return WholeReader(
             kind,
             VERSION,
             self._source.name,
             self._source.size,
-            content["document"],
-            content["record"],
+            document,
+            record,
             self.arrays,
             name,
         )
@@ -288,14 +272,15 @@ def check_document(length: int) -> None:
         raise IntegrityError("its document is past the limits of the format")
 
 
-def check_format(kind: str, version: str) -> None:
+def check_format(kind: object, version: object) -> None:
     """Refuse a file that does not say that it is one of ours, or is of another version.
 
     Raises
     ------
     IntegrityError, UnsupportedVersionError
     """
-    if kind != FORMAT or not re.fullmatch(r"\d{1,6}\.\d{1,6}", version, re.ASCII):
+    known = isinstance(version, str) and re.fullmatch(r"\d{1,6}\.\d{1,6}", version, re.ASCII)
+    if kind != FORMAT or not known:
         raise IntegrityError("it does not say that it is a saved state, and of which version", next_step=RESTORE)
     if version != VERSION:
         raise UnsupportedVersionError(

@@ -19,6 +19,9 @@ _CANONICAL = json.JSONEncoder(separators=(",", ":"), allow_nan=False, sort_keys=
 _FEW_NODES = 1 << 17
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"')
 _TOKEN = re.compile(_STRING.pattern + rb"|[\[\]{}]")
+MAX_DOCUMENT_BYTES = 64 << 20
+"""How long the document of a memory may be, in every format."""
+
 MAX_LEVELS = 400
 """Levels of brackets in JSON text: a little more than the deepest tree makes."""
 
@@ -80,6 +83,63 @@ def check_record(record: Mapping[str, Any]) -> None:
             f"the record cannot be written as JSON: {getattr(error, 'message', error)}",
             next_step="put into it what JSON has, or save it as metadata",
         ) from error
+
+
+def document_text(parts: Mapping[str, Json], nbytes: int) -> bytes:
+    """Return the JSON text of what a file says of a memory, refusing what no reader would take.
+
+    Parameters
+    ----------
+    parts
+        The document, the record, and what else the format says.
+    nbytes
+        Bytes of the file beside the text.
+
+    Raises
+    ------
+    InvalidStateError
+    """
+    text = to_json(parts)
+    if len(text) > MAX_DOCUMENT_BYTES:
+        raise InvalidStateError(
+            f"the plain values of the tree make {len(text)} bytes of JSON, and a document may hold "
+            f"{MAX_DOCUMENT_BYTES}",
+            next_step="give long lists of numbers as arrays",
+        )
+    check_values(text, nbytes)
+    return text
+
+
+def check_values(text: bytes, file_bytes: int) -> None:
+    """Refuse text of more values than a reader takes from a file of this length.
+
+    Raises
+    ------
+    InvalidStateError
+    """
+    count, most = count_nodes(text), max_nodes(file_bytes)
+    if count > most:
+        raise InvalidStateError(
+            f"the plain values of the tree make {count} values, and a file of {file_bytes} bytes may hold {most}",
+            next_step="give long lists of numbers as arrays",
+        )
+
+
+def parts_of_document(text: bytes | bytearray, file_bytes: int) -> tuple[dict[str, Json], dict[str, Json]]:
+    """Return the document and the record from the text of the two.
+
+    Raises
+    ------
+    IntegrityError, UnsafeError
+    """
+    content = from_json(text, max_nodes=max_nodes(file_bytes))
+    if (
+        not isinstance(content, dict)
+        or set(content) != {"document", "record"}
+        or not all(isinstance(part, dict) for part in content.values())
+    ):
+        raise IntegrityError("its document is not well formed", next_step=RESTORE)
+    return content["document"], content["record"]
 
 
 def count_nodes(text: bytes | bytearray) -> int:

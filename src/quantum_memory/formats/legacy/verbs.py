@@ -14,6 +14,7 @@ from quantum_memory.formats.foreign import foreign
 from quantum_memory.formats.legacy import containers, interface, serializer, stores
 from quantum_memory.formats.legacy.found import Found
 from quantum_memory.formats.legacy.text import check_length, from_text, unpacked_text
+from quantum_memory.formats.seal import FORMAT
 from quantum_memory.state.document import well_formed
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def recognise(head: bytes, name: str, size: int) -> str | None:
         return "serializer-pickle"
     if _MAP_WITH_TEXT.match(head):
         return "serializer-msgpack"
-    if head.startswith(b"{") and f'"{json_format.FORMAT}"'.encode() not in head[:64]:
+    if head.startswith(b"{") and f'"{FORMAT}"'.encode() not in head[:64]:
         return "serializer-json" if f'"{serializer.TAG}"'.encode() in head else "interface-json"
     return "serializer-base64" if _is_base64(head) else None
 
