@@ -10,6 +10,7 @@ import pytest
 import quantum_memory as qm
 from quantum_memory.formats.binary_format import BinaryFormatHandler
 from quantum_memory.formats.json_format import to_text
+from quantum_memory.formats.prepared import Prepared
 from quantum_memory.testing.equality import assert_identical
 
 HERE = Path(__file__).parent / "golden"
@@ -47,4 +48,4 @@ def test_what_is_written_has_not_changed(name, monkeypatch):
     monkeypatch.setattr("quantum_memory.formats.record.__version__", release)
     assert BinaryFormatHandler("none").to_bytes(MEMORIES[name]) == kept
     text = (HERE / f"{name}.v2.0.json").read_bytes()
-    assert to_text(MEMORIES[name])[0] == text
+    assert to_text(Prepared.plain(MEMORIES[name]))[0] == text

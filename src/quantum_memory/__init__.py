@@ -23,6 +23,7 @@ _HOMES = {
     "info": "formats.verbs",
     "load": "formats.verbs",
     "open": "formats.verbs",
+    "recompress": "formats.convert",
     "save": "formats.verbs",
     "verify": "formats.verify",
     "BinaryFormatHandler": "formats.binary_format",
@@ -59,6 +60,7 @@ __all__ = [  # noqa: RUF022 - as in _HOMES
     "convert",
     "info",
     "load",
+    "recompress",
     "save",
     "verify",
     "BinaryFormatHandler",
@@ -105,7 +107,7 @@ if TYPE_CHECKING:
     )
     from quantum_memory.formats.binary_format import BinaryFormatHandler
     from quantum_memory.formats.compare import compare
-    from quantum_memory.formats.convert import convert
+    from quantum_memory.formats.convert import convert, recompress
     from quantum_memory.formats.hdf5_storage import HDF5QuantumStorage
     from quantum_memory.formats.state_serializer import (
         EmotionalStateSerializer,

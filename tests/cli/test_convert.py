@@ -18,6 +18,7 @@ import quantum_memory as qm
 from quantum_memory.durability import files
 from quantum_memory.errors import BudgetError, ConflictError, IntegrityError, InvalidStateError, StorageError
 from quantum_memory.formats import binary_format
+from quantum_memory.formats.prepared import Prepared
 from quantum_memory.testing.damage import flip_bit
 from quantum_memory.testing.faults import FaultyFiles, PassingFiles, RecordingFiles
 
@@ -96,9 +97,8 @@ def test_what_was_written_wrongly_gets_no_name(
         target.write_bytes(b"precious")
     write = binary_format.write_memory
 
-    def forgetful(sink: object, memory: qm.MemoryState, *options: object) -> str:
-        write(sink, qm.MemoryState(memory.quantum), *options)
-        return memory.content_id
+    def forgetful(sink: object, memory: Prepared, *options: object) -> str:
+        return write(sink, Prepared.plain(qm.MemoryState(metadata={"lost": "all"})), *options)
 
     monkeypatch.setattr(binary_format, "write_memory", forgetful)
     with pytest.raises(IntegrityError, match="what was written is not what was read") as caught:

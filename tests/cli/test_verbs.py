@@ -126,6 +126,22 @@ def test_compare_measures_a_difference(qmem: Qmem, tmp_path: Path) -> None:
     assert "quantum/amplitudes: other values" in said
 
 
+def test_compare_takes_a_state_of_a_store_on_either_side(qmem: Qmem, bell: Path, tmp_path: Path) -> None:
+    path = tmp_path / "store.h5"
+    storage = qm.HDF5QuantumStorage(path)
+    storage.import_from_binary(bell, "bell")
+    storage.save_quantum_state(qm.StateVector(np.array([1, 0, 0, 0], complex), qubit_order="big"), "zero")
+    done = qmem("compare", path, bell, "--state-a", "bell")
+    assert done.stdout.startswith("identical content\n")
+    assert f"{path}, state bell (content id" in _words(done.stdout)
+    answer = json.loads(qmem("compare", "--json", "--state-a", "zero", "--state-b", "bell", path, path).stdout)
+    assert (answer["first"], answer["second"]) == (f"{path}, state zero", f"{path}, state bell")
+    assert answer["fidelity"] == pytest.approx(0.5)
+    assert qmem("compare", path, bell).returncode == 2
+    assert qmem("compare", path, bell, "--state-a", "none").returncode == 6
+    assert qmem("compare", path, bell, "--state-a", "bell", "--state-b", "bell").returncode == 2
+
+
 def test_numbers_that_json_does_not_have_are_text(qmem: Qmem, tmp_path: Path) -> None:
     path = tmp_path / "nan.qms"
     qm.save(qm.StateVector(np.array([np.nan, 1.0]), qubit_order="big"), path)

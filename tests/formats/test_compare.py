@@ -1,5 +1,6 @@
 """Differences are named where, and only where, two memories have different content."""
 
+import numpy as np
 import pytest
 
 import quantum_memory as qm
@@ -36,3 +37,30 @@ def test_the_order_of_keys_is_no_difference(a, b):
     found = compared(a, b)
     assert found.same_content
     assert found.differences == []
+
+
+def test_states_of_a_store_are_compared_by_their_ids(tmp_path):
+    storage = qm.HDF5QuantumStorage(tmp_path / "s.h5")
+    for name, psi in (("zero", [1.0, 0.0]), ("plus", [0.5**0.5, 0.5**0.5])):
+        storage.save_quantum_state(qm.StateVector(np.array(psi), qubit_order="big"), name)
+    found = qm.compare(storage.path, storage.path, state_id_a="zero", state_id_b="plus")
+    assert found.fidelity == pytest.approx(0.5)
+    assert (found.first, found.second) == (f"{storage.path}, state zero", f"{storage.path}, state plus")
+    alone = storage.load_quantum_state("plus")
+    assert qm.compare(alone, storage.path, state_id_b="plus").same_content
+    with pytest.raises(qm.InvalidStateError, match="store of 2 states"):
+        qm.compare(storage.path, alone)
+    with pytest.raises(qm.MissingError, match="no state 'minus'"):
+        qm.compare(alone, storage.path, state_id_b="minus")
+    with pytest.raises(qm.InvalidStateError, match="the first is no file"):
+        qm.compare(alone, storage.path, state_id_a="plus", state_id_b="plus")
+
+
+def test_files_are_read_as_the_caller_says(tmp_path):
+    memory = qm.MemoryState(classical={"w": np.arange(9)})
+    qm.save(memory, tmp_path / "a.pkl")
+    with pytest.raises(qm.UnsafeError):
+        qm.compare(tmp_path / "a.pkl", memory)
+    assert qm.compare(tmp_path / "a.pkl", memory, allow_pickle=True).same_content
+    with pytest.raises(qm.BudgetError):
+        qm.compare(tmp_path / "a.pkl", memory, allow_pickle=True, max_bytes=8)

@@ -13,7 +13,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import quantum_memory as qm
-from quantum_memory.errors import ConflictError, IntegrityError, InvalidStateError, MissingError, QuantumMemoryError
+from quantum_memory.errors import (
+    ConflictError,
+    IntegrityError,
+    InvalidStateError,
+    MissingError,
+    QuantumMemoryError,
+    UnsafeError,
+    UnsupportedVersionError,
+)
 from quantum_memory.formats.hdf5_layout import FILTER_NUMBERS, boxes, dataset_names, hdf5_chunks
 from quantum_memory.state.arrays import STORABLE
 from quantum_memory.testing.equality import assert_identical
@@ -58,6 +66,49 @@ def test_the_calls_of_the_mission(tmp_path, compression):
     assert saved["bytes_saved"] > PSI.nbytes // 2
     assert storage.load_quantum_state(other) == STATE
     assert qm.verify(storage.path).problems == []
+
+
+def test_importing_takes_what_a_reader_is_told(storage, tmp_path):
+    qm.save(PSI, tmp_path / "a.pkl")
+    with pytest.raises(UnsafeError, match="when that is asked for"):
+        storage.import_from_binary(tmp_path / "a.pkl")
+    storage.import_from_binary(tmp_path / "a.pkl", "a", allow_pickle=True)
+    storage.save_quantum_state(STATE, "b")
+    other = qm.HDF5QuantumStorage(tmp_path / "other.h5")
+    with pytest.raises(InvalidStateError, match="store of 2 states"):
+        other.import_from_binary(storage.path)
+    assert other.import_from_binary(storage.path, "new", source_id="b") == "new"
+    assert other.load_quantum_state("new") == STATE
+    with pytest.raises(qm.BudgetError):
+        other.import_from_binary(storage.path, source_id="a", max_bytes=100)
+
+
+@pytest.fixture
+def tracking():
+    """Whether h5py tracks the order in which things are made is set for all who use it; other packages do."""
+    before = h5py.get_config().track_order
+    yield lambda on: setattr(h5py.get_config(), "track_order", on)
+    h5py.get_config().track_order = before
+
+
+@pytest.mark.parametrize("compression", ["none", "gzip", "szip"])
+def test_the_same_memory_makes_the_same_bytes_whatever_h5py_is_set_to(tmp_path, tracking, compression):
+    made = []
+    for on in (False, True):
+        tracking(on)
+        storage = qm.HDF5QuantumStorage(tmp_path / f"{on}.h5", compression=compression)
+        qm.save(
+            {"classical_data": {"z": {"a": {"b": PSI}}, "a": PSI * 2}} | STATE, storage.path, compression=compression
+        )
+        one = tmp_path.joinpath(f"{on}.h5").read_bytes()
+        with storage.time_series("pad") as series:
+            series.append((0.1, 0.2, 0.3), time=0.5)
+        with storage.time_series("records") as series:
+            series.append({"a": 1})
+        appended = tmp_path.joinpath(f"{on}.h5").read_bytes()
+        storage.optimize_storage()
+        made.append([one, appended, tmp_path.joinpath(f"{on}.h5").read_bytes()])
+    assert made[0] == made[1]
 
 
 @pytest.mark.parametrize("compression", ["zstd", "bitshuffle"])
@@ -242,6 +293,43 @@ def test_optimizing_keeps_what_others_put_into_the_file(storage, path):
     assert len(storage.read_series("pad")) == 1
 
 
+def test_optimizing_keeps_links_and_attributes_of_plain_types(storage, path):
+    storage.save_quantum_state(STATE, "a")
+    kept = {
+        "number": 3, "flags": [True, False], "complex": 1 + 2j, "matrix": np.eye(2), "text": "ä", "texts": ["a", "bc"],
+        "bytes": np.bytes_(b"x"), "nothing": h5py.Empty("f8"),
+    }  # fmt: skip
+    lost = {"reference": h5py.Reference(), "record": np.zeros(2, [("x", "f4"), ("y", "i2")])}
+
+    def found(file):
+        """What each attribute is, with its exact type."""
+        return {
+            (group.name, name): (repr(group.attrs[name]), h5py.h5a.open(group.id, name.encode()).get_type().encode())
+            for group in (file, file["index"], file["quantum_states"])
+            for name in kept
+        }
+
+    with h5py.File(path, "a", libver="v110") as file:
+        for group in (file, file["index"], file["quantum_states"]):
+            group.attrs.update(kept)
+            group.attrs.update(lost)
+        before = found(file)
+        file["latest"] = h5py.SoftLink("/quantum_states/a")
+        file["elsewhere"] = h5py.ExternalLink("other.h5", "/x")
+        file["kind"] = np.dtype("<i4")
+        file.attrs.create("named", 7, dtype=file["kind"])
+    for _ in range(2):
+        storage.optimize_storage()
+    with h5py.File(path) as file:
+        assert found(file) == before
+        assert not set(lost).intersection(file.attrs)
+        assert file.attrs["named"] == 7
+        assert file.get("latest", getlink=True).path == "/quantum_states/a"
+        assert file.get("elsewhere", getlink=True).filename == "other.h5"
+        assert file["kind"].dtype == np.int32
+    assert storage.load_quantum_state("a") == STATE
+
+
 class TestOneStateInAFile:
     def test_it_is_saved_and_replaced_by_save(self, tmp_path):
         path = tmp_path / "one.h5"
@@ -262,6 +350,49 @@ class TestOneStateInAFile:
         with pytest.raises(MissingError):
             qm.load(path, state_id="nobody")
         assert qm.verify(path).arrays == 2 * qm.verify(path, state_id=ids[0]).arrays
+
+    def test_an_empty_file_is_replaced_since_it_holds_nothing(self, path):
+        storage = qm.HDF5QuantumStorage(path)
+
+        def flush():
+            with storage.time_series("x") as series:
+                series.append(1.0)
+
+        for write in (lambda: qm.save(STATE, path), lambda: storage.save_quantum_state(STATE), flush):
+            path.write_bytes(b"")
+            path.chmod(0o640)
+            write()
+            assert path.stat().st_mode & 0o777 == 0o640
+            qm.verify(path)
+        path.write_bytes(b"")
+        with pytest.raises(ConflictError, match="exists already"):
+            qm.save(STATE, path, overwrite=False)
+        for read in (qm.load, storage.list_states, lambda _=None: storage.delete_state("a")):
+            with pytest.raises(IntegrityError, match="it is empty"):
+                read(path) if read is qm.load else read()
+        assert path.read_bytes() == b""
+
+    def test_what_is_no_store_is_not_replaced_and_the_error_says_what_to_do(self, path):
+        qm.save(STATE, path)
+        good = path.read_bytes()
+        with h5py.File(path, "w", libver="v110") as file:
+            file["x"] = 1
+        foreign = path.read_bytes()
+        with h5py.File(path, "w", libver="earliest") as file:
+            file["x"] = 1
+        kinds = [
+            (good[: len(good) // 2], IntegrityError), (good[:40] + b"!" + good[41:], IntegrityError),
+            (b"<!DOCTYPE html>", IntegrityError), (b"notes of mine", IntegrityError), (foreign, IntegrityError),
+            (path.read_bytes(), UnsupportedVersionError),
+        ]  # fmt: skip
+        for there, kind in kinds:
+            path.write_bytes(there)
+            for write in (lambda: qm.save(STATE, path), lambda: qm.HDF5QuantumStorage(path).save_quantum_state(STATE)):
+                with pytest.raises(kind) as caught:
+                    write()
+                assert caught.value.path == str(path)
+                assert caught.value.next_step.endswith("; otherwise delete it, or choose another name")
+            assert path.read_bytes() == there
 
     def test_a_store_of_one_is_not_replaced_either(self, storage, path):
         storage.save_quantum_state(STATE)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import itertools
 import multiprocessing
+import os
 import resource
 import struct
 import subprocess
@@ -16,9 +17,10 @@ import numpy as np
 import pytest
 
 import quantum_memory as qm
+from durability.test_paths import ROOT, tmpfs
 from quantum_memory.durability import files
-from quantum_memory.errors import ConflictError, IntegrityError, InvalidStateError, QuantumMemoryError
-from quantum_memory.testing.faults import CountingFiles, FaultyFiles, in_child
+from quantum_memory.errors import ConflictError, IntegrityError, InvalidStateError, QuantumMemoryError, StorageError
+from quantum_memory.testing.faults import CountingFiles, FaultyFiles, PassingFiles, in_child
 
 RNG = np.random.default_rng(7)
 PSI = RNG.normal(size=1 << 10) + 1j * RNG.normal(size=1 << 10)
@@ -113,6 +115,71 @@ def test_a_flush_that_failed_anywhere_is_tried_again_and_no_sample_is_there_twic
     assert k > 20
 
 
+BIG = RNG.normal(size=1 << 13) + 1j * RNG.normal(size=1 << 13)
+
+
+def append_samples(storage, path):
+    with storage.time_series("x") as series:
+        for step in range(300):
+            series.append(np.full(50, step, np.float64), time=step)
+
+
+ON_A_FULL_DISK = {
+    "series": append_samples,
+    "import": lambda storage, path: storage.import_from_binary(path.parents[1] / "big.qms", "new"),
+    "export": lambda storage, path: storage.export_to_binary("big", path.with_name("out.qms")),
+    "export to h5": lambda storage, path: storage.export_to_binary("big", path.with_name("out.h5")),
+}
+
+
+@pytest.mark.skipif(not ROOT, reason="only root can mount")
+@pytest.mark.parametrize("compression", [None, "gzip"])
+@pytest.mark.parametrize("what", ON_A_FULL_DISK)
+def test_a_full_disk_keeps_every_state_and_sample_and_the_same_succeeds_with_more_space(tmp_path, what, compression):
+    qm.save(BIG, tmp_path / "big.qms")
+    with tmpfs(tmp_path / "small", "size=1m") as folder:
+        path = folder / "store.h5"
+        storage = qm.HDF5QuantumStorage(path, compression=compression)
+        storage.save_quantum_state(BIG, "big")
+        with storage.time_series("x") as series:
+            for step in range(100):
+                series.append(np.full(50, -step, np.float64), time=step)
+        before, samples, good = contents(storage), storage.read_series("x"), path.read_bytes()
+        for kib in (0, 8, 20, 64, 100):
+            facts = os.statvfs(folder)
+            (folder / "filler").write_bytes(bytes(facts.f_bavail * facts.f_bsize - (kib << 10)))
+            with pytest.raises(StorageError) as caught:
+                ON_A_FULL_DISK[what](storage, path)
+            assert (caught.value.errno, caught.value.exit_code) == (errno.ENOSPC, 8)
+            assert contents(storage) == before
+            assert np.array_equal(storage.read_series("x").values, samples.values)
+            assert sorted(one.name for one in folder.iterdir()) == ["filler", "store.h5"]
+            (folder / "filler").unlink()
+        ON_A_FULL_DISK[what](storage, path)
+        contents(storage)
+        assert path.read_bytes() != good or qm.load(next(folder.glob("out.*"))) == qm.MemoryState(BIG)
+        assert len(storage.read_series("x")) == (400 if what == "series" else 100)
+
+
+@pytest.mark.skipif(not ROOT, reason="only root can mount")
+def test_samples_that_a_full_disk_did_not_take_are_written_once_there_is_space(tmp_path):
+    with tmpfs(tmp_path / "small", "size=1m") as folder:
+        storage = qm.HDF5QuantumStorage(folder / "store.h5")
+        with storage.time_series("x") as series:
+            series.append(0.0)
+            series.flush()
+            facts = os.statvfs(folder)
+            (folder / "filler").write_bytes(bytes(facts.f_bavail * facts.f_bsize))
+            for step in range(1, 8192):
+                series.append(float(step))
+            for step in (8192, 8193):
+                with pytest.raises(StorageError, match="No space left"):
+                    series.append(float(step))
+            assert storage.read_series("x").values.tolist() == [0.0]
+            (folder / "filler").unlink()
+        assert storage.read_series("x").values.tolist() == [float(step) for step in range(8194)]
+
+
 LOAD = """
 import errno, sys
 import quantum_memory as qm
@@ -133,6 +200,84 @@ def test_a_process_in_which_the_disk_failed_ends_as_any_other(storage, path):
     assert (done.returncode, done.stderr) == (0, "")
 
 
+# Callbacks
+
+
+class Mine(QuantumMemoryError):
+    """An error that a callback raises, with nothing said of a path or a next step."""
+
+
+WITH_A_CALLBACK = {
+    "save": lambda path, call: qm.save(MEMORY, path, progress=call),
+    "append": lambda path, call: qm.HDF5QuantumStorage(path).save_quantum_state(MEMORY, "new", progress=call),
+    "optimize": lambda path, call: qm.HDF5QuantumStorage(path).optimize_storage(progress=call),
+    "convert": lambda path, call: qm.convert(path, path.with_name("b.h5"), progress=call),
+    "load": lambda path, call: qm.load(path, progress=call),
+    "map": lambda path, call: qm.load(path, progress=call, mmap=True),
+    "select": lambda path, call: qm.load(path, only="*", progress=call),
+    "load a state": lambda path, call: qm.HDF5QuantumStorage(path).load_quantum_state("state", progress=call),
+    "verify": lambda path, call: qm.verify(path, progress=call),
+}
+
+
+@pytest.mark.parametrize("compression", ["none", "lzf"])
+@pytest.mark.parametrize("what", WITH_A_CALLBACK)
+@pytest.mark.parametrize("kind", [ValueError, KeyboardInterrupt, OSError, ConflictError, Mine])
+def test_what_a_callback_raises_comes_out_as_it_is(path, what, compression, kind):
+    several = RNG.normal(size=1 << 18)  # of more than one chunk, which are worked on in other threads
+    qm.save(qm.MemoryState(several, {"w": np.arange(3000.0)}), path, compression=compression)
+    good, raised = path.read_bytes(), kind("mine")
+
+    def call(_):
+        raise raised
+
+    with pytest.raises(kind) as caught:
+        WITH_A_CALLBACK[what](path, call)
+    assert caught.value is raised
+    assert (raised.__cause__, raised.__context__) == (None, None)
+    if isinstance(raised, QuantumMemoryError):
+        assert (raised.path, raised.next_step) == (None, None)
+    assert path.read_bytes() == good
+    assert [one.name for one in path.parent.iterdir()] == [path.name]
+    qm.HDF5QuantumStorage(path, lock_timeout=0).save_quantum_state(MEMORY)  # the error holds no lock
+
+
+@pytest.mark.parametrize("what", ["save", "append", "optimize"])
+def test_what_a_callback_raises_comes_out_though_the_disk_fails_as_well(path, what):
+    qm.save(MEMORY, path)
+    good, raised, full = path.read_bytes(), KeyboardInterrupt(), []
+
+    class FullFiles(PassingFiles):
+        def call(self, name, *arguments):
+            if full and name == "write_at":
+                full.append(name)
+                raise OSError(errno.ENOSPC, "full")
+            return super().call(name, *arguments)
+
+    def call(_):
+        full.append("from now on")
+        raise raised
+
+    with files.using(FullFiles()), pytest.raises(KeyboardInterrupt) as caught:
+        WITH_A_CALLBACK[what](path, call)
+    assert caught.value is raised
+    assert len(full) > 1
+    assert path.read_bytes() == good
+
+
+def test_a_callback_that_raises_while_a_store_begins_is_called_no_more(path):
+    calls = []
+
+    def call(done):
+        calls.append(done)
+        raise ConflictError("mine")
+
+    with pytest.raises(ConflictError, match="mine"):
+        qm.HDF5QuantumStorage(path).save_quantum_state(PSI, progress=call)
+    assert len(calls) == 1
+    assert not path.exists()
+
+
 # Others
 
 
@@ -147,6 +292,9 @@ def test_an_error_that_is_held_on_to_holds_no_lock(storage, path):
             file.write(b"!")
         with pytest.raises(IntegrityError) as caught:
             read(path)
+        storage.save_quantum_state(PSI)
+        with pytest.raises(IntegrityError) as caught:
+            storage.load_quantum_state("a", mmap=True)
         storage.save_quantum_state(PSI)
         assert caught.value.next_step
     with pytest.raises(IntegrityError) as caught:
@@ -174,7 +322,10 @@ def append(path, number):
             series.append((number, step, 0.0))
 
 
-def test_processes_that_begin_a_store_and_append_to_it_at_once_lose_nothing(path):
+@pytest.mark.parametrize("there", [False, True], ids=["no file", "an empty file"])
+def test_processes_that_begin_a_store_and_append_to_it_at_once_lose_nothing(path, there):
+    if there:
+        path.touch()
     context = multiprocessing.get_context("spawn")
     workers = [context.Process(target=append, args=(path, number)) for number in range(2)]
     for worker in workers:

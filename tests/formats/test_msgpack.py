@@ -11,6 +11,7 @@ import pytest
 import quantum_memory as qm
 from quantum_memory.errors import BudgetError, IntegrityError, InvalidStateError, UnsupportedVersionError
 from quantum_memory.formats import msgpack_format, seal
+from quantum_memory.formats.prepared import Prepared
 from quantum_memory.formats.registry import SaveOptions, format_named
 
 from .watched import read, refusal, sealed
@@ -23,7 +24,7 @@ ARRAY = {"dtype": "f64", "shape": [2], "data": VALUES.tobytes()}
 
 def written(memory, suffix="msgpack") -> bytes:
     sink = io.BytesIO()
-    format_named(suffix).handler.write(sink, memory, SaveOptions())
+    format_named(suffix).handler.write(sink, Prepared.plain(memory), SaveOptions())
     return sink.getvalue()
 
 

@@ -11,6 +11,7 @@ import pytest
 import quantum_memory as qm
 from quantum_memory.errors import IntegrityError, UnsafeError, UnsupportedVersionError
 from quantum_memory.formats.pickle_format import from_pickle, to_pickle
+from quantum_memory.formats.prepared import Prepared
 from quantum_memory.testing.damage import flips
 
 from .watched import read, refusal, sealed
@@ -190,5 +191,5 @@ def test_it_can_be_written_to_what_does_not_seek(rich):
 
     for suffix in ("msgpack", "npz", "pkl", "b64"):
         pipe = Pipe()
-        format_named(suffix).handler.write(pipe, rich, SaveOptions())
+        format_named(suffix).handler.write(pipe, Prepared.plain(rich), SaveOptions())
         assert read(suffix, pipe.data) == rich

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 import quantum_memory as qm
 from quantum_memory import EmotionalStateSerializer, MPSTensorSerializer, QuantumStateSerializer
 from quantum_memory.errors import BudgetError, IntegrityError, InvalidStateError, UnsafeError
+from quantum_memory.formats.prepared import Prepared
 from quantum_memory.formats.registry import SaveOptions, format_named
 from quantum_memory.formats.state_serializer import SUFFIXES, TEXTS, Difference, differences
 from quantum_memory.testing import strategies as qst
@@ -247,7 +248,7 @@ def test_an_array_that_changes_meanwhile_is_written_as_one_whole(suffix):
             return super().write(data)
 
     sink = Meddling()
-    name = format_named(suffix).handler.write(sink, qm.MemoryState(classical=values), SaveOptions())
+    name = format_named(suffix).handler.write(sink, Prepared.plain(qm.MemoryState(classical=values)), SaveOptions())
     assert read(suffix, sink.getvalue()).content_id == name
 
 

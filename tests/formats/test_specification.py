@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import quantum_memory as qm
-from quantum_memory.compression import codecs
+from quantum_memory.compression.codecs import zstandard
 from quantum_memory.state.document import state_from_node
 
 PAGE = Path(__file__).parents[2] / "docs" / "qms_format.md"
@@ -21,7 +21,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "qms_format.md"
 def read_qms(monkeypatch):
     """The decoder, as it stands on the page; zstd comes from the backport where Python has none of its own."""
     package, module = types.ModuleType("compression"), types.ModuleType("compression.zstd")
-    module.decompress = codecs._zstd().decompress
+    module.decompress = zstandard._zstd().decompress
     package.zstd = module
     monkeypatch.setitem(sys.modules, "compression", package)
     monkeypatch.setitem(sys.modules, "compression.zstd", module)

@@ -10,6 +10,7 @@ from quantum_memory.compression.codecs import NONE
 from quantum_memory.durability.files import ReadableBytes
 from quantum_memory.formats import json_format
 from quantum_memory.formats.binary_format import write_memory
+from quantum_memory.formats.prepared import Prepared
 from quantum_memory.formats.qms_layout import CLASSICAL, METADATA
 from quantum_memory.formats.qms_reader import QMSReader
 from quantum_memory.formats.qms_writer import QMSWriter
@@ -39,7 +40,7 @@ def test_an_array_that_changes_during_the_save_still_makes_a_whole_file():
 
     for compression in ("none", "zstd"):
         sink = Meddling()
-        write_memory(sink, qm.MemoryState(classical={"a": array}), compression)
+        write_memory(sink, Prepared.plain(qm.MemoryState(classical={"a": array})), compression)
         reader = QMSReader(ReadableBytes(sink.getvalue()))
         assert read_memory(reader, verify="full").classical["a"].shape == array.shape
 
@@ -54,6 +55,6 @@ def test_the_same_for_json(monkeypatch):
         return identities
 
     monkeypatch.setattr(json_format, "identify", meddling)
-    text, _ = json_format.to_text(qm.MemoryState(classical={"a": array}))
+    text, _ = json_format.to_text(Prepared.plain(qm.MemoryState(classical={"a": array})))
     monkeypatch.undo()
     assert json_format.from_text(text).classical["a"].tolist() == list(range(10))

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import lz4.block
 import numpy as np
 
-from quantum_memory.compression.codecs import _zstd
+from quantum_memory.compression.codecs.zstandard import _zstd
 from quantum_memory.formats import qms_layout
 from quantum_memory.state.arrays import CHUNK_BYTES
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from quantum_memory.cli.options import allow_pickle
+from quantum_memory.cli.options import reading_options_of_two
 from quantum_memory.cli.output import console, fact_sheet, natural, plain, print_json, progress, raw_bytes, short
 
 if TYPE_CHECKING:
@@ -19,12 +19,21 @@ _ROWS = 20
 
 
 @click.command()
-@click.argument("first")
-@click.argument("second")
+@click.argument("first", metavar="A")
+@click.argument("second", metavar="B")
 @click.option("--all", "everything", is_flag=True, help=f"Show every difference, not the first {_ROWS}.")
-@allow_pickle
+@reading_options_of_two
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def compare(first: str, second: str, *, everything: bool, allow_pickle: bool, as_json: bool) -> int:
+def compare(
+    first: str,
+    second: str,
+    *,
+    everything: bool,
+    state_a: str | None,
+    state_b: str | None,
+    as_json: bool,
+    **reading: Any,
+) -> int:
     """Say what differs between two memories, and by how much.
 
     Both files are checked and loaded. Their formats may differ: the same content has the same content id in each. The
@@ -35,9 +44,12 @@ def compare(first: str, second: str, *, everything: bool, allow_pickle: bool, as
     "message", "path", "next_step", "exit_code"}}.
     """
     import quantum_memory as qm
+    from quantum_memory.formats.compare import named
 
     found = dataclasses.replace(
-        qm.compare(*(_load(path, allow_pickle=allow_pickle) for path in (first, second))), first=first, second=second
+        qm.compare(_load(first, state_id=state_a, **reading), _load(second, state_id=state_b, **reading)),
+        first=named(first, state_a),
+        second=named(second, state_b),
     )
     if as_json:
         print_json(found.to_dict())
@@ -46,11 +58,12 @@ def compare(first: str, second: str, *, everything: bool, allow_pickle: bool, as
     return 0
 
 
-def _load(path: str, *, allow_pickle: bool) -> MemoryState:
+def _load(path: str, **reading: Any) -> MemoryState:
     import quantum_memory as qm
 
-    with progress(f"load {PurePath(path).name}", raw_bytes(path, allow_pickle=allow_pickle)) as advance:
-        return qm.load(path, progress=advance, allow_pickle=allow_pickle)
+    with progress(f"load {PurePath(path).name}", raw_bytes(path, **reading)) as advance:
+        memory: MemoryState = qm.load(path, progress=advance, **reading)
+        return memory
 
 
 def _show(found: Comparison, *, everything: bool) -> None:

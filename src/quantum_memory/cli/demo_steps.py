@@ -269,7 +269,7 @@ def dense(kept: Kept, folder: DemoFolder) -> Dense:
 
 def _save(state: object, file: str, label: str) -> Saved:
     with progress(label, DENSE_BYTES) as advance:
-        return qm.save(state, file, progress=advance)
+        return qm.save(state, file, compression="none", progress=advance)
 
 
 def numbers(kept: list[Kept], found: list[ReadBack]) -> dict[str, float]:

@@ -17,9 +17,9 @@ from quantum_memory.formats.tree_file import read_tree, write_tree
 
 if TYPE_CHECKING:
     from quantum_memory.durability.files import Buffer, Readable
-    from quantum_memory.formats.reader import WholeReader
+    from quantum_memory.formats.prepared import Prepared
+    from quantum_memory.formats.reader import Reader
     from quantum_memory.formats.registry import OpenOptions, SaveOptions, Sink
-    from quantum_memory.state.memory_state import MemoryState
 
 _PIECE = 3 << 18
 """Bytes that are decoded at a time."""
@@ -34,17 +34,15 @@ class Base64Encoding(MessagePackEncoding):
 class Base64(Handler):
     """The ``.b64`` file, for the registry."""
 
-    def write(self, sink: Sink, memory: MemoryState, options: SaveOptions) -> str:
+    def write(self, sink: Sink, memory: Prepared, options: SaveOptions) -> str:
         encoder = _Encoder(sink)
         name = write_tree(encoder, memory, Base64Encoding(), options.progress)
         encoder.finish()
         return name
 
-    def open(self, source: Readable, options: OpenOptions) -> WholeReader:
+    def open(self, source: Readable, options: OpenOptions) -> Reader:
         with closing(source):
-            reader = read_tree(_Decoded(source), Base64Encoding(), options)
-            reader.size = source.size
-            return reader
+            return read_tree(_Decoded(source), Base64Encoding(), options, source.size)
 
 
 class _Encoder:

@@ -9,23 +9,27 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from quantum_memory.compression.chooser import choose
-from quantum_memory.compression.codecs import CODECS, NONE, ZLIB_JSON, codec_named
+from quantum_memory.compression.codecs import CODECS, NAMES, NONE, ZLIB_JSON, codec_named
 from quantum_memory.durability.atomic import DurableFile
 from quantum_memory.durability.files import Buffer, ReadableBytes, ReadableFile
 from quantum_memory.errors import InvalidStateError
 from quantum_memory.formats import qms_layout as layout
+from quantum_memory.formats.form_reader import with_forms
+from quantum_memory.formats.prepared import Prepared
 from quantum_memory.formats.qms_reader import QMSReader
 from quantum_memory.formats.qms_writer import QMSWriter
 from quantum_memory.formats.reader import AMPLITUDES, read_memory
-from quantum_memory.formats.record import noted, squared_norm
+from quantum_memory.formats.record import squared_norm
 from quantum_memory.formats.registry import Handler, SaveOptions
-from quantum_memory.state.json_text import check_record, document_text
-from quantum_memory.state.memory_state import MemoryState, as_memory_state
+from quantum_memory.state.json_text import document_text
+from quantum_memory.state.memory_state import as_memory_state
 
 if TYPE_CHECKING:
+    from quantum_memory.compression.forms.base import Effort
     from quantum_memory.durability.files import Readable
-    from quantum_memory.formats.reader import Verify
+    from quantum_memory.formats.reader import Reader, Verify
     from quantum_memory.formats.registry import OpenOptions, Progress, Sink
+    from quantum_memory.state.memory_state import MemoryState
 
 
 class BinaryFormatHandler:
@@ -34,8 +38,8 @@ class BinaryFormatHandler:
     Parameters
     ----------
     compression_method
-        One of the ``COMPRESS_*`` constants, or the name of a codec ("none", "zlib", "lz4", "zstd") or "auto". Each
-        chunk that it does not make smaller is stored as it is.
+        One of the ``COMPRESS_*`` constants, or the name of a codec ("none", "zlib", "lz4", "zstd", "pcodec") or "auto".
+        Each chunk that it does not make smaller is stored as it is.
 
     Examples
     --------
@@ -64,38 +68,48 @@ class BinaryFormatHandler:
     def write(self, path: str | os.PathLike[str], state_data: object, *, durable: bool = True) -> int:
         """Save a state (see `as_memory_state`) durably and return the length of the file in bytes."""
         with DurableFile(path, durable=durable) as sink:
-            write_memory(sink, as_memory_state(state_data), self.compression)
+            write_memory(sink, self._prepared(state_data), self.compression)
         return sink.length
 
     def read(self, path: str | os.PathLike[str], *, verify: Verify = "fast") -> MemoryState:
         """Load a state, checking every byte of the file."""
         with ReadableFile(os.fspath(path)) as source:
-            return read_memory(QMSReader(source), verify=verify)
+            return read_memory(with_forms(QMSReader(source)), verify=verify)
 
     def to_bytes(self, state_data: object) -> bytes:
         """Return the bytes that `write` would write."""
         sink = io.BytesIO()
-        write_memory(sink, as_memory_state(state_data), self.compression)
+        write_memory(sink, self._prepared(state_data), self.compression)
         return sink.getvalue()
 
     def from_bytes(self, data: Buffer) -> MemoryState:
         """Read what `to_bytes` returned."""
-        return read_memory(QMSReader(ReadableBytes(data)))
+        return read_memory(with_forms(QMSReader(ReadableBytes(data))))
+
+    def _prepared(self, state_data: object) -> Prepared:
+        return Prepared.plain(as_memory_state(state_data))
 
 
 class QMS(Handler):
     """The ``.qms`` file, for the registry."""
 
-    compressions = frozenset({"auto", *(codec.name for codec in CODECS if codec is not ZLIB_JSON)})
+    packs = True
+    compressions = frozenset({"auto", *NAMES})
 
-    def write(self, sink: Sink, memory: MemoryState, options: SaveOptions) -> str:
-        return write_memory(sink, memory, options.compression, options.progress)
+    def write(self, sink: Sink, memory: Prepared, options: SaveOptions) -> str:
+        return write_memory(sink, memory, options.compression, options.progress, options.effort)
 
-    def open(self, source: Readable, options: OpenOptions) -> QMSReader:  # noqa: ARG002
-        return QMSReader(source)
+    def open(self, source: Readable, options: OpenOptions) -> Reader:  # noqa: ARG002
+        return with_forms(QMSReader(source))
 
 
-def write_memory(sink: Sink, memory: MemoryState, compression: str = "auto", progress: Progress | None = None) -> str:
+def write_memory(
+    sink: Sink,
+    memory: Prepared,
+    compression: str = "auto",
+    progress: Progress | None = None,
+    effort: Effort = "fast",
+) -> str:
     """Write a memory as a QMS file and return its `content_id`.
 
     The same memory gives the same bytes (with the same release, and the same versions of the compression libraries).
@@ -104,26 +118,24 @@ def write_memory(sink: Sink, memory: MemoryState, compression: str = "auto", pro
     ----------
     sink
         Where to; it is written front to back.
-    compression
-        Name of a codec, or "auto".
+    compression, effort
+        Name of a codec, or "auto", and how long to look for one then.
     progress
         Called with the raw bytes of each chunk that is done.
     """
-    check_record(memory.record)
-    document, arrays = memory.flatten()
+    arrays = memory.arrays
     squares = None
     with QMSWriter(sink, progress) as writer:
         for path in sorted(arrays, key=lambda path: (_section(path), path.encode())):
             array = arrays[path]
-            sums = writer.add(
-                _section(path), path, array, choose(array, compression), squared_norm if path == AMPLITUDES else None
-            )
+            tally = squared_norm if path == AMPLITUDES else None
+            sums = writer.add(_section(path), path, array, choose(array, compression, effort), tally)
             squares = sums if path == AMPLITUDES else squares
-        text = document_text({"document": document, "record": noted(memory, squares)}, writer.position)
+        text = document_text(memory.parts(squares), writer.position)
         plain = compression == "none" or len(text) > layout.MAX_PACKED_DOCUMENT_BYTES
         documents = NONE if plain else ZLIB_JSON
         writer.add(layout.DOCUMENT, "document", np.frombuffer(text, np.uint8), documents)
-        return writer.content_id(document)
+        return memory.content_id(writer.identities)
 
 
 def _section(path: str) -> int:

@@ -18,6 +18,7 @@ from quantum_memory.state.memory_state import MemoryState, as_memory_state
 from quantum_memory.state.quantum_state import DensityMatrix
 
 if TYPE_CHECKING:
+    from quantum_memory.formats.registry import Path
     from quantum_memory.state.document import QuantumState
 
 PathOrState = Any
@@ -29,6 +30,8 @@ class Comparison:
 
     Attributes
     ----------
+    first, second
+        What was compared: path, and id of the state where one was given.
     same_content
         Every bit of the two agrees: they have one `content_id`.
     differences
@@ -73,15 +76,36 @@ class Comparison:
         return asdict(self)
 
 
-def compare(a: PathOrState, b: PathOrState) -> Comparison:
+def compare(
+    a: PathOrState,
+    b: PathOrState,
+    *,
+    state_id_a: str | None = None,
+    state_id_b: str | None = None,
+    max_bytes: int | None = None,
+    allow_pickle: bool = False,
+) -> Comparison:
     """Compare two memories, each a path or anything that `save` takes; files are verified as they are read.
+
+    Parameters
+    ----------
+    a, b
+        The memories.
+    state_id_a, state_id_b
+        Which state of each file, where that is a store that holds several.
+    max_bytes, allow_pickle
+        See `quantum_memory.load`, for each file.
 
     Raises
     ------
     IntegrityError
         One of the files is damaged.
+    InvalidStateError
+        Something is no state; or a store holds several, and which was not said.
     """
-    (first, name_a), (second, name_b) = _memory(a, "the first"), _memory(b, "the second")
+    reading = {"max_bytes": max_bytes, "allow_pickle": allow_pickle}
+    first, name_a = _memory(a, "the first", state_id_a, **reading)
+    second, name_b = _memory(b, "the second", state_id_b, **reading)
     flat_a, flat_b = first.flatten(), second.flatten()
     arrays_a, arrays_b = identify(flat_a.arrays), identify(flat_b.arrays)
     ids = content_id(flat_a.document, arrays_a), content_id(flat_b.document, arrays_b)
@@ -96,9 +120,16 @@ def compare(a: PathOrState, b: PathOrState) -> Comparison:
     )  # fmt: skip
 
 
-def _memory(value: PathOrState, name: str) -> tuple[MemoryState, str]:
+def named(path: Path, state_id: str | None) -> str:
+    """Return what a comparison calls a state in a file."""
+    return os.fspath(path) if state_id is None else f"{os.fspath(path)}, state {state_id}"
+
+
+def _memory(value: PathOrState, name: str, state_id: str | None, **reading: Any) -> tuple[MemoryState, str]:
     if isinstance(value, (str, os.PathLike)):
-        return load(value), os.fspath(value)
+        return load(value, state_id=state_id, **reading), named(value, state_id)
+    if state_id is not None:
+        raise InvalidStateError(f"{name} is no file, and has no states by id", next_step="leave its state_id out")
     return as_memory_state(value), name
 
 

@@ -5,22 +5,23 @@ from __future__ import annotations
 import os
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-from quantum_memory.durability.files import Files, current, using
+from quantum_memory.durability.files import current
 from quantum_memory.errors import ConflictError, IntegrityError, InvalidStateError
-from quantum_memory.formats.reader import WholeReader, identities, read_memory
-from quantum_memory.formats.registry import OpenOptions, format_of_suffix, open_reader
-from quantum_memory.formats.verbs import save
+from quantum_memory.formats.form_nodes import Forms
+from quantum_memory.formats.form_reader import lossy_arrays, taken_parts
+from quantum_memory.formats.naming import before_naming
+from quantum_memory.formats.prepared import Fidelity, Prepared
+from quantum_memory.formats.reader import check_budget, identities, read_memory
+from quantum_memory.formats.registry import OpenOptions, Saved, SaveOptions, format_of_suffix, open_reader
+from quantum_memory.formats.verbs import write
 from quantum_memory.formats.verify import verify
 from quantum_memory.state.document import content_id, well_formed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from quantum_memory.formats.reader import Reader
     from quantum_memory.formats.registry import Path, Progress
-    from quantum_memory.state.memory_state import MemoryState
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Converted:
     path, format, bytes
         What was written.
     content_id
-        Of both.
+        Of what was written, which is that of what was read where nothing was lost.
     notes
         What is odd about the source, which was read all the same.
     """
@@ -71,7 +72,8 @@ def convert(
 
     The new file is checked byte by byte, and gets its name only when its content is that of the source, bit for bit.
     Whatever goes wrong before leaves the target as it was. The source is only read; what of it is stored as it is is
-    mapped, so that a state may be larger than the memory of the machine.
+    mapped, so that a state may be larger than the memory of the machine. A state that was saved with loss goes over in
+    the form that it has, with its certificate.
 
     Parameters
     ----------
@@ -102,70 +104,124 @@ def convert(
     format_of_suffix(name)  # before anything is read
     with closing(open_reader(source, OpenOptions(max_bytes, allow_pickle, state_id))) as reader:
         _check_target(reader.name, name, overwrite=overwrite)
-        with well_formed(reader.name):
-            content = content_id(reader.document, identities(reader))
-        memory = _read(reader, max_bytes, progress)
-        checking = _CheckingFiles(current(), lambda written: _check(written, name, content, check_progress))
-        with using(cast("Files", checking)):
-            saved = save(
-                memory,
-                name,
-                compression=compression,
-                overwrite=overwrite,
-                durable=durable,
-                progress=progress,
-                max_text_bytes=max_text_bytes,
-            )
-        if not checking.done:
-            raise AssertionError("the file got its name without having been checked")
-        return Converted(
-            reader.name, reader.format, reader.size, saved.path, saved.format, saved.bytes, content, reader.notes
-        )
+        memory = _taken_over(reader, max_bytes, progress)
+        options = SaveOptions(compression, overwrite, durable, progress, max_text_bytes)
+        return _written(reader, memory, name, options, check_progress=check_progress)
 
 
-class _PassingFiles:
-    """Passes every call on to another implementation of the operating system."""
+def recompress(
+    path: Path,
+    target: Path | None = None,
+    *,
+    fidelity: float | None = None,
+    max_bytes: int | None = None,
+    effort: str = "max",
+    overwrite: bool = False,
+    durable: bool = True,
+    progress: Progress | None = None,
+    check_progress: Progress | None = None,
+    allow_pickle: bool = False,
+    state_id: str | None = None,
+) -> Converted:
+    """Look for a smaller form of a saved memory, and write it in its place, or to another file.
 
-    def __init__(self, inner: Files) -> None:
-        self._inner = inner
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._inner, name)
-
-
-class _HeldFiles(_PassingFiles):
-    """Gives every lock: who reads here is the one who holds that of the file."""
-
-    def try_lock(self, fd: int, shared: bool = False) -> bool:  # noqa: ARG002
-        return True
-
-
-class _CheckingFiles(_PassingFiles):
-    """Looks at every file before it gets its name.
+    Without `fidelity` or `max_bytes` every bit is kept, and so is the `content_id`. The new file is checked byte by
+    byte before it gets its name. Where it would not be smaller than the old one, that stays.
 
     Parameters
     ----------
-    check
-        Called with the path of the file; what it raises keeps the file from its name.
+    path
+        The file.
+    target
+        Where to; by default in place. What is packed with loss goes to another file, unless `overwrite` says that the
+        original is to be lost.
+    fidelity, max_bytes, effort
+        See `quantum_memory.save`.
+    overwrite
+        Replace a `target` that exists, or the original by a form with loss.
+    durable, progress, check_progress, allow_pickle, state_id
+        See `convert`.
+
+    Raises
+    ------
+    InvalidStateError
+        It was packed with loss already: what is left of it cannot be packed again; or it does not fit.
+    ConflictError
+        The target exists, or the original would be lost, and `overwrite` is False.
+    IntegrityError, MissingError, MissingFileError, StorageError, UnsafeError, UnsupportedVersionError
     """
+    name = os.fspath(path if target is None else target)
+    format_of_suffix(name)
+    asked = Fidelity.asked(fidelity, max_bytes, effort)
+    lossy = fidelity not in {None, 1} or max_bytes is not None
+    if target is None and lossy and not overwrite:
+        raise ConflictError(
+            "the original would be lost",
+            path=name,
+            next_step="give a target (--output), or say that it is to be replaced (--overwrite)",
+        )
+    with closing(open_reader(path, OpenOptions(None, allow_pickle, state_id))) as reader:
+        if target is not None:
+            _check_target(reader.name, name, overwrite=overwrite)
+        if lossy_arrays(reader):
+            raise InvalidStateError(
+                "it was packed with loss already, and every loss adds to the one before",
+                path=reader.name,
+                next_step="pack the original, or convert this file to keep it as it is",
+            )
+        memory = _taken_over(reader, None, progress)
+        options = SaveOptions("auto", True, durable, progress)
+        return _written(
+            reader,
+            memory,
+            name,
+            options,
+            asked=asked,
+            check_progress=check_progress,
+            lossy=lossy,
+            in_place=target is None,
+        )
 
-    def __init__(self, inner: Files, check: Callable[[str], object]) -> None:
-        super().__init__(inner)
-        self.done = False
-        self._check = check
 
-    def rename(self, source: str, target: str) -> None:
-        self._look(source)
-        self._inner.rename(source, target)
+class _NotSmaller(Exception):  # noqa: N818 - no error
+    """The new file is not smaller than the old one."""
 
-    def link(self, source: str, target: str) -> None:
-        self._look(source)
-        self._inner.link(source, target)
 
-    def _look(self, path: str) -> None:
-        with using(cast("Files", _HeldFiles(self._inner))):
-            self._check(path)
-        self.done = True
+def _written(
+    reader: Reader,
+    memory: Prepared,
+    target: str,
+    options: SaveOptions,
+    *,
+    asked: Fidelity | None = None,
+    check_progress: Progress | None = None,
+    lossy: bool = False,
+    in_place: bool = False,
+) -> Converted:
+    """Write what a reader has read, and check it before it gets its name."""
+    with well_formed(reader.name):
+        content = content_id(reader.document, identities(reader))
+
+    def check(written: str) -> None:
+        if in_place and current().stat(written).st_size >= reader.size:
+            raise _NotSmaller
+        _check(written, target, None if lossy else content, check_progress)
+
+    try:
+        with before_naming(check):
+            saved = write(memory, target, options, asked)
+    except _NotSmaller:
+        saved = Saved(reader.name, reader.format, reader.size, content)
+    return Converted(
+        reader.name,
+        reader.format,
+        reader.size,
+        saved.path,
+        saved.format,
+        saved.bytes,
+        saved.content_id,
+        reader.notes,
+    )
 
 
 def _check_target(source: str, target: str, *, overwrite: bool) -> None:
@@ -184,20 +240,28 @@ def _check_target(source: str, target: str, *, overwrite: bool) -> None:
         )
 
 
-def _read(reader: Reader, max_bytes: int | None, progress: Progress | None) -> MemoryState:
-    """Return the memory, mapped where it is stored as it is."""
-    if isinstance(reader, WholeReader):  # it is in memory already
-        return read_memory(reader, max_bytes=max_bytes, progress=progress)
-    return read_memory(reader, mmap=True, max_bytes=max_bytes, progress=progress)
+def _taken_over(reader: Reader, max_bytes: int | None, progress: Progress | None) -> Prepared:
+    """Return the memory taken apart, mapped where it is stored as it is, and in its form where that is with loss."""
+    mapped = any(reader.is_mapped(path) for path in reader.entries)
+    lossy = lossy_arrays(reader)
+    if not lossy:
+        return Prepared.plain(read_memory(reader, mmap=mapped, max_bytes=max_bytes, progress=progress))
+    reader.check_rest()
+    check_budget(
+        sum(entry.nbytes for path, entry in reader.entries.items() if path not in lossy), max_bytes, reader.name
+    )
+    read = reader.map if mapped else reader.read
+    arrays = {path: read(path, progress=progress) for path in reader.entries if path not in lossy}
+    return Prepared(reader.document, arrays | taken_parts(reader, lossy), reader.record, None, Forms(lossy))
 
 
-def _check(written: str, target: str, content: str, progress: Progress | None) -> None:
-    """Refuse a file that was written when it is not whole, or has another content."""
+def _check(written: str, target: str, content: str | None, progress: Progress | None) -> None:
+    """Refuse a file that was written when it is not whole, or has another content than is stated, if one is."""
     try:
         found: str | None = verify(written, progress=progress, allow_pickle=True).content_id  # we have written it
     except IntegrityError:
         found = None
-    if found != content:
+    if found is None or (content is not None and found != content):
         raise IntegrityError(
             "what was written is not what was read, and was removed",
             path=target,

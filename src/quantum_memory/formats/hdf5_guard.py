@@ -13,7 +13,7 @@ import contextlib
 import itertools
 import math
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -22,16 +22,17 @@ from quantum_memory.formats.hdf5_chunks import BITSHUFFLE, DEFLATE, LZF, SHUFFLE
 from quantum_memory.formats.stream import Stream
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Callable, Collection, Iterator
 
     from quantum_memory.durability.files import Readable
     from quantum_memory.durability.transaction import TransactionFile
+    from quantum_memory.formats.registry import Progress
     from quantum_memory.state.arrays import AnyArray
 
 __all__ = [
     "BITSHUFFLE", "DEFLATE", "LZF", "SHUFFLE", "SIGNATURE", "SZIP", "ZSTD", "attribute_names", "check_heaps",
     "checked_dataset", "child", "guarded", "has", "has_attribute", "interrupt", "is_text", "names", "number_attribute",
-    "opened", "read_dataset", "subgroup", "text_attribute",
+    "opened", "passing", "read_dataset", "subgroup", "text_attribute",
 ]  # fmt: skip
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
@@ -46,6 +47,8 @@ _HEAP = b"GCOL\1"
 _LEAST_HEAP_BYTES = 4096
 _MOST_HEAP_BYTES = 16 << 20
 _DISTRUST = "do not trust this file: no release writes one like it"
+
+T = TypeVar("T")
 
 
 def _h5py() -> Any:
@@ -69,6 +72,38 @@ def guarded(path: str) -> Iterator[None]:
         if stopped is not None:
             raise stopped from error
         raise IntegrityError(f"it is damaged: {error!s:.200}", path=path, next_step=RESTORE) from error
+
+
+class _Raised(BaseException):
+    """What a callback raised, on its way to the caller: no `Exception`, since `guarded` takes those for damage.
+
+    Parameters
+    ----------
+    error
+        The exception itself.
+    """
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+def passing(progress: Progress | None, work: Callable[[Progress | None], T]) -> T:
+    """Return what `work` returns, given a callback in the place of `progress`: what that raises comes out as it is."""
+    if progress is None:
+        return work(None)
+
+    def call(done: int) -> None:
+        try:
+            progress(done)
+        except BaseException as error:
+            raise _Raised(error) from None
+
+    try:
+        return work(call)
+    except _Raised as raised:
+        error = raised.error
+    raise error  # not above, where it would get `raised` for its context
 
 
 def interrupt(error: BaseException) -> BaseException | None:

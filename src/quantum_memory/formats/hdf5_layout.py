@@ -29,6 +29,8 @@ from quantum_memory.state.document import ArrayIdentity
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
+    import h5py
+
 GROUPS = {
     "quantum": "quantum_data",
     "classical": "classical_data",
@@ -107,6 +109,19 @@ def compression_arguments(name: str | None) -> dict[str, Any]:
         f"an HDF5 store has no compression {key!r:.40}",
         next_step=f"use one of {', '.join([*COMPRESSIONS, 'zstd', 'bitshuffle'])}",
     )
+
+
+def new_group(parent: h5py.Group, name: str) -> h5py.Group:
+    """Create a group. What h5py is set to do by default is not asked: the same memory makes the same bytes."""
+    return parent.create_group(name, track_order=False)
+
+
+def new_dataset(parent: h5py.Group, name: str, *args: Any, **arguments: Any) -> h5py.Dataset:
+    """Create a dataset, and the groups on the way to it; see `new_group`. The arguments are those of h5py."""
+    folder, _, last = name.rpartition("/")
+    if folder:
+        parent = parent[folder] if folder in parent else new_group(parent, folder)
+    return parent.create_dataset(last, *args, track_order=False, **arguments)
 
 
 def dataset_names(paths: Iterable[str]) -> dict[str, str]:

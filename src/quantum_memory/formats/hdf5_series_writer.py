@@ -11,7 +11,7 @@ import numpy as np
 
 from quantum_memory.errors import InvalidStateError
 from quantum_memory.formats import hdf5_guard as guard
-from quantum_memory.formats.hdf5_layout import hdf5_chunks
+from quantum_memory.formats.hdf5_layout import hdf5_chunks, new_dataset, new_group
 from quantum_memory.formats.hdf5_series import BLOCK, TIMES, Series, block_digest, seal
 from quantum_memory.formats.hdf5_store import SERIES, Store, changed
 from quantum_memory.state.arrays import dtype_name
@@ -91,6 +91,8 @@ class SeriesWriter:
         ------
         InvalidStateError
             It is not like the first.
+        StorageError, ConflictError
+            What has come together could not be written; see `flush`. This sample is among what is kept.
         """
         kind, facts, row = _as_row(sample)
         time = _as_time(time)
@@ -236,7 +238,7 @@ def _append(store: Store, name: str, about: bytes, columns: _Columns) -> bytes:
     parent = guard.child(store.root, SERIES)
     fresh = not guard.has(parent, name)
     if fresh:
-        group = parent.create_group(name)
+        group = new_group(parent, name)
         group.attrs["about"] = np.bytes_(about)
         for part, array in (("values", values), ("ends", ends), ("time", times)):
             if array is not None:
@@ -295,4 +297,4 @@ def _append(store: Store, name: str, about: bytes, columns: _Columns) -> bytes:
 
 def _create(group: h5py.Group, name: str, dtype: np.dtype[Any], row: tuple[int, ...], chunks: tuple[int, ...]) -> None:
     """Create a column. Its chunks are filled: the part that has no rows yet would otherwise be what was in memory."""
-    group.create_dataset(name, (0, *row), dtype, maxshape=(None, *row), chunks=chunks, fill_time="alloc")
+    new_dataset(group, name, (0, *row), dtype, maxshape=(None, *row), chunks=chunks, fill_time="alloc")

@@ -11,6 +11,7 @@ import xxhash
 
 from quantum_memory.errors import IntegrityError
 from quantum_memory.formats import hdf5_guard as guard
+from quantum_memory.formats.form_nodes import Forms
 from quantum_memory.formats.hdf5_layout import (
     DIGEST_BYTES,
     FILTER_NUMBERS,
@@ -23,7 +24,7 @@ from quantum_memory.formats.hdf5_layout import (
 from quantum_memory.formats.hdf5_packed import PackedArray
 from quantum_memory.formats.reader import check_out, damaged, look_up, nbytes_of, new_array, parts_of_chunks
 from quantum_memory.state.arrays import CHUNK_BYTES, STORABLE, bytes_of, chunk_count
-from quantum_memory.state.document import MAX_DIMENSIONS, array_paths, content_id
+from quantum_memory.state.document import MAX_DIMENSIONS, content_id
 from quantum_memory.state.json_text import MAX_DOCUMENT_BYTES, from_json, max_nodes
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ class StateReader:
         self.notes: list[str] = []
         with guard.guarded(self.name):
             text, digests = self._sealed()
-            self.document, self.record, self.entries, self.content = self._parsed(text, digests)
+            self._parse(text, digests)
 
     def _sealed(self) -> tuple[bytes, bytes]:
         """Return the text and the digests of the group, having compared them with its SHA-256."""
@@ -88,9 +89,10 @@ class StateReader:
         array = guard.read_dataset(dataset, max_bytes=most, dtypes=dtypes, file_bytes=self.size)
         return array.tobytes()
 
-    def _parsed(self, text: bytes, digests: bytes) -> tuple[dict[str, Any], dict[str, Any], dict[str, Place], str]:
+    def _parse(self, text: bytes, digests: bytes) -> None:
+        """Take what the group says of the memory, having seen that it fits together."""
         parts = from_json(text, max_nodes=max_nodes(self.size))
-        if set(parts) != {"document", "record", "arrays", "content_id"}:
+        if set(parts) - {"forms"} != {"document", "record", "arrays", "content_id"}:
             raise IntegrityError("its metadata are not those of a memory")
         position, places = 0, {}
         for path, node in parts["arrays"].items():
@@ -108,12 +110,15 @@ class StateReader:
             if len(own) != length:
                 raise IntegrityError(f"its array {path[:80]!r} has not the digests that its length asks for")
             places[path] = Place(str(node["at"]), node["dtype"], shape, own)
-        if position != len(digests) or array_paths(parts["document"]) != set(places):
+        forms = Forms.from_json(parts.get("forms"), places)
+        if position != len(digests) or forms.stored_paths(parts["document"]) != set(places):
             raise IntegrityError("its document and its arrays do not fit together")
-        named = content_id(parts["document"], {path: place.identity for path, place in places.items()})
+        stored = {path: place.identity for path, place in places.items()}
+        named = content_id(parts["document"], forms.identities(stored))
         if named != parts["content_id"] or named != guard.text_attribute(self._group, "content_id", 64):
             raise IntegrityError("its content does not match its content_id")
-        return parts["document"], parts["record"], places, named
+        self.document, self.record, self.entries, self.content = parts["document"], parts["record"], places, named
+        self.forms = forms
 
     def summary(self) -> dict[str, Any]:
         """Return what the index says of the memory."""
@@ -174,12 +179,16 @@ class StateReader:
         view = self._file.map(offset, place.nbytes)
 
         def check(index: int) -> None:
-            raw = view[index * CHUNK_BYTES : (index + 1) * CHUNK_BYTES]
-            self._check(path, index, raw, verify)
-            if progress is not None:
-                progress(len(raw))
+            with view[index * CHUNK_BYTES : (index + 1) * CHUNK_BYTES] as raw:
+                self._check(path, index, raw, verify)
+                if progress is not None:
+                    progress(len(raw))
 
-        on_chunks(check, chunk_count(place.nbytes), parallel=True)
+        try:
+            on_chunks(check, chunk_count(place.nbytes), parallel=True)
+        except BaseException:
+            view.release()  # it holds the lock, and the error, which somebody may hold on to, would hold it
+            raise
         array: AnyArray = np.frombuffer(view, STORABLE[place.dtype]).reshape(place.shape)
         return array
 
@@ -214,6 +223,9 @@ class StateReader:
             if not place.nbytes:
                 self._dataset(path)
         return sum(chunk_count(place.nbytes) for place in self.entries.values())
+
+    def share(self) -> None:
+        """Do nothing: each read makes an array of its own."""
 
     def close(self) -> None:
         self._datasets.clear()

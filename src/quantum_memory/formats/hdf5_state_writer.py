@@ -22,23 +22,23 @@ from quantum_memory.formats.hdf5_layout import (
     boxes,
     dataset_names,
     hdf5_chunks,
+    new_dataset,
+    new_group,
     on_chunks,
     summary,
 )
 from quantum_memory.formats.reader import AMPLITUDES
-from quantum_memory.formats.record import noted, squared_norm
+from quantum_memory.formats.record import squared_norm
 from quantum_memory.state.arrays import CHUNK_BYTES, STORABLE, bytes_of, chunk_count, chunk_items, dtype_name
-from quantum_memory.state.document import content_id
 from quantum_memory.state.json_text import document_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from quantum_memory.durability.transaction import TransactionFile
+    from quantum_memory.formats.prepared import Prepared
     from quantum_memory.formats.registry import Progress
     from quantum_memory.state.arrays import AnyArray
-    from quantum_memory.state.document import Flat
-    from quantum_memory.state.memory_state import MemoryState
 
 
 class StateWriter:
@@ -59,26 +59,20 @@ class StateWriter:
         self._arguments = arguments
         self._progress = progress
 
-    def write(self, group: h5py.Group, memory: MemoryState, flat: Flat) -> dict[str, Any]:
-        """Write a memory into an empty group and return what the index says of it.
-
-        Parameters
-        ----------
-        flat
-            The memory taken apart; where that fails, no store needs to be opened.
-        """
-        document, arrays = flat
+    def write(self, group: h5py.Group, memory: Prepared) -> dict[str, Any]:
+        """Write a memory into an empty group and return what the index says of it."""
+        document, arrays = memory.document, memory.arrays
         names = dataset_names(arrays)
         for part in ("quantum_data", "classical_data", "emotional_context"):
             if part in document and part not in names.values():  # a part may be one array
-                group.create_group(part)
+                new_group(group, part)
         places: dict[str, Place] = {}
         squares = None
         for path in sorted(arrays):
             places[path], sums = self._write_array(group, names[path], arrays[path], tally=path == AMPLITUDES)
             squares = sums if path == AMPLITUDES else squares
-        content = content_id(document, {path: place.identity for path, place in places.items()})
-        table = {"document": document, "record": noted(memory, squares), "content_id": content}
+        content = memory.content_id({path: place.identity for path, place in places.items()})
+        table = memory.parts(squares) | {"content_id": content}
         raw_bytes = sum(array.nbytes for array in arrays.values())
         _seal(group, table, places, raw_bytes)
         group.attrs["content_id"] = np.bytes_(content)
@@ -137,7 +131,7 @@ class StateWriter:
         whole = (*shape, *last)
         chunks = hdf5_chunks(whole, kind.itemsize)
         # Filled, since what of a chunk is outside the array would otherwise be what was in memory before.
-        dataset = group.create_dataset(name, whole, kind, chunks=chunks, fill_time="alloc", **self._arguments)
+        dataset = new_dataset(group, name, whole, kind, chunks=chunks, fill_time="alloc", **self._arguments)
         per_chunk = CHUNK_BYTES // dtype.itemsize
 
         def put(index: int, items: AnyArray) -> None:
@@ -162,9 +156,9 @@ def _seal(group: h5py.Group, table: dict[str, Any], places: Mapping[str, Place],
         else:
             arrays[path]["digest"] = place.digests.hex()
     text = document_text(table | {"arrays": arrays}, raw_bytes)
-    group.create_dataset("metadata", data=np.bytes_(text))
+    new_dataset(group, "metadata", data=np.bytes_(text))
     if digests:
-        group.create_dataset("digests", data=np.frombuffer(digests, np.uint8))
+        new_dataset(group, "digests", data=np.frombuffer(digests, np.uint8))
     group.attrs["sha256"] = np.bytes_(hashlib.sha256(text + digests).hexdigest())
 
 

@@ -17,33 +17,38 @@ import numpy as np
 
 from quantum_memory.errors import ConflictError, IntegrityError, InvalidStateError, MissingError
 from quantum_memory.formats import hdf5_guard as guard
-from quantum_memory.formats.hdf5_layout import COMPRESSIONS, compression_arguments
+from quantum_memory.formats.form_reader import with_forms
+from quantum_memory.formats.hdf5_layout import COMPRESSIONS, compression_arguments, new_group
 from quantum_memory.formats.hdf5_series import Series, Window
 from quantum_memory.formats.hdf5_series_writer import SeriesWriter
 from quantum_memory.formats.hdf5_state_reader import StateReader
 from quantum_memory.formats.hdf5_state_writer import StateWriter
 from quantum_memory.formats.hdf5_store import (
+    CHECKPOINTS,
     INDEX,
     LOCK_TIMEOUT,
     SERIES,
-    SHARED,
+    STATES,
     VERSION,
     Store,
     add_to_index,
     changed,
+    copy_foreign,
     index_row,
     index_rows,
     intact_rows,
+    is_free,
     reading,
     replacing,
+    saying_how_to_go_on,
     says,
     writing,
 )
 from quantum_memory.formats.lazy import StateFile
+from quantum_memory.formats.prepared import Prepared
 from quantum_memory.formats.reader import read_memory
 from quantum_memory.formats.registry import Handler, OpenOptions, SaveOptions
 from quantum_memory.formats.verbs import load, save
-from quantum_memory.state.json_text import check_record
 from quantum_memory.state.memory_state import as_memory_state
 
 if TYPE_CHECKING:
@@ -54,7 +59,6 @@ if TYPE_CHECKING:
     from quantum_memory.durability.files import Readable
     from quantum_memory.formats.reader import Reader, Verify
     from quantum_memory.formats.registry import Progress, Saved
-    from quantum_memory.state.document import Flat
     from quantum_memory.state.memory_state import MemoryState
 
     Path = str | os.PathLike[str]
@@ -73,7 +77,7 @@ class HDF5QuantumStorage:
     Parameters
     ----------
     path
-        The file; it is made by the first save.
+        The file; it is made by the first save, which also replaces one that is empty.
     compression
         "gzip", "lzf", "szip", None, and with the package ``hdf5plugin`` "zstd" and "bitshuffle". Arrays of up to 4 KiB
         are stored as they are.
@@ -123,15 +127,16 @@ class HDF5QuantumStorage:
             There is a state of that id, or another process holds the store for longer than `lock_timeout`.
         InvalidStateError
             The state cannot be kept exactly, or the id is none; nothing is written.
+        IntegrityError, UnsupportedVersionError
+            What is there is damaged, or no store that this release writes to; it stays as it is.
         StorageError
             The operating system refused; the store is as it was.
         """
-        memory = as_memory_state(state_data)
+        memory = Prepared.plain(as_memory_state(state_data))
         if state_id is not None:
             _checked_id(state_id, "a state")
-        flat = _taken_apart(memory)
 
-        def add(store: Store) -> str:
+        def add(store: Store, progress: Progress | None) -> str:
             now = time.time_ns()
             name = _free_id(store, now) if state_id is None else state_id
             if name in store.states:
@@ -139,10 +144,12 @@ class HDF5QuantumStorage:
                     f"there is a state {name!r} already", path=self.path, next_step="delete it, or choose another id"
                 )
             writer = StateWriter(store.file, self._arguments, progress)
-            _add(store, name, now, lambda group: writer.write(group, memory, flat))
+            _add(store, name, now, lambda group: writer.write(group, memory))
             return name
 
-        return changed(self.path, self._writing, add)
+        return guard.passing(
+            progress, lambda calling: changed(self.path, self._writing, lambda store: add(store, calling))
+        )
 
     def load_quantum_state(
         self,
@@ -240,7 +247,8 @@ class HDF5QuantumStorage:
     def optimize_storage(self, *, progress: Progress | None = None) -> dict[str, int]:
         """Write the store anew without the space of deleted states, every state verified, and take its place.
 
-        An index that is damaged is made again from the states; times that only it knew are then not known.
+        An index that is damaged is made again from the states; times that only it knew are then not known. What others
+        put into the file is copied, but attributes only where they are numbers or text, and references lead nowhere.
 
         Returns
         -------
@@ -252,6 +260,9 @@ class HDF5QuantumStorage:
         IntegrityError
             A state is damaged; the store stays as it is.
         """
+        return guard.passing(progress, self._optimized)
+
+    def _optimized(self, progress: Progress | None) -> dict[str, int]:
         with (
             reading(self.path, self.lock_timeout) as store,
             replacing(self.path, timeout=self.lock_timeout, durable=self.durable) as new,
@@ -271,10 +282,9 @@ class HDF5QuantumStorage:
             for name in series:
                 Series(store, name).check(progress)
                 store.root.copy(guard.child(series, name), new.root[SERIES])
-            pairs = [(guard.child(store.root, name), new.root[name]) for name in SHARED]
-            for old, made in ((store.root, new.root), *pairs):
-                for name in set(old) - set(made):
-                    store.root.copy(guard.child(old, name), made)
+            copy_foreign(store.root, new.root)
+            for name in (STATES, SERIES, CHECKPOINTS, INDEX):
+                copy_foreign(guard.child(store.root, name), new.root[name])
             kept = [row for name, row in rows.items() if name in new.states]
             new.index.resize(len(kept), axis=0)
             if kept:
@@ -286,9 +296,30 @@ class HDF5QuantumStorage:
         """Save a state of the store as a file of its own, in the format of the suffix; its content stays the same."""
         return save(self.load_quantum_state(state_id), path, compression=compression, durable=self.durable)
 
-    def import_from_binary(self, path: Path, state_id: str | None = None) -> str:
-        """Append the state in a file of any format, and return its id."""
-        return self.save_quantum_state(load(path), state_id)
+    def import_from_binary(
+        self,
+        path: Path,
+        state_id: str | None = None,
+        *,
+        source_id: str | None = None,
+        max_bytes: int | None = None,
+        allow_pickle: bool = False,
+    ) -> str:
+        """Append the state in a file of any format, and return its id.
+
+        Parameters
+        ----------
+        path
+            The file.
+        state_id
+            Its name in this store; see `save_quantum_state`.
+        source_id
+            Which state of the file, where that is a store that holds several.
+        max_bytes, allow_pickle
+            See `quantum_memory.load`.
+        """
+        memory = load(path, max_bytes=max_bytes, allow_pickle=allow_pickle, state_id=source_id)
+        return self.save_quantum_state(memory, state_id)
 
     def time_series(self, name: str) -> SeriesWriter:
         """Return what appends samples to a time series: `PAD` points, states, arrays, numbers or records.
@@ -323,13 +354,13 @@ class HDF5QuantumStorage:
     def _writing(self, *, create: bool = True) -> Any:
         return writing(self.path, timeout=self.lock_timeout, durable=self.durable, create=create)
 
-    def _reader(self, state_id: str) -> StateReader:
+    def _reader(self, state_id: str) -> Reader:
         with ExitStack() as stack:
             store = stack.enter_context(reading(self.path, self.lock_timeout))
             self._check_there(store, state_id)
             reader = StateReader(store.file, store.state(state_id))
             reader.on_close = stack.pop_all().close
-            return reader
+            return with_forms(reader)
 
     def _check_there(self, store: Store, state_id: str) -> None:
         if not isinstance(state_id, str) or "/" in state_id or not guard.has(store.states, state_id):
@@ -346,16 +377,20 @@ class HDF5(Handler):
     compressions = frozenset({"auto", *COMPRESSIONS, "zstd", "bitshuffle"})
     holds_many = True
 
-    def save(self, path: Path, memory: MemoryState, options: SaveOptions) -> tuple[str, int, str]:
+    def save(self, path: Path, memory: Prepared, options: SaveOptions) -> tuple[str, int, str]:
         name = os.fspath(path)
-        arguments, flat = compression_arguments(options.compression), _taken_apart(memory)
-        with replacing(name, durable=options.durable, overwrite=options.overwrite) as store:
-            # Only now, when nobody writes to it until it is replaced.
-            if options.overwrite and os.path.exists(name):  # noqa: PTH110
-                _refuse_to_replace(name)
-            writer = StateWriter(store.file, arguments, options.progress)
-            facts = _add(store, _ALONE, 0, lambda group: writer.write(group, memory, flat))
-        return name, store.file.size, str(facts["content_id"])
+        arguments = compression_arguments(options.compression)
+
+        def write(progress: Progress | None) -> tuple[str, int, str]:
+            with replacing(name, durable=options.durable, overwrite=options.overwrite) as store:
+                # Only now, when nobody writes to it until it is replaced.
+                if options.overwrite and not is_free(name):
+                    _refuse_to_replace(name)
+                writer = StateWriter(store.file, arguments, progress)
+                facts = _add(store, _ALONE, 0, lambda group: writer.write(group, memory))
+            return name, store.file.size, str(facts["content_id"])
+
+        return guard.passing(options.progress, write)
 
     def open(self, source: Readable, options: OpenOptions) -> Reader:
         source.close()
@@ -376,7 +411,7 @@ class HDF5(Handler):
                 )
             reader = StateReader(store.file, store.state(names[0]))
             reader.on_close = stack.pop_all().close
-            return reader
+            return with_forms(reader)
 
     def contents(self, source: Readable) -> dict[str, Any] | None:
         with reading(source.name) as store:
@@ -411,7 +446,7 @@ class HDF5(Handler):
                         path=source.name,
                         next_step="HDF5QuantumStorage(path).optimize_storage()",
                     )
-                yield reader
+                yield with_forms(reader)
             for name in guard.child(store.root, SERIES):
                 Series(store, name).check()
 
@@ -424,15 +459,10 @@ def _checked_id(name: str, what: str) -> str:
     return name
 
 
-def _taken_apart(memory: MemoryState) -> Flat:
-    check_record(memory.record)
-    return memory.flatten()
-
-
 def _add(store: Store, name: str, created_ns: int, write: Callable[[h5py.Group], dict[str, Any]]) -> dict[str, Any]:
     """Write a state and its line in the index."""
     before = store.file.size
-    facts = write(store.states.create_group(name))
+    facts = write(new_group(store.states, name))
     store.root.flush()
     add_to_index(store, name, created_ns, facts, store.file.size - before)
     return facts
@@ -463,8 +493,8 @@ def _described(row: Any) -> dict[str, Any]:
 
 
 def _refuse_to_replace(path: str) -> None:
-    """Refuse to write one state over a store of many."""
-    with reading(path) as store:
+    """Refuse to write one state over a store of many, or over what is no store."""
+    with saying_how_to_go_on(), reading(path) as store:
         names: list[str] = list(store.states)
         if names != [_ALONE] or len(guard.child(store.root, SERIES)):
             raise ConflictError(

@@ -16,6 +16,7 @@ from quantum_memory.durability.transaction import TransactionFile
 from quantum_memory.errors import RESTORE, ConflictError, IntegrityError, UnsupportedVersionError
 from quantum_memory.formats import hdf5_guard as guard
 from quantum_memory.formats.foreign import foreign
+from quantum_memory.formats.hdf5_layout import new_dataset, new_group
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -24,9 +25,6 @@ if TYPE_CHECKING:
 VERSION = "2.0"
 FORMAT = "quantum-memory"
 STATES, SERIES, CHECKPOINTS, INDEX = "quantum_states", "time_series", "checkpoints", "index"
-SHARED = (CHECKPOINTS, INDEX)
-"""The groups at the root in which others may keep what they want."""
-
 LOCK_TIMEOUT = 30.0
 """Seconds that one process waits for another."""
 
@@ -110,7 +108,13 @@ def reading(path: str, timeout: float = LOCK_TIMEOUT) -> Iterator[Store]:
 def writing(path: str, *, timeout: float = LOCK_TIMEOUT, durable: bool = True, create: bool = True) -> Iterator[Store]:
     """Open a store for one transaction: what the block does is there wholly when it ends, or not at all."""
     file = TransactionFile(
-        path, write=True, create=create, committed_length=committed_length, timeout=timeout, durable=durable
+        path,
+        write=True,
+        create=create,
+        replace=create and os.path.exists(path) and is_free(path),  # noqa: PTH110 - a path may be text here
+        committed_length=committed_length,
+        timeout=timeout,
+        durable=durable,
     )
     with file, _opened(file, "w" if file.is_new else "r+") as root:
         if file.is_new:
@@ -139,6 +143,24 @@ def replacing(
         yield Store(file, root)
 
 
+def is_free(path: str) -> bool:
+    """Tell whether a store can begin at a path: nothing is there, or an empty file, which holds nothing to be lost."""
+    try:
+        return os.path.getsize(path) == 0  # noqa: PTH202 - a path may be text here
+    except (OSError, ValueError):  # whatever is wrong with it, opening it says so
+        return True
+
+
+@contextlib.contextmanager
+def saying_how_to_go_on() -> Iterator[None]:
+    """Save to a file that is there already: when it is none that one can save to, say what to do about it."""
+    try:
+        yield
+    except (IntegrityError, UnsupportedVersionError) as error:
+        error.next_step = f"{error.next_step or RESTORE}; otherwise delete it, or choose another name"
+        raise
+
+
 def changed(path: str, writing: Callable[[], AbstractContextManager[Store]], work: Callable[[Store], T]) -> T:
     """Return what `work` returns, done in one transaction; once more where somebody else made the file meanwhile.
 
@@ -147,15 +169,16 @@ def changed(path: str, writing: Callable[[], AbstractContextManager[Store]], wor
     writing
         Opens the store at `path` for a transaction.
     """
-    is_new = not os.path.exists(path)  # noqa: PTH110 - a path may be text here
-    try:
+    is_new = is_free(path)
+    with saying_how_to_go_on():
+        try:
+            with writing() as store:
+                return work(store)
+        except ConflictError:
+            if not is_new:
+                raise
         with writing() as store:
             return work(store)
-    except ConflictError:
-        if not is_new:
-            raise
-    with writing() as store:
-        return work(store)
 
 
 @contextlib.contextmanager
@@ -172,6 +195,7 @@ def _opened(file: TransactionFile, mode: str) -> Iterator[h5py.File]:
                 alignment_threshold=_ALIGNED_FROM,
                 alignment_interval=_ALIGNMENT,
                 rdcc_nbytes=_CHUNK_CACHE,
+                track_order=False,  # whatever h5py is set to do: the same memory makes the same bytes
             ) as root,
         ):
             yield root
@@ -246,9 +270,9 @@ def prepare_root(root: h5py.File) -> None:
     root.attrs["version"] = np.bytes_(VERSION)
     root.attrs["NX_class"] = np.bytes_("NXroot")
     for name in (STATES, SERIES, CHECKPOINTS, INDEX):
-        root.create_group(name)
-    root[INDEX].create_dataset(
-        "chronological", (0,), INDEX_ROW, maxshape=(None,), chunks=(_INDEX_CHUNK,), fill_time="alloc"
+        new_group(root, name)
+    new_dataset(
+        root[INDEX], "chronological", (0,), INDEX_ROW, maxshape=(None,), chunks=(_INDEX_CHUNK,), fill_time="alloc"
     )
     root[INDEX].attrs["deleted_bytes"] = np.uint64(0)
 
@@ -263,6 +287,36 @@ def check_root(root: h5py.File) -> None:
             f"it is a store of version {version}; this release reads version {VERSION}",
             next_step="pip install --upgrade quantum-memory",
         )
+
+
+def copy_foreign(old: h5py.Group, made: h5py.Group) -> None:
+    """Copy into a group of a new store what others put into that of the old one.
+
+    Links stay links, and are not followed. Of the attributes, numbers and text are copied.
+    """
+    for name in sorted(set(old) - set(made)):
+        link = old.get(name, getlink=True)
+        if isinstance(link, h5py.HardLink):
+            old.copy(name, made, name)
+        else:
+            made[name] = link
+    for name in guard.attribute_names(old):
+        attribute = h5py.h5a.open(old.id, name.encode())
+        if name not in made.attrs and _is_plain(attribute):
+            kind = attribute.get_type().copy()  # a type that the old file gave a name does not belong to the new one
+            copied = h5py.h5a.create(made.id, name.encode(), kind, attribute.get_space())
+            if attribute.shape is not None:
+                value = np.empty(attribute.shape, attribute.dtype)
+                attribute.read(value)
+                copied.write(value)
+
+
+def _is_plain(attribute: Any) -> bool:
+    try:
+        dtype = attribute.dtype
+    except TypeError:  # there is nothing like it in NumPy
+        return False
+    return dtype.kind in "biufcS" or h5py.check_string_dtype(dtype) is not None
 
 
 def add_to_index(store: Store, state_id: str, created_ns: int, facts: dict[str, Any], stored_bytes: int) -> None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
-from quantum_memory.formats.reader import identities
+import numpy as np
+
+from quantum_memory.formats.reader import PACKED, identities
+from quantum_memory.state.arrays import STORABLE
 from quantum_memory.state.document import content_id, unflatten, well_formed
 from quantum_memory.state.emotional_state import EmotionalContext
 
@@ -78,9 +82,28 @@ def _describe(
             "raw_bytes": raw,
             "stored_bytes": stored,
             **_ratio(raw, stored),
+            **_representation(sections),
         },
         "sections": sections,
     }
+
+
+def _representation(sections: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return how the state vector or density matrix is written down, and how faithfully."""
+    section = next((one for one in sections if one["path"] in PACKED), None)
+    if section is None:
+        return {}
+    facts = {"representation": section.get("form", "dense")}
+    reals = section["raw_bytes"] // np.zeros(0, STORABLE[section["dtype"]]).real.itemsize
+    if "stored_bytes" in section and reals:
+        facts["bits_per_real"] = round(8 * section["stored_bytes"] / reals, 6)
+    if (certificate := section.get("certificate")) is not None:
+        facts["certificate"] = certificate
+        # Of a general state; one with structure needs less.
+        facts["shannon_bits_per_real"] = round(0.5 * math.log2(1 / max(certificate["infidelity"], 1e-300)), 6)
+    if "tried" in section:
+        facts["tried"] = section["tried"]
+    return facts
 
 
 def _quantum(

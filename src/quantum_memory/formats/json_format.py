@@ -20,17 +20,19 @@ import numpy as np
 from quantum_memory.compression.codecs import Buffer, Zlib
 from quantum_memory.errors import RESTORE, IntegrityError, InvalidStateError, UnsafeError, UnsupportedVersionError
 from quantum_memory.formats.foreign import foreign
+from quantum_memory.formats.form_reader import with_forms
 from quantum_memory.formats.reader import WholeReader, read_memory
-from quantum_memory.formats.record import noted
 from quantum_memory.formats.registry import Handler, SaveOptions
 from quantum_memory.formats.seal import FORMAT, VERSION, check_format
 from quantum_memory.state.arrays import STORABLE, chunk_bytes, chunk_count
-from quantum_memory.state.document import content_id, identify, well_formed
-from quantum_memory.state.json_text import check_record, check_values, from_json, max_nodes, to_json
+from quantum_memory.state.document import identify, well_formed
+from quantum_memory.state.json_text import check_values, from_json, max_nodes, to_json
 from quantum_memory.state.quantum_state import StateVector
 
 if TYPE_CHECKING:
     from quantum_memory.durability.files import Readable
+    from quantum_memory.formats.prepared import Prepared
+    from quantum_memory.formats.reader import Reader
     from quantum_memory.formats.registry import OpenOptions, Sink
     from quantum_memory.state.arrays import AnyArray
     from quantum_memory.state.memory_state import MemoryState
@@ -59,19 +61,19 @@ _SEAL_BYTES = len(b',\n"sha256":""}\n') + 64
 class JSON(Handler):
     """The ``.json`` file, for the registry."""
 
-    def write(self, sink: Sink, memory: MemoryState, options: SaveOptions) -> str:
+    def write(self, sink: Sink, memory: Prepared, options: SaveOptions) -> str:
         text, name = self._text(memory, options)
         sink.write(text)
         return name
 
-    def open(self, source: Readable, options: OpenOptions) -> WholeReader:
+    def open(self, source: Readable, options: OpenOptions) -> Reader:
         with closing(source):
             return read(source, max_text_bytes=options.max_bytes)
 
-    def _text(self, memory: MemoryState, options: SaveOptions) -> tuple[bytes, str]:
+    def _text(self, memory: Prepared, options: SaveOptions) -> tuple[bytes, str]:
         made = to_text(memory, max_text_bytes=options.max_text_bytes, readable=options.readable)
         if options.progress is not None:
-            options.progress(sum(array.nbytes for array in memory.flatten().arrays.values()))
+            options.progress(sum(array.nbytes for array in memory.arrays.values()))
         return made
 
 
@@ -80,13 +82,13 @@ class PackedJSON(JSON):
 
     compressions = frozenset({"auto", "zlib"})
 
-    def write(self, sink: Sink, memory: MemoryState, options: SaveOptions) -> str:
+    def write(self, sink: Sink, memory: Prepared, options: SaveOptions) -> str:
         text, name = self._text(memory, options)
         sink.write(to_zlib(text))
         return name
 
 
-def to_text(memory: MemoryState, *, max_text_bytes: int | None = None, readable: bool = False) -> tuple[bytes, str]:
+def to_text(memory: Prepared, *, max_text_bytes: int | None = None, readable: bool = False) -> tuple[bytes, str]:
     """Return a memory as JSON text, and its `content_id`.
 
     Parameters
@@ -101,10 +103,9 @@ def to_text(memory: MemoryState, *, max_text_bytes: int | None = None, readable:
     Raises
     ------
     InvalidStateError
-        The memory is too large for text, or its record is not JSON.
+        The memory is too large for text.
     """
-    check_record(memory.record)
-    document, arrays = memory.flatten()
+    arrays = memory.arrays
     most = MAX_TEXT_BYTES if max_text_bytes is None else max_text_bytes
     total = sum(array.nbytes for array in arrays.values())
     if total * 4 // 3 > most:
@@ -126,10 +127,11 @@ def to_text(memory: MemoryState, *, max_text_bytes: int | None = None, readable:
         }
         for path, array in arrays.items()
     }
-    name = content_id(document, identities)
+    name = memory.content_id(identities)
+    described = memory.parts()
     parts: dict[str, Any] = {"format": FORMAT, "version": VERSION, "content_id": name}
-    parts |= {name: document[name] for name in _PARTS if name in document}
-    parts["record"] = noted(memory)
+    parts |= {name: memory.document[name] for name in _PARTS if name in memory.document}
+    parts |= {name: described[name] for name in ("record", "forms") if name in described}
     if readable:
         parts |= _readable(memory.quantum)
     parts["arrays"] = listed
@@ -162,7 +164,7 @@ def _readable(state: object) -> dict[str, Any]:
     return {"amplitudes": numbers}
 
 
-def read(source: Readable, *, max_text_bytes: int | None = None) -> WholeReader:
+def read(source: Readable, *, max_text_bytes: int | None = None) -> Reader:
     """Read the memory in an open file, with or without zlib, checking every byte.
 
     Parameters
@@ -200,7 +202,7 @@ def from_text(text: bytes, name: str = "<text>", *, file_bytes: int | None = Non
         return read_memory(_from_text(text, max_nodes(length), name, "json", length))
 
 
-def _from_text(text: bytes, most: int, name: str, kind: str, size: int) -> WholeReader:
+def _from_text(text: bytes, most: int, name: str, kind: str, size: int) -> Reader:
     seal = _SEAL.search(text, max(0, len(text) - _SEAL_BYTES))
     if seal is None or seal.start() != len(text) - _SEAL_BYTES:
         raise _without_seal(text, most)
@@ -210,16 +212,16 @@ def _from_text(text: bytes, most: int, name: str, kind: str, size: int) -> Whole
     if not isinstance(parts, dict):
         raise IntegrityError("it is not the JSON text of a memory")
     check_format(parts.get("format"), parts.get("version"))
-    if unknown := set(parts) - _HEAD - set(_PARTS) - {"record", "amplitudes", "arrays", "sha256"}:
+    if unknown := set(parts) - _HEAD - set(_PARTS) - {"record", "forms", "amplitudes", "arrays", "sha256"}:
         raise IntegrityError(f"it has a part {min(unknown)[:40]!r} that version {VERSION} does not have")
     if not all(isinstance(parts.get(name, {}), dict) for name in ("record", "arrays")):
         raise IntegrityError("it is not the JSON text of a memory")
     document = {part: parts[part] for part in _PARTS if part in parts}
     arrays = {path: _array(path, node) for path, node in parts.get("arrays", {}).items()}
-    reader = WholeReader(
-        kind, VERSION, name, size, document, parts.get("record", {}), arrays, str(parts.get("content_id"))
-    )
-    if any(parts["arrays"][path]["sha256"] != entry.identity.digest.hex() for path, entry in reader.entries.items()):
+    record, content = parts.get("record", {}), str(parts.get("content_id"))
+    stored = WholeReader(kind, VERSION, name, size, document, record, arrays, content, packed=parts.get("forms"))
+    reader = with_forms(stored)
+    if any(parts["arrays"][path]["sha256"] != entry.identity.digest.hex() for path, entry in stored.entries.items()):
         raise IntegrityError("one of its arrays does not match its SHA-256")
     if "amplitudes" in parts and {"amplitudes": parts["amplitudes"]} != _readable(read_memory(reader).quantum):
         raise IntegrityError("the amplitudes that people read are not those of its arrays")

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from quantum_memory.durability.files import Readable
-    from quantum_memory.formats.reader import WholeReader
+    from quantum_memory.formats.prepared import Prepared
+    from quantum_memory.formats.reader import Reader
     from quantum_memory.formats.registry import OpenOptions, SaveOptions, Sink
     from quantum_memory.formats.seal import Outgoing, SealedSink
-    from quantum_memory.state.memory_state import MemoryState
 
 MAX_ARRAY_BYTES = (1 << 32) - 1
 """The most bytes that one value may have in MessagePack."""
@@ -80,9 +80,9 @@ class MessagePackEncoding(Encoding):
 class MessagePack(Handler):
     """The ``.msgpack`` file, for the registry."""
 
-    def write(self, sink: Sink, memory: MemoryState, options: SaveOptions) -> str:
+    def write(self, sink: Sink, memory: Prepared, options: SaveOptions) -> str:
         return write_tree(sink, memory, MessagePackEncoding(), options.progress)
 
-    def open(self, source: Readable, options: OpenOptions) -> WholeReader:
+    def open(self, source: Readable, options: OpenOptions) -> Reader:
         with closing(source):
             return read_tree(source, MessagePackEncoding(), options)

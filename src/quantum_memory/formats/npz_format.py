@@ -37,10 +37,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from quantum_memory.durability.files import Readable
-    from quantum_memory.formats.reader import WholeReader
+    from quantum_memory.formats.prepared import Prepared
+    from quantum_memory.formats.reader import Reader
     from quantum_memory.formats.registry import SaveOptions, Sink
     from quantum_memory.state.arrays import AnyArray
-    from quantum_memory.state.memory_state import MemoryState
 
 SIGN, DOCUMENT, NAME = "quantum-memory", "document", "content_id"
 """Members that are no arrays of the memory: format and version, JSON text, and 64 hexadecimal digits."""
@@ -70,7 +70,7 @@ class NPZ(Handler):
 
     compressions = frozenset(_METHODS)
 
-    def write(self, sink: Sink, memory: MemoryState, options: SaveOptions) -> str:
+    def write(self, sink: Sink, memory: Prepared, options: SaveOptions) -> str:
         outgoing = Outgoing(memory, options.progress)
         names = [*map(member_name, outgoing.arrays), SIGN, DOCUMENT, NAME]
         directory = sum(len(name.encode()) + _MEMBER_BYTES for name in names)
@@ -93,7 +93,7 @@ class NPZ(Handler):
         sealed.seal(lambda digest: b"sha256:" + digest.hex().encode())
         return name
 
-    def open(self, source: Readable, options: OpenOptions) -> WholeReader:
+    def open(self, source: Readable, options: OpenOptions) -> Reader:
         with closing(source), well_formed(source.name):
             return _read(source, options)
 
@@ -131,7 +131,7 @@ def _write(
         fill(stream.write)
 
 
-def _read(source: Readable, options: OpenOptions) -> WholeReader:
+def _read(source: Readable, options: OpenOptions) -> Reader:
     start = source.size - _COMMENT_BYTES
     comment = _COMMENT.fullmatch(source.read(start, _COMMENT_BYTES)) if start >= _END.size else None
     if comment is None:
@@ -156,7 +156,7 @@ def _directory_bytes(source: Readable, end: int) -> int:
     return length
 
 
-def _read_archive(archive: zipfile.ZipFile, source: Readable, options: OpenOptions) -> WholeReader:
+def _read_archive(archive: zipfile.ZipFile, source: Readable, options: OpenOptions) -> Reader:
     members = _checked_members(archive)
     facts = Incoming(source, OpenOptions())
 

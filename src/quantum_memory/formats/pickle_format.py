@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from quantum_memory.durability.files import ReadableBytes
 from quantum_memory.errors import IntegrityError, UnsafeError
+from quantum_memory.formats.prepared import Prepared
 from quantum_memory.formats.reader import read_memory
 from quantum_memory.formats.registry import Handler, OpenOptions
 from quantum_memory.formats.tree_file import Cursor, Encoding, Form, read_tree, write_tree
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from quantum_memory.durability.files import Buffer, Readable
-    from quantum_memory.formats.reader import WholeReader
+    from quantum_memory.formats.reader import Reader
     from quantum_memory.formats.registry import SaveOptions, Sink
     from quantum_memory.formats.seal import Incoming, Outgoing, SealedSink
     from quantum_memory.state.memory_state import MemoryState
@@ -109,15 +110,15 @@ def _until(cursor: Cursor, begin: bytes, end: bytes) -> Iterator[None]:
 class Pickle(Handler):
     """The ``.pkl`` file, for the registry."""
 
-    def write(self, sink: Sink, memory: MemoryState, options: SaveOptions) -> str:
+    def write(self, sink: Sink, memory: Prepared, options: SaveOptions) -> str:
         return write_tree(sink, memory, PickleEncoding(), options.progress)
 
-    def open(self, source: Readable, options: OpenOptions) -> WholeReader:
+    def open(self, source: Readable, options: OpenOptions) -> Reader:
         with closing(source):
             return _read(source, PickleEncoding(), options)
 
 
-def _read(source: Readable, encoding: PickleEncoding, options: OpenOptions) -> WholeReader:
+def _read(source: Readable, encoding: PickleEncoding, options: OpenOptions) -> Reader:
     if not options.allow_pickle:
         raise UnsafeError(
             "it is a pickle, and pickles are read when that is asked for",
@@ -140,7 +141,7 @@ def to_pickle(state: object, buffer_callback: Callable[[PickleBuffer], object] |
         (PEP 574). They must not change meanwhile.
     """
     sink = io.BytesIO()
-    write_tree(sink, as_memory_state(state), PickleEncoding(buffer_callback))
+    write_tree(sink, Prepared.plain(as_memory_state(state)), PickleEncoding(buffer_callback))
     return sink.getvalue()
 
 

@@ -12,9 +12,10 @@ import numpy as np
 from quantum_memory.compression.codecs import NONE, codec_with_id
 from quantum_memory.errors import IntegrityError, UnsafeError, UnsupportedVersionError
 from quantum_memory.formats import qms_layout as layout
+from quantum_memory.formats.form_nodes import Forms
 from quantum_memory.formats.reader import check_out, damaged, look_up, new_array, parts_of_chunks
 from quantum_memory.state.arrays import CHUNK_BYTES, STORABLE, bytes_of, worker_count
-from quantum_memory.state.document import array_paths
+from quantum_memory.state.document import well_formed
 from quantum_memory.state.json_text import MAX_DOCUMENT_BYTES, parts_of_document
 
 if TYPE_CHECKING:
@@ -45,6 +46,8 @@ class QMSReader:
         The arrays by path.
     document, record
         What the memory says of itself, and what was noted when it was saved.
+    forms
+        Which arrays are parts of others.
     """
 
     format = "qms"
@@ -77,11 +80,14 @@ class QMSReader:
             raise self._damaged("it has no document")
         self._last: tuple[tuple[str, int], AnyArray] | None = None
         self._lock = threading.Lock()
-        self.document, self.record = self._read_document(document)
+        self.document, self.record, self.forms = self._read_document(document)
 
     def close(self) -> None:
         """Close the file."""
         self.source.close()
+
+    def share(self) -> None:
+        """Do nothing: each read makes an array of its own."""
 
     @property
     def name(self) -> str:
@@ -282,7 +288,7 @@ class QMSReader:
         if hashlib.sha256(raw).digest() != entry.chunks["digest"][index].tobytes():
             raise self._damaged(f"its array {entry.name!r} does not match its SHA-256 in chunk {index}")
 
-    def _read_document(self, entry: layout.Entry) -> tuple[dict[str, Any], dict[str, Any]]:
+    def _read_document(self, entry: layout.Entry) -> tuple[dict[str, Any], dict[str, Any], Forms]:
         if entry.nbytes > MAX_DOCUMENT_BYTES or entry.dtype != "u8" or len(entry.shape) != 1:
             raise self._damaged("its document is past the limits of the format")
         if entry.stored_bytes < entry.nbytes > layout.MAX_PACKED_DOCUMENT_BYTES:
@@ -296,12 +302,15 @@ class QMSReader:
             part = memoryview(raw)[index * CHUNK_BYTES : index * CHUNK_BYTES + entry.raw_length(index)]
             self._fill(entry, index, offset, part, "full")
         try:
-            document, record = parts_of_document(raw, self.source.size)
+            with well_formed(self.source.name):
+                document, record, packed = parts_of_document(raw, self.source.size)
+                forms = Forms.from_json(packed, self.entries)
+                paths = forms.stored_paths(document)
         except (IntegrityError, UnsafeError) as error:
             raise error.at(self.source.name) from error.__cause__
-        if array_paths(document) != set(self.entries):
+        if paths != set(self.entries):
             raise self._damaged("its document and its table name different arrays")
-        return document, record
+        return document, record, forms
 
     def _damaged(self, what: str) -> IntegrityError:
         return damaged(what, self.source.name)

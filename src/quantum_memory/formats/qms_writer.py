@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from quantum_memory.state.arrays import (
     dtype_name,
     worker_count,
 )
-from quantum_memory.state.document import ArrayIdentity, content_id
+from quantum_memory.state.document import ArrayIdentity
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -48,13 +48,15 @@ class QMSWriter:
     ----------
     position
         Bytes written so far.
+    identities
+        Of the arrays written so far, by path.
     """
 
     def __init__(self, sink: Sink, progress: Progress | None = None) -> None:
         self._sink = sink
         self._progress = progress
         self._entries: list[bytes] = []
-        self._identities: dict[str, ArrayIdentity] = {}
+        self.identities: dict[str, ArrayIdentity] = {}
         self._last = (0, b"")
         self.position = 0
         self._pool: ThreadPoolExecutor | None = None
@@ -105,12 +107,8 @@ class QMSWriter:
         self._entries.append(layout.pack_entry(section, name, dtype, array.shape, records))
         if section != layout.DOCUMENT:
             digest = combine_digests(records["digest"].tobytes(), len(records))
-            self._identities[name] = ArrayIdentity(dtype, array.shape, digest)
+            self.identities[name] = ArrayIdentity(dtype, array.shape, digest)
         return tallies
-
-    def content_id(self, document: dict[str, Any]) -> str:
-        """Return the `content_id` of a document with the arrays written so far."""
-        return content_id(document, self._identities)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -14,10 +14,10 @@ import numpy as np
 
 from quantum_memory.durability.files import physical_memory
 from quantum_memory.errors import RESTORE, BudgetError, IntegrityError, InvalidStateError, MissingError
+from quantum_memory.formats.form_nodes import Forms
 from quantum_memory.state.arrays import CHUNK_BYTES, STORABLE, chunk_count, chunk_items
 from quantum_memory.state.document import (
     ArrayIdentity,
-    array_paths,
     content_id,
     identify,
     state_from_node,
@@ -30,10 +30,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from quantum_memory.state.arrays import AnyArray
-    from quantum_memory.state.document import QuantumState
+    from quantum_memory.state.document import Json, QuantumState
 
 AMPLITUDES = "quantum/amplitudes"
 """Path of the amplitudes of a state vector."""
+
+PACKED = (AMPLITUDES, "quantum/matrix")
+"""Paths of the arrays that are written in a form where it pays: state vectors and density matrices."""
 
 Verify = Literal["fast", "full"]
 """How stored bytes are checked on reading: "fast" against their checksum (which a SHA-256 vouches for), "full" against
@@ -130,6 +133,9 @@ class Reader(Protocol):
         `look` is called with the path and the items of each chunk, in any order and from several threads.
         """
 
+    def share(self) -> None:
+        """Take note that arrays are read more than once, and must not be the same memory each time."""
+
     def close(self) -> None:
         """Close the file."""
 
@@ -160,8 +166,13 @@ class WholeReader:
     ----------
     content
         The `content_id` that the file states; None where it states none.
-    shared
-        Arrays are read more than once, and so each time as a copy.
+    packed
+        What the file says of its arrays that are in a form, as it stands there.
+
+    Attributes
+    ----------
+    forms
+        The same, checked.
 
     Raises
     ------
@@ -179,15 +190,19 @@ class WholeReader:
     content: str | None = None
     notes: list[str] = field(default_factory=list)
     member: str = ""
-    shared: bool = False
+    packed: Json = None
+    forms: Forms = field(init=False)
 
     def __post_init__(self) -> None:
+        self._shared = False
         found = identify(self.arrays)
         self.entries = {path: WholeEntry(one, self.arrays[path].nbytes) for path, one in found.items()}
         with well_formed(self.name):
-            if self.content is not None and content_id(self.document, found) != self.content:
+            self.forms = Forms.from_json(self.packed, self.entries)
+            named = self.forms.identities(found)
+            if self.content is not None and content_id(self.document, named) != self.content:
                 raise IntegrityError("its content does not match its content_id")
-            if array_paths(self.document) != set(self.arrays):
+            if self.forms.stored_paths(self.document) != set(self.arrays):
                 raise IntegrityError("its document names other arrays than it has")
 
     def facts(self, path: str) -> dict[str, Any]:  # noqa: ARG002 - the text is in one piece
@@ -202,7 +217,7 @@ class WholeReader:
         progress: Callable[[int], object] | None = None,
     ) -> AnyArray:
         entry = look_up(self.entries, path, self.name)
-        array = self.arrays[path].copy() if self.shared else self.arrays[path]
+        array = self.arrays[path].copy() if self._shared else self.arrays[path]
         if out is not None:
             check_out(out, entry, path, self.name)[...] = array
         if progress is not None:
@@ -231,6 +246,9 @@ class WholeReader:
 
     def check_rest(self) -> None:
         pass
+
+    def share(self) -> None:
+        self._shared = True
 
     def check_everything(
         self,

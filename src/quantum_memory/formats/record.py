@@ -13,16 +13,17 @@ from quantum_memory.state.arrays import chunk_count, chunk_items
 from quantum_memory.state.quantum_state import DensityMatrix, StateVector
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from quantum_memory.state.arrays import AnyArray
     from quantum_memory.state.document import QuantumState
-    from quantum_memory.state.memory_state import MemoryState
 
 _ROW = 1 << 13
 
 
-def noted(memory: MemoryState, squares: Iterable[float] | None = None) -> dict[str, Any]:
+def noted(
+    record: Mapping[str, Any], quantum: QuantumState | None, squares: Iterable[float] | None = None
+) -> dict[str, Any]:
     """Return the record of a memory: what the caller put there, ``writer``, and ``norm`` or ``trace`` of its state.
 
     Parameters
@@ -30,9 +31,9 @@ def noted(memory: MemoryState, squares: Iterable[float] | None = None) -> dict[s
     squares
         The squared norms of the chunks of the state vector, when they are known already.
     """
-    size = {} if memory.quantum is None else _size(memory.quantum, squares)
+    size = {} if quantum is None else _size(quantum, squares)
     numbers = {name: value if math.isfinite(value) else str(value) for name, value in size.items()}
-    return {**memory.record, **numbers, "writer": f"quantum-memory {__version__}"}
+    return {**record, **numbers, "writer": f"quantum-memory {__version__}"}
 
 
 def squared_norm(items: AnyArray) -> float:

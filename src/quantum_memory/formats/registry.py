@@ -21,9 +21,10 @@ from quantum_memory.formats.foreign import foreign
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
+    from quantum_memory.compression.forms.base import Effort
     from quantum_memory.durability.files import Readable
+    from quantum_memory.formats.prepared import Prepared
     from quantum_memory.formats.reader import Reader
-    from quantum_memory.state.memory_state import MemoryState
 
     Path = str | os.PathLike[str]
     Progress = Callable[[int], object]
@@ -56,6 +57,7 @@ class SaveOptions:
     progress: Progress | None = None
     max_text_bytes: int | None = None
     readable: bool = False
+    effort: Effort = "fast"
 
 
 @dataclass(frozen=True)
@@ -73,10 +75,13 @@ class Handler:
     compressions: ClassVar[frozenset[str]] = frozenset({"auto", "none"})
     """Names of the compressions that it has."""
 
+    packs: ClassVar[bool] = False
+    """Whether quantum states are written in a form without being asked, where that keeps every bit and is quick."""
+
     holds_many: ClassVar[bool] = False
     """Whether a file may hold several memories, each with an id."""
 
-    def write(self, sink: Sink, memory: MemoryState, options: SaveOptions) -> str:
+    def write(self, sink: Sink, memory: Prepared, options: SaveOptions) -> str:
         """Write a memory and return its `content_id`."""
         raise NotImplementedError
 
@@ -93,7 +98,7 @@ class Handler:
         with closing(self.open(source, options)) as reader:
             yield reader
 
-    def save(self, path: Path, memory: MemoryState, options: SaveOptions) -> tuple[str, int, str]:
+    def save(self, path: Path, memory: Prepared, options: SaveOptions) -> tuple[str, int, str]:
         """Save a memory durably and return the path, the bytes and the `content_id`."""
         with DurableFile(path, overwrite=options.overwrite, durable=options.durable) as sink:
             name = self.write(sink, memory, options)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from quantum_memory.errors import RESTORE, IntegrityError, InvalidStateError, UnsupportedVersionError
+from quantum_memory.formats.form_reader import with_forms
 from quantum_memory.formats.reader import (
     AMPLITUDES,
     WholeEntry,
@@ -22,7 +23,7 @@ from quantum_memory.formats.reader import (
     nbytes_of,
     new_array,
 )
-from quantum_memory.formats.record import noted, squared_norm
+from quantum_memory.formats.record import squared_norm
 from quantum_memory.state.arrays import (
     CHUNK_BYTES,
     STORABLE,
@@ -32,16 +33,17 @@ from quantum_memory.state.arrays import (
     combine_digests,
     dtype_name,
 )
-from quantum_memory.state.document import MAX_DIMENSIONS, ArrayIdentity, content_id
-from quantum_memory.state.json_text import MAX_DOCUMENT_BYTES, check_record, document_text, parts_of_document
+from quantum_memory.state.document import MAX_DIMENSIONS, ArrayIdentity
+from quantum_memory.state.json_text import MAX_DOCUMENT_BYTES, document_text, parts_of_document
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from quantum_memory.durability.files import Buffer
+    from quantum_memory.formats.prepared import Prepared
+    from quantum_memory.formats.reader import Reader
     from quantum_memory.formats.registry import OpenOptions, Progress, Sink
     from quantum_memory.state.arrays import AnyArray
-    from quantum_memory.state.memory_state import MemoryState
 
 FORMAT = "quantum-memory"
 VERSION = "2.0"
@@ -139,7 +141,7 @@ class Outgoing:
     Parameters
     ----------
     memory
-        The memory; its record must be JSON.
+        The memory.
     progress
         Called with the raw bytes of each chunk that is done.
 
@@ -149,11 +151,10 @@ class Outgoing:
         By path, in the order in which they are written.
     """
 
-    def __init__(self, memory: MemoryState, progress: Progress | None) -> None:
-        check_record(memory.record)
+    def __init__(self, memory: Prepared, progress: Progress | None) -> None:
         self._memory = memory
         self._progress = progress
-        self._document, arrays = memory.flatten()
+        arrays = memory.arrays
         if len(arrays) > MAX_ARRAYS:
             raise InvalidStateError(
                 f"it has {len(arrays)} arrays, and this format holds up to {MAX_ARRAYS}",
@@ -197,12 +198,11 @@ class Outgoing:
         InvalidStateError
             No reader would take it.
         """
-        parts = {"document": self._document, "record": noted(self._memory, self._squares)}
-        return document_text(parts, written)
+        return document_text(self._memory.parts(self._squares), written)
 
     def content_id(self) -> str:
         """Return the name of the content, once the arrays are written."""
-        return content_id(self._document, self._identities)
+        return self._memory.content_id(self._identities)
 
 
 class Incoming:
@@ -214,10 +214,13 @@ class Incoming:
         The file.
     options
         `max_bytes` bounds what its arrays take.
+    file_bytes
+        Length of the file, where it is not that of the source.
     """
 
-    def __init__(self, source: Source, options: OpenOptions) -> None:
+    def __init__(self, source: Source, options: OpenOptions, file_bytes: int | None = None) -> None:
         self._source = source
+        self._file_bytes = source.size if file_bytes is None else file_bytes
         self._most = options.max_bytes
         self._taken = 0
         self.arrays: dict[str, AnyArray] = {}
@@ -251,18 +254,14 @@ class Incoming:
         if len(shape) > MAX_DIMENSIONS or path in self.arrays or nbytes_of(dtype, shape) != length:
             raise IntegrityError(f"its array {path[:80]!r} is not what its shape and dtype say")
 
-    def reader(self, kind: str, text: bytes | bytearray, name: str) -> WholeReader:
+    def reader(self, kind: str, text: bytes | bytearray, name: str) -> Reader:
         """Return the reader, from the JSON text of document and record and the `content_id` that the file states."""
-        document, record = parts_of_document(text, self._source.size)
-        return WholeReader(
-            kind,
-            VERSION,
-            self._source.name,
-            self._source.size,
-            document,
-            record,
-            self.arrays,
-            name,
+        document, record, packed = parts_of_document(text, self._source.size)
+        stored = self.arrays
+        return with_forms(
+            WholeReader(
+                kind, VERSION, self._source.name, self._file_bytes, document, record, stored, name, packed=packed
+            )
         )
 
 

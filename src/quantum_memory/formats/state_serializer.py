@@ -16,6 +16,7 @@ import numpy as np
 
 from quantum_memory.durability.files import ReadableBytes
 from quantum_memory.errors import IntegrityError, InvalidStateError
+from quantum_memory.formats.prepared import Prepared
 from quantum_memory.formats.reader import read_memory
 from quantum_memory.formats.registry import OpenOptions, SaveOptions, format_named
 from quantum_memory.state.arrays import chunk_count, chunk_items, dtype_name
@@ -160,7 +161,7 @@ class _Serializer(Generic[T]):
             )
         sink = io.BytesIO()
         options = SaveOptions(compression, max_text_bytes=self.max_text_bytes, readable=readable)
-        handler.write(sink, self._memory(value), options)
+        handler.write(sink, Prepared.plain(self._memory(value)), options)
         return sink.getvalue().decode("ascii") if format in TEXTS else sink.getvalue()
 
     def deserialize(

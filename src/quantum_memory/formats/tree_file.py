@@ -29,10 +29,10 @@ from quantum_memory.state.document import MAX_DIMENSIONS, well_formed
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from quantum_memory.formats.reader import WholeReader
+    from quantum_memory.formats.prepared import Prepared
+    from quantum_memory.formats.reader import Reader
     from quantum_memory.formats.registry import OpenOptions, Progress, Sink
     from quantum_memory.formats.seal import Source
-    from quantum_memory.state.memory_state import MemoryState
 
 _BLOCK_BYTES = 1 << 16
 
@@ -198,7 +198,7 @@ def read_number(cursor: Cursor, forms: tuple[Form, ...]) -> int:
     raise IntegrityError("it is not laid out as any release writes it")
 
 
-def write_tree(sink: Sink, memory: MemoryState, encoding: Encoding, progress: Progress | None = None) -> str:
+def write_tree(sink: Sink, memory: Prepared, encoding: Encoding, progress: Progress | None = None) -> str:
     """Write a memory and return its `content_id`."""
     outgoing = Outgoing(memory, progress)
     sealed = SealedSink(sink)
@@ -227,8 +227,13 @@ def write_tree(sink: Sink, memory: MemoryState, encoding: Encoding, progress: Pr
     return name
 
 
-def read_tree(source: Source, encoding: Encoding, options: OpenOptions) -> WholeReader:
+def read_tree(source: Source, encoding: Encoding, options: OpenOptions, file_bytes: int | None = None) -> Reader:
     """Read what `write_tree` wrote, checking every byte; the seal comes first.
+
+    Parameters
+    ----------
+    file_bytes
+        Length of the file, where it is not that of the source.
 
     Raises
     ------
@@ -241,7 +246,7 @@ def read_tree(source: Source, encoding: Encoding, options: OpenOptions) -> Whole
         seal = bytearray(SEAL_BYTES)
         source.read_into(memoryview(seal), end)
         check_seal(source, end, bytes(seal))
-        return _Tree(Cursor(source, end), encoding).read(Incoming(source, options))
+        return _Tree(Cursor(source, end), encoding).read(Incoming(source, options, file_bytes))
 
 
 class _Tree:
@@ -251,7 +256,7 @@ class _Tree:
         self._cursor = cursor
         self._encoding = encoding
 
-    def read(self, incoming: Incoming) -> WholeReader:
+    def read(self, incoming: Incoming) -> Reader:
         cursor, encoding = self._cursor, self._encoding
         cursor.expect(encoding.begin)
         items = encoding.map_items(cursor)

@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 from contextlib import closing
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, overload
 
+from quantum_memory.durability.files import current
 from quantum_memory.errors import InvalidStateError
 from quantum_memory.formats import info as facts
 from quantum_memory.formats.lazy import StateFile
-from quantum_memory.formats.reader import WholeReader, check_verify, read_memory
-from quantum_memory.formats.registry import OpenOptions, Saved, SaveOptions, format_of_suffix, open_reader, opened
+from quantum_memory.formats.naming import before_naming
+from quantum_memory.formats.prepared import Fidelity, Prepared
+from quantum_memory.formats.reader import check_verify, read_memory
+from quantum_memory.formats.registry import (
+    Format,
+    OpenOptions,
+    Saved,
+    SaveOptions,
+    format_of_suffix,
+    open_reader,
+    opened,
+)
 from quantum_memory.state.memory_state import MemoryState, as_memory_state
 
 if TYPE_CHECKING:
@@ -23,6 +35,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Saved", "info", "load", "open", "save"]
 
+_ATTEMPTS = 4
+
 
 def save(
     state: object,
@@ -34,6 +48,9 @@ def save(
     progress: Progress | None = None,
     max_text_bytes: int | None = None,
     readable: bool = False,
+    fidelity: float | None = None,
+    max_bytes: int | None = None,
+    effort: str | None = None,
 ) -> Saved:
     """Save a state so that it survives a kill or a power cut from the moment this returns.
 
@@ -46,8 +63,8 @@ def save(
         Where to; the suffix says the format: ``.qms``, ``.h5``, ``.json``, ``.json.zlib``, ``.msgpack``, ``.npz``,
         ``.pkl`` or ``.b64``.
     compression
-        "none", "auto" for what pays, or the name of one that the format has; ``.qms`` has "lz4", "zlib" and "zstd".
-        All are lossless.
+        "none", "auto" for what pays, or the name of one that the format has; ``.qms`` has "lz4", "zlib", "zstd" and
+        "pcodec". All are lossless.
     overwrite
         False: a file that is there already is a `ConflictError`.
     durable
@@ -58,25 +75,95 @@ def save(
         How long JSON text may become; by default 16 MiB. It is made in one piece, several times over.
     readable
         For JSON of state vectors of up to 10 qubits: write the amplitudes as numbers, too.
+    fidelity
+        Save a state vector or a density matrix in the smallest form that keeps at least this fidelity,
+        F = |<a|b>|^2 / (<a|a> <b|b>), or that of Uhlmann for density matrices. What is certified is computed from what
+        will be loaded, and written into the file. By default every bit is kept. Everything else always is.
+    max_bytes
+        Save it in the most faithful form with which the file has at most so many bytes.
+    effort
+        How long to look for the smallest form: "fast" (about as long as writing takes), "balanced" or "max". Given with
+        neither `fidelity` nor `max_bytes`, forms that keep every bit. ``.qms`` looks for them without being asked, with
+        "fast"; the other formats store arrays as they are, for programs that read them without this package, unless
+        one of the three is given.
 
     Raises
     ------
     InvalidStateError
-        It cannot be kept exactly; nothing is written.
+        It cannot be kept exactly, or is to be lossy and is zero or not finite, or does not fit; nothing is written.
     StorageError
         The operating system refused; what was there before is untouched.
     """
     memory = as_memory_state(state)
+    asked = Fidelity.asked(fidelity, max_bytes, effort)
+    options = SaveOptions(compression, overwrite, durable, progress, max_text_bytes, readable)
+    return write(Prepared.plain(memory), path, options, asked)
+
+
+def write(memory: Prepared, path: Path, options: SaveOptions, asked: Fidelity | None) -> Saved:
+    """Write a memory that was taken apart; see `save`.
+
+    Parameters
+    ----------
+    asked
+        How to pack its quantum state; None where nobody has asked, and it is as the format has it by default.
+    """
     kind = format_of_suffix(path)
     handler = kind.handler
-    if compression not in handler.compressions:
+    if options.compression not in handler.compressions:
         raise InvalidStateError(
-            f"a .{kind.name} file has no compression {compression!r:.40}",
+            f"a .{kind.name} file has no compression {options.compression!r:.40}",
             path=path,
             next_step=f"use one of {', '.join(sorted(handler.compressions))}",
         )
-    options = SaveOptions(compression, overwrite, durable, progress, max_text_bytes, readable)
-    name, length, content = handler.save(path, memory, options)
+    if asked is not None and options.compression != "auto":
+        raise InvalidStateError(
+            f"compression={options.compression!r} says how it is packed, and so do fidelity, max_bytes and effort",
+            path=path,
+            next_step="leave compression out",
+        )
+    if asked is None and not (handler.packs and options.compression == "auto" and memory.is_worth_packing):
+        return _saved(kind, path, memory, options)
+    from quantum_memory.formats.packing import packed  # noqa: PLC0415 - small states do without
+
+    asked = asked or Fidelity()
+    options = replace(options, effort=asked.effort)
+    if asked.max_bytes is None:
+        return _saved(kind, path, packed(memory, asked, options.progress), options)
+    return _fitted(kind, path, memory, options, asked)
+
+
+class _TooLong(Exception):  # noqa: N818 - no error
+    """A file that was written has more bytes than were asked for."""
+
+    def __init__(self, excess: int) -> None:
+        super().__init__(excess)
+        self.excess = excess
+
+
+def _fitted(kind: Format, path: Path, memory: Prepared, options: SaveOptions, asked: Fidelity) -> Saved:
+    """Save a memory in at most so many bytes: how many a format needs besides the state is seen by writing it."""
+
+    def check(written: str) -> None:
+        length = current().stat(written).st_size
+        if length > most:
+            raise _TooLong(length - most)
+
+    from quantum_memory.formats.packing import packed  # noqa: PLC0415 - as above
+
+    most = left = asked.max_bytes or 0
+    for _ in range(_ATTEMPTS):
+        prepared = packed(memory, replace(asked, max_bytes=left), options.progress)
+        try:
+            with before_naming(check):
+                return _saved(kind, path, prepared, options)
+        except _TooLong as error:
+            left -= error.excess
+    raise InvalidStateError(f"it does not fit into {most} bytes", path=path, next_step="allow more bytes")
+
+
+def _saved(kind: Format, path: Path, memory: Prepared, options: SaveOptions) -> Saved:
+    name, length, content = kind.handler.save(path, memory, options)
     return Saved(name, kind.name, length, content)
 
 
@@ -179,8 +266,7 @@ def open(  # noqa: A001 - the field's word
     ...     f.amplitudes[2**20 : 2**20 + 8]
     """
     reader = open_reader(path, OpenOptions(max_bytes, allow_pickle, state_id))
-    if isinstance(reader, WholeReader):
-        reader.shared = True
+    reader.share()
     return StateFile(reader)
 
 

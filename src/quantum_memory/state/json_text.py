@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from quantum_memory.errors import RESTORE, IntegrityError, InvalidStateError, UnsafeError
 
@@ -125,8 +125,16 @@ def check_values(text: bytes, file_bytes: int) -> None:
         )
 
 
-def parts_of_document(text: bytes | bytearray, file_bytes: int) -> tuple[dict[str, Json], dict[str, Json]]:
-    """Return the document and the record from the text of the two.
+class DocumentParts(NamedTuple):
+    """What a file says of a memory: its document, its record, and which of its arrays are packed (None: none)."""
+
+    document: dict[str, Json]
+    record: dict[str, Json]
+    forms: Json = None
+
+
+def parts_of_document(text: bytes | bytearray, file_bytes: int) -> DocumentParts:
+    """Return what the JSON text in a file says of a memory.
 
     Raises
     ------
@@ -135,11 +143,11 @@ def parts_of_document(text: bytes | bytearray, file_bytes: int) -> tuple[dict[st
     content = from_json(text, max_nodes=max_nodes(file_bytes))
     if (
         not isinstance(content, dict)
-        or set(content) != {"document", "record"}
+        or not {"document", "record"} <= set(content) <= {"document", "record", "forms"}
         or not all(isinstance(part, dict) for part in content.values())
     ):
         raise IntegrityError("its document is not well formed", next_step=RESTORE)
-    return content["document"], content["record"]
+    return DocumentParts(**content)
 
 
 def count_nodes(text: bytes | bytearray) -> int:

@@ -1,0 +1,50 @@
+"""zstd."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, ClassVar
+
+from quantum_memory.compression.codecs.base import Buffer, not_written
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+
+_WINDOW_LOG = 23
+"""A zstd decoder may be asked for a window of 8 MiB and no more; RFC 8878 recommends to support so much."""
+
+
+@dataclass(frozen=True)
+class Zstd:
+    """One zstd frame (RFC 8878)."""
+
+    id: ClassVar[int] = 3
+    name: ClassVar[str] = "zstd"
+    level: int = 3
+
+    def encode(self, raw: Buffer) -> Buffer:
+        encoded: bytes = _zstd().compress(raw, self.level)
+        return encoded
+
+    def decode(self, stored: Buffer, raw_length: int) -> Buffer:
+        library = _zstd()
+        decoder = library.ZstdDecompressor(options={library.DecompressionParameter.window_log_max: _WINDOW_LOG})
+        try:
+            raw: bytes = decoder.decompress(stored, raw_length + 1)
+        except library.ZstdError as error:
+            raise not_written(self.name) from error
+        if len(raw) != raw_length or not decoder.eof or decoder.unused_data:
+            raise not_written(self.name)
+        return raw
+
+
+@cache  # a failed import is looked for again each time, which takes longer than saving a small state
+def _zstd() -> ModuleType:
+    try:
+        from compression import zstd  # type: ignore[import-not-found]  # noqa: PLC0415 - Python 3.14 and later
+    except ImportError:
+        from backports import zstd  # noqa: PLC0415
+    module: ModuleType = zstd
+    return module

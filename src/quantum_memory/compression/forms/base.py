@@ -1,0 +1,154 @@
+"""What a form is: it packs one array into plain values and a few one-dimensional arrays, its *parts*, and unpacks them.
+
+A form knows nothing of files. Whoever writes one puts the parts beside the other arrays and the plain values into the
+document, in every format alike. Forms can be nested: what is left of an array after one has been taken in another form.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+
+import numpy as np
+
+from quantum_memory.errors import RESTORE, IntegrityError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from quantum_memory.state.arrays import AnyArray
+
+Json = Any
+Effort = Literal["fast", "balanced", "max"]
+
+IN_MEMORY_BYTES = 8 << 20
+"""Up to so many bytes of a part are kept in memory while it is made; a longer one goes through a temporary file."""
+
+
+class Part(Protocol):
+    """A one-dimensional array that may still be in a file: slices of it are read, and checked, when they are taken."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def dtype(self) -> np.dtype[Any]: ...
+    def __getitem__(self, items: slice, /) -> AnyArray: ...
+
+
+@dataclass(frozen=True)
+class Packed:
+    """An array in a form.
+
+    Attributes
+    ----------
+    form
+        Name of the form.
+    facts
+        Plain values, as JSON has them. Numbers that must come back exactly are strings (``float.hex``) or integers
+        below 2**53.
+    parts
+        By name: one-dimensional arrays of types that every format stores. Names are lower-case words; those of a nested
+        form come after the name of what it packs and a dot.
+    """
+
+    form: str
+    facts: dict[str, Json]
+    parts: dict[str, AnyArray] = field(default_factory=dict)
+
+    @property
+    def nbytes(self) -> int:
+        """About how many bytes it takes in a file."""
+        return len(str(self.facts)) + sum(part.nbytes + 100 for part in self.parts.values())
+
+
+class Form(Protocol):
+    """How an array is packed and unpacked.
+
+    Attributes
+    ----------
+    name
+        As files have it; it never changes.
+    """
+
+    name: ClassVar[str]
+
+    def pack(self, array: AnyArray, effort: Effort) -> Packed | None:
+        """Return the array in this form, bit for bit, or None where the form has nothing to offer for it.
+
+        Parameters
+        ----------
+        array
+            C-contiguous, little-endian: float32, float64, complex64 or complex128, of one axis (a state vector) or two
+            (a density matrix).
+        effort
+            How long to try. A form that does not pay is to be found out by a cheap test.
+        """
+
+    def unpack(self, facts: Mapping[str, Json], parts: Mapping[str, Part], out: AnyArray) -> None:
+        """Fill `out`, of the dtype and shape of the array that was packed.
+
+        Parts and facts may be anything: a hostile file must not make this run for long, take much memory or raise other
+        errors than ours.
+
+        Raises
+        ------
+        IntegrityError
+            They are not what `pack` makes.
+        """
+
+
+class Stream:
+    """Bytes that are appended, and are an array of u8 in the end, without being held in memory when they are many."""
+
+    def __init__(self) -> None:
+        import tempfile  # noqa: PLC0415 - takes a while to import
+
+        self._file = tempfile.SpooledTemporaryFile(max_size=IN_MEMORY_BYTES)  # noqa: SIM115 - closed with the stream
+        self._length = 0
+
+    def append(self, data: bytes | memoryview) -> None:
+        """Take all of `data`."""
+        self._file.write(data)
+        self._length += len(data)
+
+    def array(self) -> AnyArray:
+        """Return what was appended; nothing can be appended after that."""
+        with self._file:
+            if self._length > IN_MEMORY_BYTES:
+                self._file.flush()
+                return np.memmap(self._file, np.uint8, "r", shape=(self._length,))  # which outlives the open file
+            self._file.seek(0)
+            return np.frombuffer(self._file.read(), np.uint8)
+
+    def __del__(self) -> None:
+        self._file.close()
+
+
+def malformed(what: str) -> IntegrityError:
+    """Return the error for facts or parts that no release makes."""
+    return IntegrityError(f"what a packed array is made of does not fit together: {what}", next_step=RESTORE)
+
+
+def part_of(parts: Mapping[str, Part], name: str, dtype: Any, count: int | None = None) -> Part:
+    """Return a part that has the dtype, and where that is given the number of items, that a form expects.
+
+    Raises
+    ------
+    IntegrityError
+    """
+    part = parts.get(name)
+    if part is None or part.dtype != np.dtype(dtype) or len(part.shape) != 1:
+        raise malformed(f"there is no part {name!r} of {np.dtype(dtype)}")
+    if count is not None and part.shape[0] != count:
+        raise malformed(f"the part {name!r} has {part.shape[0]} items, and not {count}")
+    return part
+
+
+def nested(parts: Mapping[str, Part], name: str) -> dict[str, Part]:
+    """Return the parts of the form that packs `name` within another."""
+    return {key.removeprefix(f"{name}."): part for key, part in parts.items() if key.startswith(f"{name}.")}
+
+
+def under(name: str, parts: Mapping[str, AnyArray]) -> Iterator[tuple[str, AnyArray]]:
+    """Yield the parts of a form that packs `name` within another, with their names there."""
+    yield from ((f"{name}.{key}", part) for key, part in parts.items())

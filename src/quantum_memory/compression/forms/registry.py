@@ -1,0 +1,188 @@
+"""Which lossless forms there are, and which makes least of an array."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from quantum_memory.compression.codecs import MINIMUM_GAIN
+from quantum_memory.compression.forms.base import Effort, Form, Packed, malformed, nested, part_of, under
+from quantum_memory.compression.forms.density import LowRankDensity
+from quantum_memory.compression.forms.dictionary import Dictionary
+from quantum_memory.compression.forms.flip_fold import FlipFold
+from quantum_memory.compression.forms.hermitian_fold import HermitianFold
+from quantum_memory.compression.forms.low_rank import LowRank
+from quantum_memory.compression.forms.mps import MatrixProduct
+from quantum_memory.compression.forms.plain import PIECE, Plain, bits_of
+from quantum_memory.compression.forms.sparse import Sparse
+from quantum_memory.compression.forms.stabilizer import Stabilizer
+from quantum_memory.compression.forms.trellis import Trellis
+from quantum_memory.compression.forms.uniform import Uniform
+from quantum_memory.errors import IntegrityError, UnsupportedVersionError
+from quantum_memory.state.arrays import same_bits
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from numpy.typing import NDArray
+
+    from quantum_memory.compression.forms.base import Json, Part
+    from quantum_memory.compression.lossy import LossyForm
+    from quantum_memory.state.arrays import AnyArray
+
+_PLAIN = Plain()
+_QUICK: tuple[Form, ...] = (Stabilizer(), Sparse(), Dictionary(), FlipFold(), HermitianFold())
+"""Forms that test and pack about as fast as memory is read, in the order of what the test costs."""
+_SLOW: tuple[Form, ...] = (LowRank(), _PLAIN)
+FORMS: dict[str, Form] = {form.name: form for form in (*_QUICK, *_SLOW)}
+"""The lossless forms by name."""
+_LOSSY: dict[str, LossyForm] = {form.name: form for form in (MatrixProduct(), Uniform(), Trellis(), LowRankDensity())}
+
+ARRAY_TYPES = frozenset(map(np.dtype, ("<f4", "<f8", "<c8", "<c16")))
+"""What forms pack."""
+
+IN_MEMORY_BYTES = 64 << 20
+"""An array that is needed for a while is kept in a temporary file when it is larger."""
+
+_SMALLEST = 256
+_CLEAR_WIN = 20
+
+
+def lossy_forms(array: AnyArray, effort: Effort) -> list[LossyForm]:
+    """Return the lossy forms to try for an array, the one that wins most clearly, where it does, first."""
+    if array.dtype not in ARRAY_TYPES:
+        return []
+    if array.ndim == 2:
+        return [LowRankDensity()]  # the others know nothing of the fidelity of density matrices
+    return [MatrixProduct(), Uniform(), *([Trellis()] if effort == "max" else [])]
+
+
+def lossy_named(name: str) -> LossyForm:
+    """Return the lossy form of that name."""
+    return _LOSSY[name]
+
+
+def form_named(name: str) -> Form | LossyForm:
+    """Return the form that a file names.
+
+    Raises
+    ------
+    UnsupportedVersionError
+        This release has no such form.
+    """
+    try:
+        return FORMS.get(name) or _LOSSY[name]
+    except KeyError:
+        raise UnsupportedVersionError(
+            f"an array is packed in the form {name!r}, which this release does not know",
+            next_step="read it with a newer release of quantum-memory",
+        ) from None
+
+
+def best(
+    array: AnyArray,
+    effort: Effort,
+    exclude: frozenset[str] = frozenset(),
+    tried: dict[str, int | None] | None = None,
+    look: Callable[[AnyArray], object] | None = None,
+) -> Packed | None:
+    """Return an array in the form that makes least of it, or None where none makes it smaller by `MINIMUM_GAIN`.
+
+    Parameters
+    ----------
+    array
+        C-contiguous, of any shape.
+    effort
+        ``fast``: only forms that run about as fast as memory is read. Others try all forms.
+    exclude
+        Names of forms not to be tried.
+    tried
+        Is told of each form that was tried: its name, and its bytes, or None where it has nothing to offer.
+    look
+        Called with what was unpacked, once every bit of it has been compared with the array.
+
+    Returns
+    -------
+    Packed or None
+        It was unpacked, and gave back every bit. Its parts may be views of `array`.
+    """
+    packed = sorted(_candidates(array, effort, exclude, {} if tried is None else tried), key=lambda one: one.nbytes)
+    for one in packed:
+        try:
+            out = unpacked(one, array)
+        except IntegrityError:
+            continue
+        if same_bits(array, out):
+            if look is not None:
+                look(out)
+            return one
+    return None
+
+
+def _candidates(array: AnyArray, effort: Effort, exclude: frozenset[str], tried: dict[str, int | None]) -> list[Packed]:
+    """Return what each form makes of an array, up to the first that wins clearly."""
+    found: list[Packed] = []
+    if array.nbytes < _SMALLEST or array.dtype not in ARRAY_TYPES or array.ndim > 2:
+        return found
+    for form in _QUICK if effort == "fast" else (*_QUICK, *_SLOW):
+        smallest = min((one.nbytes for one in found), default=array.nbytes)
+        if form.name in exclude or (form is _PLAIN and found and _PLAIN.share(array) * array.nbytes > smallest):
+            continue
+        packed = form.pack(array, effort)
+        tried[form.name] = None if packed is None else packed.nbytes
+        if packed is None or packed.nbytes > (1 - MINIMUM_GAIN) * array.nbytes:
+            continue
+        found.append(packed)
+        # Whatever else packs a state vector that was folded packs its half as well.
+        if packed.nbytes * _CLEAR_WIN <= array.nbytes or (form.name == FlipFold.name and array.ndim == 1):
+            break
+    return found
+
+
+def unpacked(packed: Packed, like: AnyArray) -> AnyArray:
+    """Return what an array of the dtype and shape of `like` was packed into, in memory or in a temporary file."""
+    out = scratch(like.dtype, like.shape)
+    form_named(packed.form).unpack(packed.facts, packed.parts, out)
+    return out
+
+
+def scratch(dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+    """Return an array to be filled, which is a temporary file without a name when it is large."""
+    if dtype.itemsize * math.prod(shape) <= IN_MEMORY_BYTES:
+        return np.empty(shape, dtype)
+    import tempfile  # noqa: PLC0415 - takes a while to import
+
+    with tempfile.TemporaryFile() as file:
+        return np.memmap(file, dtype, "w+", shape=shape)
+
+
+def pack_within(
+    name: str, array: AnyArray, effort: Effort, exclude: frozenset[str]
+) -> tuple[Json, dict[str, AnyArray]]:
+    """Return how a form packs an array that is left to it: a fact that says how, null for as it is, and its parts."""
+    packed = min(_candidates(array, effort, exclude, {}), key=lambda one: one.nbytes, default=None)
+    if packed is None:
+        return None, {name: array}
+    return {"form": packed.form, "facts": packed.facts}, dict(under(name, packed.parts))
+
+
+def unpack_within(name: str, how: Json, parts: Mapping[str, Part], out: AnyArray, exclude: frozenset[str]) -> None:
+    """Fill `out` with what `pack_within` packed.
+
+    Raises
+    ------
+    IntegrityError
+    UnsupportedVersionError
+        This release does not have its form.
+    """
+    if how is None:
+        stored = part_of(parts, name, out.dtype, len(out))
+        for start in range(0, len(out), PIECE):
+            bits_of(out[start : start + PIECE])[:] = bits_of(stored[start : start + PIECE])
+        return
+    form, facts = (how.get("form"), how.get("facts")) if isinstance(how, dict) else (None, None)
+    if not isinstance(form, str) or not isinstance(facts, dict) or form in exclude:
+        raise malformed(f"{name!r} is not packed in a form")
+    form_named(form).unpack(facts, nested(parts, name), out)

@@ -1,0 +1,164 @@
+"""Which representation an array gets: as it is, in a lossless form, or in a lossy one with its certificate.
+
+What is asked for decides: every bit (the smallest lossless form that is quick to find), a fidelity (the smallest form
+that is at least that faithful), or a length (the most faithful form that fits).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from quantum_memory.compression.certificate import DEFINITION, UHLMANN, Certificate
+from quantum_memory.compression.forms.registry import best, lossy_forms, lossy_named, unpacked
+from quantum_memory.errors import InvalidStateError
+from quantum_memory.state.arrays import array_digest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from quantum_memory.compression.forms.base import Effort, Packed
+    from quantum_memory.compression.lossy import Certified
+    from quantum_memory.state.arrays import AnyArray
+
+    Look = Callable[[AnyArray], object]
+
+_TINY = 4096
+"""A lossless form of so few bytes ends the search: a lossy one would save nothing worth a loss."""
+
+_CLEAR_WIN = 8
+"""A lossy form that is so many times smaller than quantised numbers would be ends the search."""
+
+_ROUNDS = 12
+_LEAST, _GREATEST = -50.0, -1.0
+"""Infidelities that are tried to make an array fit, in log2."""
+_CLOSE, _NEARLY_FULL = 0.01, 0.985
+"""The search ends when the infidelity is known to this, in log2, or when this share of the bytes is used."""
+
+
+@dataclass(frozen=True)
+class Representation:
+    """How an array is written down.
+
+    Attributes
+    ----------
+    packed
+        Its form; None: as it is.
+    certificate
+        Of a lossy form: how faithful it is.
+    exact
+        Whether it is unpacked to the same bits on every machine.
+    tried
+        Name and bytes of every form that was considered; None for one that had nothing to offer.
+    """
+
+    packed: Packed | None = None
+    certificate: Certificate | None = None
+    exact: bool = True
+    tried: dict[str, int | None] = field(default_factory=dict)
+
+
+def lossless(array: AnyArray, effort: Effort, look: Look) -> Representation:
+    """Return the smallest lossless representation that `effort` finds.
+
+    Parameters
+    ----------
+    look
+        Called with what was unpacked from it, which is what will be loaded.
+    """
+    tried: dict[str, int | None] = {}
+    return Representation(best(array, effort, tried=tried, look=look), tried=tried)
+
+
+def faithful(array: AnyArray, infidelity: float, effort: Effort, look: Look) -> Representation:
+    """Return the smallest representation whose certified infidelity is at most what is asked for.
+
+    Parameters
+    ----------
+    array
+        A state vector, or a density matrix of two axes.
+    infidelity
+        1 - F, from 0 (every bit) up to, but not, 1.
+    look
+        See `lossless`; called for a form that gives the same bits on every machine.
+
+    Raises
+    ------
+    InvalidStateError
+        It is zero or not finite, so that there is no fidelity.
+    """
+    exact = lossless(array, effort, look)
+    size = array.nbytes if exact.packed is None else exact.packed.nbytes
+    if infidelity == 0 or size <= _TINY:
+        return exact
+    tried = dict(exact.tried)
+    found = _smallest(array, infidelity, effort, tried)
+    if found is None or found.packed.nbytes >= size:
+        return Representation(exact.packed, tried=tried)
+    return _certified(array, found, infidelity, tried, look)
+
+
+def fitting(array: AnyArray, most: int, effort: Effort, look: Look) -> Representation:
+    """Return the most faithful representation of at most `most` bytes.
+
+    Raises
+    ------
+    InvalidStateError
+        There is none, or the array is zero or not finite.
+    """
+    exact = lossless(array, effort, look)
+    size = array.nbytes if exact.packed is None else exact.packed.nbytes
+    if size <= most:
+        return exact
+    # In log2 of the infidelity: a number takes half a bit less for each, so that one result leads close to the next.
+    reals = max(1, array.nbytes // array.real.itemsize)
+    at = min(max(-2 * max(8 * most / reals - 0.3, 0.5), _LEAST), _GREATEST)
+    too_long, fits = _LEAST, _GREATEST
+    found: Certified | None = None
+    tried = dict(exact.tried)
+    for _ in range(_ROUNDS):
+        one = _smallest(array, 2.0**at, effort, tried)
+        length = size if one is None else one.packed.nbytes
+        if one is not None and length <= most:
+            found = one if found is None or one.infidelity < found.infidelity else found
+            fits = at
+        elif at >= _GREATEST:
+            break
+        else:
+            too_long = at
+        if fits - too_long < _CLOSE or (found is one and length >= _NEARLY_FULL * most):
+            break
+        better = at + 16 * (length - 0.995 * most) / reals
+        at = better if too_long < better < fits else fits if found is None else (too_long + fits) / 2
+    if found is None:
+        raise InvalidStateError(
+            f"the array of {array.nbytes} bytes does not fit into {most}, however much is lost",
+            next_step="allow more bytes, or save it as a matrix product state of few bonds",
+        )
+    return _certified(array, found, None, tried, look)
+
+
+def _certified(
+    array: AnyArray, found: Certified, requested: float | None, tried: dict[str, int | None], look: Look
+) -> Representation:
+    definition = DEFINITION if array.ndim == 1 else UHLMANN
+    certificate = Certificate(found.infidelity, requested, array_digest(array).hex(), definition)
+    if exact := lossy_named(found.packed.form).exact:
+        look(unpacked(found.packed, array))
+    return Representation(found.packed, certificate, exact, tried)
+
+
+def _smallest(array: AnyArray, infidelity: float, effort: Effort, tried: dict[str, int | None]) -> Certified | None:
+    """Return the smallest lossy form within an infidelity."""
+    reals = array.nbytes // array.real.itemsize
+    expected = reals * max(0.5 * math.log2(1 / infidelity) + 0.25, 0.1) / 8
+    found: Certified | None = None
+    for form in lossy_forms(array, effort):
+        one = form.pack(array, infidelity, effort)
+        tried[form.name] = None if one is None else one.packed.nbytes
+        if one is not None and (found is None or one.packed.nbytes < found.packed.nbytes):
+            found = one
+        if found is not None and found.packed.nbytes * _CLEAR_WIN <= expected:
+            break
+    return found

@@ -1,0 +1,189 @@
+"""What a file says of its arrays that are in a form.
+
+Beside document and record a file may have ``forms``: for the path of an array, the name of its form, its dtype and
+shape, plain values, and the paths of its parts, which are stored as other arrays are. The document knows nothing of it,
+so that the `content_id` is that of the array. Where a form does not give the same bits on every machine, the array is
+identified by its parts: see `identity_of_parts`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from quantum_memory.errors import RESTORE, IntegrityError
+from quantum_memory.state.arrays import STORABLE
+from quantum_memory.state.document import MAX_DIMENSIONS, ArrayIdentity, array_paths
+from quantum_memory.state.json_text import to_json
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from quantum_memory.compression.certificate import Certificate
+
+Json = Any
+
+_KEYS = {"form", "dtype", "shape", "sha256", "facts", "parts", "tried"}
+_DIGEST_BYTES = 32
+
+
+class Identified(Protocol):
+    """A stored array."""
+
+    @property
+    def identity(self) -> ArrayIdentity:
+        """Name of its content."""
+
+
+@dataclass(frozen=True)
+class FormNode:
+    """An array in a form, as a file says it.
+
+    Attributes
+    ----------
+    form, facts
+        Name of the form, and its plain values.
+    identity
+        Name of the content of the array.
+    parts
+        Path of each part in the file, by its name.
+    certificate
+        How faithful it is; None for a form that keeps every bit.
+    by_parts
+        Whether the identity is that of the parts.
+    tried
+        Bytes of every form that was considered for it, None for one that had nothing to offer.
+    """
+
+    form: str
+    identity: ArrayIdentity
+    facts: dict[str, Json]
+    parts: dict[str, str]
+    certificate: Certificate | None = None
+    by_parts: bool = False
+    tried: dict[str, int | None] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Json]:
+        """Return what is written."""
+        node: dict[str, Json] = {
+            "form": self.form,
+            "dtype": self.identity.dtype,
+            "shape": list(self.identity.shape),
+            "sha256": self.identity.digest.hex(),
+            "facts": self.facts,
+            "parts": self.parts,
+            "tried": self.tried,
+        }
+        if self.by_parts:
+            node["by_parts"] = True
+        return node if self.certificate is None else node | {"certificate": self.certificate.to_json()}
+
+
+def identity_of_parts(form: str, facts: Json, parts: Mapping[str, ArrayIdentity]) -> bytes:
+    """Return the digest of an array that is identified by what it is stored as.
+
+    SHA-256 of the canonical JSON text of ``{"facts": facts, "form": form, "parts": {name: [dtype, shape, digest]}}``.
+    """
+    listed = {name: [one.dtype, list(one.shape), one.digest.hex()] for name, one in parts.items()}
+    return hashlib.sha256(to_json({"facts": facts, "form": form, "parts": listed}, canonical=True)).digest()
+
+
+@dataclass(frozen=True)
+class Forms:
+    """What a file says of its arrays that are in a form, checked against what it has.
+
+    Parameters
+    ----------
+    nodes
+        By the path of the array.
+    """
+
+    nodes: dict[str, FormNode] = field(default_factory=dict)
+
+    @classmethod
+    def from_json(cls, text: Json, stored: Mapping[str, Identified]) -> Forms:
+        """Read what is written; None stands for no forms.
+
+        Parameters
+        ----------
+        stored
+            The arrays that the file has.
+
+        Raises
+        ------
+        IntegrityError, UnsupportedVersionError
+        """
+        if text is None:
+            return NO_FORMS
+        if not isinstance(text, dict) or not text:
+            raise IntegrityError("what it says of its packed arrays is not well formed", next_step=RESTORE)
+        nodes = {path: _node(path, node, stored) for path, node in text.items()}
+        parts = [part for node in nodes.values() for part in node.parts.values()]
+        if len(set(parts)) != len(parts) or not set(parts) <= set(stored):
+            raise IntegrityError("its packed arrays have parts in common, or that are not there", next_step=RESTORE)
+        return cls(nodes)
+
+    def stored_paths(self, document: Json) -> set[str]:
+        """Return the paths of the arrays that a file with this document stores."""
+        paths = array_paths(document)
+        if not self.nodes.keys() <= paths:
+            raise IntegrityError("it says of an array that its document does not name how it is packed")
+        parts = {part for node in self.nodes.values() for part in node.parts.values()}
+        if parts & paths:
+            raise IntegrityError("its document names a part of a packed array")
+        return (paths - self.nodes.keys()) | parts
+
+    def identities(self, stored: Mapping[str, ArrayIdentity]) -> dict[str, ArrayIdentity]:
+        """Return the identities of the arrays of the memory, from those of the arrays that are stored."""
+        if not self.nodes:
+            return dict(stored)
+        parts = {part for node in self.nodes.values() for part in node.parts.values()}
+        plain = {path: one for path, one in stored.items() if path not in parts}
+        return plain | {path: node.identity for path, node in self.nodes.items()}
+
+    def to_json(self) -> dict[str, Json]:
+        """Return what is written."""
+        return {path: node.to_json() for path, node in self.nodes.items()}
+
+
+NO_FORMS = Forms()
+"""Of a file whose arrays are all stored as they are."""
+
+
+def _certificate(node: Json) -> Certificate:
+    from quantum_memory.compression.certificate import Certificate  # noqa: PLC0415 - few files have one
+
+    return Certificate.from_json(node)
+
+
+def _node(path: str, node: Json, stored: Mapping[str, Identified]) -> FormNode:
+    bad = IntegrityError(f"what it says of its packed array {path[:80]!r} is not well formed", next_step=RESTORE)
+    if not isinstance(node, dict) or not _KEYS <= set(node) <= _KEYS | {"certificate", "by_parts"}:
+        raise bad
+    dtype, shape, facts, parts = node["dtype"], node["shape"], node["facts"], node["parts"]
+    if not isinstance(facts, dict) or not isinstance(parts, dict) or dtype not in STORABLE:
+        raise bad
+    if not isinstance(shape, list) or len(shape) > MAX_DIMENSIONS or not all(type(n) is int and n >= 0 for n in shape):
+        raise bad
+    if math.prod(n or 1 for n in shape) * np.dtype(STORABLE[dtype]).itemsize >= 1 << 62:
+        raise bad
+    if not all(isinstance(part, str) and part == f"{path}~{name}" for name, part in parts.items()):
+        raise bad
+    tried = node["tried"]
+    if not isinstance(tried, dict) or not all(one is None or type(one) is int for one in tried.values()):
+        raise bad
+    identity = ArrayIdentity(dtype, tuple(shape), bytes.fromhex(node["sha256"]))
+    certificate = _certificate(node["certificate"]) if "certificate" in node else None
+    by_parts = node.get("by_parts", False) is True
+    made = FormNode(str(node["form"]), identity, facts, parts, certificate, by_parts, tried)
+    if made.to_json() != node or len(identity.digest) != _DIGEST_BYTES:
+        raise bad
+    if made.by_parts:
+        known = {name: stored[part].identity for name, part in parts.items() if part in stored}
+        if identity_of_parts(made.form, facts, known) != identity.digest:
+            raise IntegrityError(f"the parts of its packed array {path[:80]!r} do not match their SHA-256")
+    return made

@@ -1,0 +1,218 @@
+"""A reader of arrays that are in a form, which shows them as if they were stored as they are."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from quantum_memory.errors import IntegrityError
+from quantum_memory.formats.reader import Reader, WholeEntry, check_out, damaged, look_up, nbytes_of, new_array
+from quantum_memory.state.arrays import CHUNK_BYTES, STORABLE, array_digest, chunk_count, chunk_items
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from quantum_memory.compression.forms.base import Part
+    from quantum_memory.formats.form_nodes import FormNode, Forms
+    from quantum_memory.formats.reader import Entry, Verify
+    from quantum_memory.state.arrays import AnyArray
+
+_WINDOW = 8 * CHUNK_BYTES
+
+
+class StoredReader(Reader, Protocol):
+    """A reader of the arrays that a file stores, some of which may be parts of others.
+
+    Attributes
+    ----------
+    forms
+        Which are.
+    """
+
+    forms: Forms
+
+
+def with_forms(reader: StoredReader) -> Reader:
+    """Return a reader of the arrays of the memory, from one of the arrays that its file stores."""
+    return FormReader(reader) if reader.forms.nodes else reader
+
+
+class FormReader:
+    """A reader that unpacks what another one reads.
+
+    Parameters
+    ----------
+    inner
+        A reader of the arrays that are stored.
+    """
+
+    def __init__(self, inner: StoredReader) -> None:
+        self.inner = inner
+        self.forms = forms = inner.forms
+        self.format, self.version, self.name, self.size = inner.format, inner.version, inner.name, inner.size
+        self.member, self.notes = inner.member, inner.notes
+        self.document, self.record = inner.document, inner.record
+        parts = {part for node in forms.nodes.values() for part in node.parts.values()}
+        self.entries: dict[str, Entry] = {path: one for path, one in inner.entries.items() if path not in parts}
+        for path, node in forms.nodes.items():
+            nbytes = nbytes_of(node.identity.dtype, node.identity.shape)
+            self.entries[path] = WholeEntry(node.identity, nbytes)
+        self._unpacked: dict[str, AnyArray] = {}
+        self._lock = threading.Lock()
+
+    def share(self) -> None:
+        self.inner.share()
+
+    def facts(self, path: str) -> dict[str, Any]:
+        node = self.forms.nodes.get(path)
+        if node is None:
+            return self.inner.facts(path)
+        each = [self.inner.facts(part) for part in node.parts.values()]
+        return {
+            "form": node.form,
+            "stored_bytes": sum(
+                facts.get("stored_bytes", self.inner.entries[part].nbytes)
+                for facts, part in zip(each, node.parts.values(), strict=True)
+            ),
+            "chunks": sum(facts.get("chunks", 1) for facts in each),
+            "codecs": sorted({codec for facts in each for codec in facts.get("codecs", ())}),
+            "tried": node.tried,
+            "certificate": None if node.certificate is None else node.certificate.to_dict(),
+        }
+
+    def read(
+        self,
+        path: str,
+        *,
+        out: AnyArray | None = None,
+        verify: Verify = "fast",
+        progress: Callable[[int], object] | None = None,
+    ) -> AnyArray:
+        node = self.forms.nodes.get(path)
+        if node is None:
+            return self.inner.read(path, out=out, verify=verify, progress=progress)
+        entry = look_up(self.entries, path, self.name)
+        array = new_array(entry, path, self.name) if out is None else check_out(out, entry, path, self.name)
+        self._unpack(path, node, array)
+        if verify == "full":
+            self._check(path, node, array)
+        if progress is not None:
+            progress(array.nbytes)
+        return array
+
+    def read_items(self, path: str, start: int, stop: int) -> AnyArray:
+        node = self.forms.nodes.get(path)
+        if node is None:
+            return self.inner.read_items(path, start, stop)
+        with self._lock:  # once, whoever comes first, and not in memory when it is large
+            if path not in self._unpacked:
+                array = self._scratch(node)
+                self._unpack(path, node, array)
+                self._unpacked[path] = array
+        return self._unpacked[path].reshape(-1)[start:stop].copy()
+
+    def map(self, path: str, *, verify: Verify = "fast", progress: Callable[[int], object] | None = None) -> AnyArray:
+        if path in self.forms.nodes:
+            return self.read(path, verify=verify, progress=progress)
+        return self.inner.map(path, verify=verify, progress=progress)
+
+    def is_mapped(self, path: str) -> bool:
+        return path not in self.forms.nodes and self.inner.is_mapped(path)
+
+    def check_rest(self) -> None:
+        self.inner.check_rest()
+
+    def check_everything(
+        self,
+        progress: Callable[[int], object] | None = None,
+        look: Callable[[str, AnyArray], object] | None = None,
+    ) -> int:
+        def look_at_plain(path: str, items: AnyArray) -> None:
+            if look is not None and path in self.entries:
+                look(path, items)
+
+        chunks = self.inner.check_everything(progress, look_at_plain)
+        for path, node in self.forms.nodes.items():
+            array = self._scratch(node)
+            self._unpack(path, node, array)
+            self._check(path, node, array)
+            if progress is not None:
+                progress(max(0, array.nbytes - sum(self.inner.entries[part].nbytes for part in node.parts.values())))
+            if look is not None:
+                for index in range(chunk_count(array.nbytes)):
+                    look(path, chunk_items(array, index))
+        return chunks
+
+    def close(self) -> None:
+        self._unpacked.clear()
+        self.inner.close()
+
+    def _scratch(self, node: FormNode) -> AnyArray:
+        """Return memory to unpack into for a look, which is a temporary file when it is large."""
+        from quantum_memory.compression.forms.registry import scratch  # noqa: PLC0415 - few files have forms
+
+        return scratch(np.dtype(STORABLE[node.identity.dtype]), node.identity.shape)
+
+    def _unpack(self, path: str, node: FormNode, out: AnyArray) -> None:
+        from quantum_memory.compression.forms.registry import form_named  # noqa: PLC0415 - few files have forms
+
+        parts: dict[str, Part] = {name: _StoredPart(self.inner, part) for name, part in node.parts.items()}
+        try:
+            form_named(node.form).unpack(node.facts, parts, out)
+        except IntegrityError as error:
+            error.message = f"its array {path!r}, in the form {node.form!r}: {error.message}"
+            raise error.at(self.name)  # noqa: B904 - it is the same error
+
+    def _check(self, path: str, node: FormNode, array: AnyArray) -> None:
+        """Compare an array with its digest; one that is identified by its parts has been checked with them."""
+        if not node.by_parts and array_digest(array) != node.identity.digest:
+            raise damaged(f"its array {path!r}, in the form {node.form!r}, does not match its SHA-256", self.name)
+
+
+def lossy_arrays(reader: Reader) -> dict[str, FormNode]:
+    """Return the arrays that are in a form with loss, by path."""
+    if not isinstance(reader, FormReader):
+        return {}
+    return {path: node for path, node in reader.forms.nodes.items() if node.certificate is not None}
+
+
+def taken_parts(reader: Reader, nodes: Mapping[str, FormNode]) -> dict[str, AnyArray]:
+    """Return the parts of arrays as they are stored, by path."""
+    if not isinstance(reader, FormReader):
+        return {}
+    return {part: reader.inner.read(part) for node in nodes.values() for part in node.parts.values()}
+
+
+class _StoredPart:
+    """A part in a file, read a window at a time."""
+
+    def __init__(self, reader: Reader, path: str) -> None:
+        self._reader = reader
+        self._path = path
+        entry = reader.entries[path]
+        self.shape = entry.shape
+        self.dtype = np.dtype(STORABLE[entry.dtype])
+        self._window: tuple[int, AnyArray] | None = None
+        self._lock = threading.Lock()
+
+    def __getitem__(self, items: slice) -> AnyArray:
+        start, stop, step = items.indices(self.shape[0]) if len(self.shape) == 1 else (0, 0, 1)
+        if step != 1:
+            raise ValueError("a part is read in slices of step 1")
+        out = np.empty(max(0, stop - start), self.dtype)
+        for low, window in self._windows(start, stop):
+            first, last = max(start, low), min(stop, low + len(window))
+            out[first - start : last - start] = window[first - low : last - low]
+        return out
+
+    def _windows(self, start: int, stop: int) -> Iterator[tuple[int, AnyArray]]:
+        length = _WINDOW // self.dtype.itemsize
+        for low in range(start // length * length, stop, length):
+            with self._lock:
+                known = self._window
+                if known is None or known[0] != low:
+                    known = (low, self._reader.read_items(self._path, low, min(low + length, self.shape[0])))
+                    self._window = known
+            yield known

@@ -1,0 +1,72 @@
+"""A look at every file that is written, before it gets its name."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, cast
+
+from quantum_memory.durability.files import Files, current, using
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+@contextmanager
+def before_naming(check: Callable[[str], object]) -> Iterator[None]:
+    """Call `check` with the path of every file that a block writes, before it is renamed; what it raises prevents that.
+
+    Raises
+    ------
+    AssertionError
+        The block has ended, and no file got a name.
+    """
+    checking = _CheckingFiles(current(), check)
+    with using(cast("Files", checking)):
+        yield
+    if not checking.done:
+        raise AssertionError("the file got its name without having been checked")
+
+
+class _PassingFiles:
+    """Passes every call on to another implementation of the operating system."""
+
+    def __init__(self, inner: Files) -> None:
+        self._inner = inner
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+
+class _HeldFiles(_PassingFiles):
+    """Gives every lock: who reads here is the one who holds that of the file."""
+
+    def try_lock(self, fd: int, shared: bool = False) -> bool:  # noqa: ARG002
+        return True
+
+
+class _CheckingFiles(_PassingFiles):
+    """Looks at every file before it gets its name.
+
+    Parameters
+    ----------
+    check
+        Called with the path of the file; what it raises keeps the file from its name.
+    """
+
+    def __init__(self, inner: Files, check: Callable[[str], object]) -> None:
+        super().__init__(inner)
+        self.done = False
+        self._check = check
+
+    def rename(self, source: str, target: str) -> None:
+        self._look(source)
+        self._inner.rename(source, target)
+
+    def link(self, source: str, target: str) -> None:
+        self._look(source)
+        self._inner.link(source, target)
+
+    def _look(self, path: str) -> None:
+        with using(cast("Files", _HeldFiles(self._inner))):
+            self._check(path)
+        self.done = True

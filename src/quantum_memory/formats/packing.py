@@ -1,0 +1,92 @@
+"""How a memory is prepared for a save: which of its arrays are written in a form, and what is said of them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from quantum_memory.compression import representations
+from quantum_memory.formats import prepared
+from quantum_memory.formats.form_nodes import FormNode, Forms, identity_of_parts
+from quantum_memory.formats.reader import AMPLITUDES, PACKED
+from quantum_memory.formats.record import squared_norm
+from quantum_memory.state.arrays import array_digest, chunk_count, chunk_items, dtype_name
+from quantum_memory.state.document import ArrayIdentity, identify
+from quantum_memory.state.json_text import to_json
+
+if TYPE_CHECKING:
+    from quantum_memory.compression.representations import Look, Representation
+    from quantum_memory.formats.prepared import Fidelity, Prepared
+    from quantum_memory.formats.registry import Progress
+    from quantum_memory.state.arrays import AnyArray
+
+_OVERHEAD = 256
+"""About how many bytes a short file has beside its arrays and its document."""
+
+
+def packed(plain: Prepared, asked: Fidelity, progress: Progress | None = None) -> Prepared:
+    """Return a memory with its quantum state in the smallest form that is as faithful as is asked for.
+
+    What is in a form already stays in it.
+
+    Parameters
+    ----------
+    progress
+        Called with the raw bytes that packing has made disappear, so that they add up when the rest is written.
+
+    Raises
+    ------
+    InvalidStateError
+        It does not fit into `max_bytes`, or has no fidelity, being zero or not finite.
+    """
+    most = None if asked.max_bytes is None else asked.max_bytes - _others(plain)
+    arrays, nodes, squares = dict(plain.arrays), dict(plain.forms.nodes), plain.squares
+    for path in PACKED:
+        array = plain.arrays.get(path)
+        if array is None or (array.nbytes < prepared.SMALLEST and most is None):
+            continue
+        seen = _Seen()
+        found = _represented(np.ascontiguousarray(array), asked, most, seen.look)
+        if found.packed is None:
+            continue
+        form, facts, made = found.packed.form, found.packed.facts, found.packed.parts
+        by_parts = not found.exact
+        digest = identity_of_parts(form, facts, identify(made)) if by_parts else seen.digest
+        identity = ArrayIdentity(dtype_name(array.dtype) or "", array.shape, digest)
+        parts = {name: f"{path}~{name}" for name in made}
+        nodes[path] = FormNode(form, identity, facts, parts, found.certificate, by_parts, found.tried)
+        squares = seen.squares if path == AMPLITUDES else squares
+        if progress is not None:
+            progress(max(0, array.nbytes - sum(part.nbytes for part in made.values())))
+        del arrays[path]
+        arrays |= {parts[name]: part for name, part in made.items()}
+    return replace(plain, arrays=arrays, forms=Forms(nodes), squares=squares)
+
+
+class _Seen:
+    """What is noted of an array as it will be loaded: whatever becomes of the one that was given to be saved."""
+
+    def __init__(self) -> None:
+        self.digest = b""
+        self.squares: list[float] | None = None
+
+    def look(self, unpacked: AnyArray) -> None:
+        self.digest = array_digest(unpacked)
+        chunks = range(chunk_count(unpacked.nbytes))
+        self.squares = [squared_norm(chunk_items(unpacked, index)) for index in chunks]
+
+
+def _represented(array: AnyArray, asked: Fidelity, most: int | None, look: Look) -> Representation:
+    if most is not None:
+        return representations.fitting(array, max(0, most), asked.effort, look)
+    if asked.infidelity:
+        return representations.faithful(array, asked.infidelity, asked.effort, look)
+    return representations.lossless(array, asked.effort, look)
+
+
+def _others(plain: Prepared) -> int:
+    """Return about how many bytes a file has beside the packed arrays."""
+    others = sum(array.nbytes for path, array in plain.arrays.items() if path not in PACKED)
+    return len(to_json(plain.parts([]))) + others + _OVERHEAD
