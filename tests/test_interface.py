@@ -362,3 +362,21 @@ def test_mitigation_takes_the_channels_out_as_well():
 def test_wrong_arguments_are_our_errors(wrong):
     with pytest.raises(InvalidStateError):
         wrong(QuantumClassicalInterface(6))
+
+
+def test_the_history_of_saves_says_what_they_cost(tmp_path):
+    interface = QuantumClassicalInterface(n_qubits=12)
+    assert interface.save_history == []
+    interface.encode([0.1, 0.2, 0.3])
+    files = [tmp_path / name for name in ("a.json", "b.qms", "c.h5")]
+    for file in files:
+        interface.save_state(file)
+    history = interface.save_history
+    assert [one["path"] for one in history] == [str(file) for file in files]
+    for one, file in zip(history, files, strict=True):
+        assert one["file_bytes"] == file.stat().st_size
+        assert one["dense_bytes"] == 16 << 12
+        assert one["ratio"] == (16 << 12) / file.stat().st_size
+        assert one["bits_per_real"] == file.stat().st_size * 8 / (2 << 12)
+    status = interface.get_interface_status()
+    assert status["compression_metrics"]["compressed_size_bytes"] == interface.state.nbytes

@@ -26,6 +26,7 @@ _HOMES = {
     "recompress": "formats.convert",
     "save": "formats.verbs",
     "verify": "formats.verify",
+    "verify_certificate": "formats.certify",
     "BinaryFormatHandler": "formats.binary_format",
     "HDF5QuantumStorage": "formats.hdf5_storage",
     "QuantumStateSerializer": "formats.state_serializer",
@@ -63,6 +64,7 @@ __all__ = [  # noqa: RUF022 - as in _HOMES
     "recompress",
     "save",
     "verify",
+    "verify_certificate",
     "BinaryFormatHandler",
     "HDF5QuantumStorage",
     "QuantumStateSerializer",
@@ -106,6 +108,7 @@ if TYPE_CHECKING:
         UnsupportedVersionError,
     )
     from quantum_memory.formats.binary_format import BinaryFormatHandler
+    from quantum_memory.formats.certify import verify_certificate
     from quantum_memory.formats.compare import compare
     from quantum_memory.formats.convert import convert, recompress
     from quantum_memory.formats.hdf5_storage import HDF5QuantumStorage

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import os
+from collections import deque
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
 
 VERSION = "2.0"
 """Version of what the interface keeps; a change that an older release could not read changes it."""
+
+SAVES_KEPT = 100
+"""How many saves the interface remembers."""
 
 _NEUTRAL = PAD(0.0, 0.0, 0.0)
 _RECENT = 10
@@ -109,6 +113,7 @@ class QuantumClassicalInterface:
         self.created_at = _now()
         self.emotion = EmotionalContext(pad=_NEUTRAL)
         self._state: MatrixProductState | None = None
+        self._saves: deque[dict[str, Any]] = deque(maxlen=SAVES_KEPT)
         self._terms: list[tuple[complex, PAD]] = [(1.0, _NEUTRAL)]
         self._fidelities: list[float] = []
         self._fidelity_of: tuple[MatrixProductState | None, float] = (None, 0.0)
@@ -299,6 +304,7 @@ class QuantumClassicalInterface:
             "noise": None if self.noise is None else self.noise.to_json(),
             "network": None if self.network is None else type(self.network).__name__,
             "fidelity_metrics": self._fidelity_metrics(),
+            "compression_metrics": self._compression_metrics(),
             "emotional_stability": self.emotion.stability,
             "created_at": self.created_at,
         }
@@ -336,7 +342,31 @@ class QuantumClassicalInterface:
         durable
             See `quantum_memory.save`.
         """
-        return save(self.to_memory(), path, durable=durable)
+        saved = save(self.to_memory(), path, durable=durable)
+        self._saves.append(
+            {
+                "saved_at": _now(),
+                "path": saved.path,
+                "format": saved.format,
+                "file_bytes": saved.bytes,
+                "raw_bytes": saved.raw_bytes,
+                "dense_bytes": _COMPLEX128_BYTES << self.n_qubits,
+                "ratio": (_COMPLEX128_BYTES << self.n_qubits) / saved.bytes,
+                "bits_per_real": 8 * saved.bytes / (2 << self.n_qubits),
+                "fidelity": self._fidelity_metrics(),
+            }
+        )
+        return saved
+
+    @property
+    def save_history(self) -> list[dict[str, Any]]:
+        """What the last saves made of the state, up to `SAVES_KEPT`, the newest last.
+
+        Of each the time, the path and format, the bytes of the file, of the arrays in it and of the state vector in
+        complex128 (``dense_bytes``); ``ratio`` and ``bits_per_real`` are those of the whole file against that vector,
+        and ``fidelity`` is what `get_interface_status` says of it.
+        """
+        return list(self._saves)
 
     def save_state_compressed(self, path: str | os.PathLike[str], *, durable: bool = True) -> Saved:
         """Save everything as JSON with zlib; ``state.json`` becomes ``state.json.zlib``."""
@@ -462,20 +492,24 @@ class QuantumClassicalInterface:
 
     def _record(self) -> dict[str, Any]:
         """Return what is noted at a save, and is not part of the content."""
-        dense = _COMPLEX128_BYTES << self.n_qubits
         document, arrays = flatten({"quantum_data": ("quantum", self.state)})
         return {
             "created_at": self.created_at,
             "saved_at": _now(),
             "quantum_state_checksum": content_id(document, identify(arrays)),
             "fidelity_metrics": self._fidelity_metrics(),
-            "compression_metrics": {
-                "definition": "bytes of the state vector in complex128, and of the tensors that are held",
-                "original_size_bytes": dense,
-                "compressed_size_bytes": self.state.nbytes,
-                "compression_ratio": 1 - self.state.nbytes / dense,
-                "compression_percentage": 100 * (1 - self.state.nbytes / dense),
-            },
+            "compression_metrics": self._compression_metrics(),
+        }
+
+    def _compression_metrics(self) -> dict[str, Any]:
+        """Return what the state takes, against its vector as plain binary numbers."""
+        dense = _COMPLEX128_BYTES << self.n_qubits
+        return {
+            "definition": "bytes of the state vector in complex128, and of the tensors that are held",
+            "original_size_bytes": dense,
+            "compressed_size_bytes": self.state.nbytes,
+            "compression_ratio": 1 - self.state.nbytes / dense,
+            "compression_percentage": 100 * (1 - self.state.nbytes / dense),
         }
 
 

@@ -286,6 +286,40 @@ def test_nor_is_one_about_where_it_is(tmp_path: Path, change: Any) -> None:
         qm.verify(path)
 
 
+@pytest.mark.parametrize("name", ["haar", "rqc4"])
+def test_a_certificate_is_proved_against_the_original(tmp_path: Path, name: str) -> None:
+    path, original = tmp_path / "a.qms", tmp_path / "original.npz"
+    state = vector(name)
+    qm.save(state, original)
+    qm.save(state, path, fidelity=1 - 1e-6)
+    for known in (state, original):
+        report = qm.verify_certificate(path, known)
+        assert 0 < report.measured <= report.infidelity * (1 + 1e-9) <= 1e-6 * (1 + 1e-9)
+    assert qm.verify_certificate(path).measured is None
+    with pytest.raises(InvalidStateError, match="another one"):
+        qm.verify_certificate(path, vector("product"))
+    assert qm.verify_certificate(original, state).measured == 0
+    with pytest.raises(InvalidStateError, match="another state"):
+        qm.verify_certificate(original, vector("product"))
+
+
+def test_one_that_does_not_hold_is_found(tmp_path: Path) -> None:
+    path, state = tmp_path / "a.msgpack", vector("rqc4")
+    small = {"hex": (1e-12).hex(), "decimal": repr(1e-12)}
+    path.write_bytes(forged(lambda forms: forms[AMPLITUDES]["certificate"].update(infidelity=small)))
+    assert qm.verify(path).content_id
+    with pytest.raises(IntegrityError, match="certified to be at most"):
+        qm.verify_certificate(path, state)
+
+
+@pytest.mark.parametrize("name", ["dm_pure", "dm_noisy"])
+def test_so_is_that_of_a_density_matrix(tmp_path: Path, name: str) -> None:
+    rho = density(name)
+    qm.save(rho, tmp_path / "a.qms", fidelity=0.99, effort="max")
+    report = qm.verify_certificate(tmp_path / "a.qms", rho)
+    assert report.measured <= report.infidelity + 1e-12
+
+
 def test_forms_that_share_a_part_are_refused() -> None:
     whole = ArrayIdentity("u8", (4,), b"\0" * 32)
     node = {

@@ -25,16 +25,19 @@ _WORTH_A_SPEED = 1 << 20
 
 @click.command()
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.option("--certificate", is_flag=True, help="Check the certificate of what was packed with loss, too.")
+@click.option("--original", metavar="FILE", help="What was packed: the fidelity is computed once more.")
 @reading_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def verify(files: tuple[str, ...], *, as_json: bool, **reading: Any) -> int:
+def verify(files: tuple[str, ...], *, certificate: bool, original: str | None, as_json: bool, **reading: Any) -> int:
     """Check every byte of files.
 
     Every chunk is read and compared with its checksum and its SHA-256; a few MiB of memory are enough. A file that is
     whole but holds an odd state (not finite, a norm other than 1) is OK, with a warning.
 
     With --json: path, ok, format, bytes, content_id, arrays, chunks, problems, raw_bytes (null: not known),
-    seconds. Several files: {"files": [...]}. A failure: {"error": {"type", "message", "path", "next_step",
+    seconds, and with --certificate or --original: certificate (infidelity, measured or null, definition,
+    original_sha256). Several files: {"files": [...]}. A failure: {"error": {"type", "message", "path", "next_step",
     "exit_code"}}.
     """
     out = console()
@@ -50,6 +53,8 @@ def verify(files: tuple[str, ...], *, as_json: bool, **reading: Any) -> int:
         checked = f"{size_text(facts['bytes'])} checked, {facts['chunks']} chunks"
         speed = f", {size_text(raw)} of data at {speed_text(raw, facts['seconds'])}" if raw > _WORTH_A_SPEED else ""
         line("OK", "green", f"{plain(facts['path'])}: {checked}{speed}, content id {short(facts['content_id'])}")
+        if (proof := facts.get("certificate")) is not None:
+            line("", "", _proof_text(proof))
         for problem in facts["problems"]:
             line("", "", f"warning: {plain(problem)}")
 
@@ -57,15 +62,28 @@ def verify(files: tuple[str, ...], *, as_json: bool, **reading: Any) -> int:
         verdict = next((word for kind, word in _VERDICTS.items() if isinstance(error, kind)), "FAILED")
         line(verdict, "bold red", sentence(error))
 
-    look = partial(_look, **reading)
+    look = partial(_look, certificate=certificate or original is not None, original=original, **reading)
     return each_file(files, look, show, as_json=as_json, fail=fail)
 
 
-def _look(path: str, **options: Any) -> dict[str, Any]:
+def _proof_text(proof: dict[str, Any]) -> str:
+    if proof["original_sha256"] is None:
+        return "every bit is kept" + ("" if proof["measured"] is None else ", and they are those of the original")
+    measured = "the original is not at hand" if proof["measured"] is None else f"measured {proof['measured']:.6g}"
+    return f"certified 1 - F <= {proof['infidelity']:.6g}, {measured}"
+
+
+def _look(path: str, *, certificate: bool, original: str | None, **options: Any) -> dict[str, Any]:
     import quantum_memory as qm
+    from quantum_memory.formats.certify import proved
 
     total = raw_bytes(path, **options)
     start = time.perf_counter()
     with progress(f"verify {PurePath(path).name}", total) as advance:
         report = qm.verify(path, progress=advance, **options)
-    return {"ok": True, **report.to_dict(), "raw_bytes": total, "seconds": round(time.perf_counter() - start, 6)}
+    seconds = round(time.perf_counter() - start, 6)
+    facts = {"ok": True, **report.to_dict(), "raw_bytes": total, "seconds": seconds}
+    if not certificate:
+        return facts
+    how = {name: options[name] for name in ("allow_pickle", "state_id")}
+    return facts | {"certificate": proved(path, original, **how).to_dict()}

@@ -211,7 +211,7 @@ def _written(
         with before_naming(check):
             saved = write(memory, target, options, asked)
     except _NotSmaller:
-        saved = Saved(reader.name, reader.format, reader.size, content)
+        saved = Saved(reader.name, reader.format, reader.size, content, memory.raw_bytes)
     return Converted(
         reader.name,
         reader.format,

@@ -145,6 +145,11 @@ class Forms:
         plain = {path: one for path, one in stored.items() if path not in parts}
         return plain | {path: node.identity for path, node in self.nodes.items()}
 
+    @property
+    def infidelity(self) -> float | None:
+        """What is certified of what was packed with loss; None where nothing was."""
+        return max((node.certificate.infidelity for node in self.nodes.values() if node.certificate), default=None)
+
     def to_json(self) -> dict[str, Json]:
         """Return what is written."""
         return {path: node.to_json() for path, node in self.nodes.items()}

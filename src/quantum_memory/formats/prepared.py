@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from quantum_memory.errors import InvalidStateError
 from quantum_memory.formats.form_nodes import NO_FORMS, Forms
-from quantum_memory.formats.reader import PACKED
+from quantum_memory.formats.reader import PACKED, nbytes_of
 from quantum_memory.formats.record import noted
 from quantum_memory.state.document import content_id
 from quantum_memory.state.json_text import check_record
@@ -110,6 +110,14 @@ class Prepared:
         check_record(memory.record)
         document, arrays = memory.flatten()
         return cls(document, arrays, memory.record, memory.quantum)
+
+    @property
+    def raw_bytes(self) -> int:
+        """Bytes of the arrays of the memory, as plain binary numbers."""
+        nodes = self.forms.nodes.values()
+        parts = {part for node in nodes for part in node.parts.values()}
+        plain = sum(array.nbytes for path, array in self.arrays.items() if path not in parts)
+        return plain + sum(nbytes_of(node.identity.dtype, node.identity.shape) for node in nodes)
 
     @property
     def is_worth_packing(self) -> bool:

@@ -39,12 +39,29 @@ class Sink(Protocol):
 
 @dataclass(frozen=True)
 class Saved:
-    """What `save` did."""
+    """What `save` did.
+
+    Attributes
+    ----------
+    path, format, bytes, content_id
+        Where to, how, how many bytes the file has, and the name of its content.
+    raw_bytes
+        Of the arrays, as plain binary numbers.
+    infidelity
+        What is certified of a state that was packed with loss: 1 - F is at most this. None: every bit was kept.
+    """
 
     path: str
     format: str
     bytes: int
     content_id: str
+    raw_bytes: int
+    infidelity: float | None = None
+
+    @property
+    def ratio(self) -> float | None:
+        """Raw bytes of the arrays for each byte of the file; None where there are no arrays."""
+        return self.raw_bytes / self.bytes if self.raw_bytes else None
 
 
 @dataclass(frozen=True)

@@ -164,7 +164,7 @@ def _fitted(kind: Format, path: Path, memory: Prepared, options: SaveOptions, as
 
 def _saved(kind: Format, path: Path, memory: Prepared, options: SaveOptions) -> Saved:
     name, length, content = kind.handler.save(path, memory, options)
-    return Saved(name, kind.name, length, content)
+    return Saved(name, kind.name, length, content, memory.raw_bytes, memory.forms.infidelity)
 
 
 @overload

@@ -1,0 +1,119 @@
+"""``qmem compress``: a smaller form of a memory, without loss or as faithful as is asked for."""
+
+from __future__ import annotations
+
+from pathlib import Path, PurePath
+from typing import Any
+
+import click
+
+from quantum_memory.cli.failures import each_file
+from quantum_memory.cli.options import reading_options
+from quantum_memory.cli.output import bars, column_table, console, fact_sheet, plain, raw_bytes, size_text
+
+
+@click.command()
+@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.option("--fidelity", type=float, metavar="F", help="Keep at least this fidelity; by default every bit.")
+@click.option(
+    "--max-file-bytes", type=click.IntRange(min=0), metavar="N", help="Keep what fits into N bytes."
+)
+@click.option("--effort", type=click.Choice(["fast", "balanced", "max"]), default="max", show_default=True)
+@click.option("--output", "-o", metavar="PATH", help="Write here: a file, or for several FILEs a folder that exists.")
+@click.option("--overwrite", is_flag=True, help="Replace what is there, or an original by a form with loss.")
+@click.option("--report", is_flag=True, help="Say what was tried, and what is certified.")
+@reading_options
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def compress(
+    files: tuple[str, ...],
+    *,
+    fidelity: float | None,
+    max_file_bytes: int | None,
+    effort: str,
+    output: str | None,
+    overwrite: bool,
+    report: bool,
+    as_json: bool,
+    **reading: Any,
+) -> int:
+    """Look for a smaller form of saved states.
+
+    Without --fidelity and --max-file-bytes every bit is kept, the content id stays, and the file is replaced where the
+    new one is smaller. With loss the original is kept unless --overwrite is given: name another file with --output. The
+    fidelity is computed from what the new file holds, and written into it.
+
+    With --json: path, bytes_before, bytes_after, content_id, compression (as qmem info has it). Several files:
+    {"files": [...]}. A failure: {"error": {"type", "message", "path", "next_step", "exit_code"}}.
+    """
+    out = console()
+    targets = _targets(files, output)
+
+    def look(path: str) -> dict[str, Any]:
+        import quantum_memory as qm
+        from quantum_memory.formats.convert import recompress
+
+        raw = raw_bytes(path, **reading)
+        labels = (f"compress {PurePath(path).name}", f"check {PurePath(path).name}")
+        with bars({labels[0]: raw and 2 * raw, labels[1]: raw}) as (packing, checking):
+            done = recompress(
+                path,
+                targets[path],
+                fidelity=fidelity,
+                max_bytes=max_file_bytes,
+                effort=effort,
+                overwrite=overwrite,
+                progress=packing,
+                check_progress=checking,
+                allow_pickle=reading["allow_pickle"],
+                state_id=reading["state_id"],
+            )
+        facts = qm.info(done.path, allow_pickle=True)
+        return {
+            "path": done.path,
+            "bytes_before": done.source_bytes,
+            "bytes_after": done.bytes,
+            "content_id": done.content_id,
+            "compression": facts["compression"],
+        }
+
+    def show(facts: dict[str, Any]) -> None:
+        before, after = facts["bytes_before"], facts["bytes_after"]
+        if after == before:
+            out.print(f"{plain(facts['path'])}: {size_text(before)}, and nothing smaller was found", soft_wrap=True)
+        else:
+            saved = f"{100 * (1 - after / before):.3g} % saved, ratio {before / after:.4g}"
+            out.print(f"{plain(facts['path'])}: {size_text(before)} to {size_text(after)}, {saved}", soft_wrap=True)
+        if report:
+            _report(out, facts["compression"])
+
+    return each_file(files, look, show, as_json=as_json)
+
+
+def _targets(files: tuple[str, ...], output: str | None) -> dict[str, str | None]:
+    """Return where each file goes; None for in place."""
+    if output is None:
+        return dict.fromkeys(files)
+    if Path(output).is_dir():
+        return {path: str(Path(output, PurePath(path).name)) for path in files}
+    if len(files) > 1:
+        raise click.UsageError("--output must be a folder that exists where there are several files")
+    return {files[0]: output}
+
+
+def _report(out: Any, compression: dict[str, Any]) -> None:
+    sheet = fact_sheet()
+    sheet.add_row("representation", plain(compression.get("representation", "dense")))
+    if "bits_per_real" in compression:
+        shannon = compression.get("shannon_bits_per_real")
+        bound = "" if shannon is None else f" (a general state needs {shannon:.4g})"
+        sheet.add_row("bits per real", f"{compression['bits_per_real']:.4g}{bound}")
+    certificate = compression.get("certificate")
+    if certificate is not None:
+        sheet.add_row("certified", f"1 - F <= {certificate['infidelity']:.6g}, {plain(certificate['definition'])}")
+        sheet.add_row("observables", f"wrong by at most {certificate['observable_error']:.3g} |O|")
+    out.print(sheet)
+    if compression.get("tried"):
+        table = column_table("tried", "bytes", right=("bytes",))
+        for name, size in sorted(compression["tried"].items(), key=lambda item: (item[1] is None, item[1] or 0)):
+            table.add_row(plain(name), "does not apply" if size is None else f"{size:,}")
+        out.print(table)
