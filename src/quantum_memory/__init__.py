@@ -27,6 +27,7 @@ _HOMES = {
     "save": "formats.verbs",
     "verify": "formats.verify",
     "verify_certificate": "formats.certify",
+    "BackgroundCompressor": "formats.background",
     "BinaryFormatHandler": "formats.binary_format",
     "HDF5QuantumStorage": "formats.hdf5_storage",
     "QuantumStateSerializer": "formats.state_serializer",
@@ -65,6 +66,7 @@ __all__ = [  # noqa: RUF022 - as in _HOMES
     "save",
     "verify",
     "verify_certificate",
+    "BackgroundCompressor",
     "BinaryFormatHandler",
     "HDF5QuantumStorage",
     "QuantumStateSerializer",
@@ -107,6 +109,7 @@ if TYPE_CHECKING:
         UnsafeError,
         UnsupportedVersionError,
     )
+    from quantum_memory.formats.background import BackgroundCompressor
     from quantum_memory.formats.binary_format import BinaryFormatHandler
     from quantum_memory.formats.certify import verify_certificate
     from quantum_memory.formats.compare import compare
