@@ -2,7 +2,10 @@
 
 from typing import ClassVar
 
+import pytest
+
 from quantum_memory.errors import UnsafeError
+from quantum_memory.formats import prepared
 from quantum_memory.testing.conformance import FormatConformance
 
 
@@ -49,4 +52,28 @@ class TestHDF5(FormatConformance):
 
 class TestHDF5WithGzip(TestHDF5):
     save_options: ClassVar = {"compression": "gzip"}
+    every_bit = 997
+
+
+@pytest.fixture
+def packs_everything(monkeypatch):
+    """Small states are packed as well."""
+    monkeypatch.setattr(prepared, "SMALLEST", 0)
+
+
+@pytest.mark.usefixtures("packs_everything")
+class TestQMSPacked(FormatConformance):
+    suffix = ".qms"
+    save_options: ClassVar = {"effort": "max"}
+
+
+@pytest.mark.usefixtures("packs_everything")
+class TestMessagePackPacked(FormatConformance):
+    suffix = ".msgpack"
+    save_options: ClassVar = {"effort": "balanced"}
+
+
+@pytest.mark.usefixtures("packs_everything")
+class TestHDF5Packed(TestHDF5):
+    save_options: ClassVar = {"effort": "fast"}
     every_bit = 997

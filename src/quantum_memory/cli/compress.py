@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path, PurePath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from quantum_memory.cli.failures import each_file
+from quantum_memory.cli.info import representation_rows
 from quantum_memory.cli.options import reading_options
 from quantum_memory.cli.output import bars, column_table, console, fact_sheet, plain, raw_bytes, size_text
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 @click.command()
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
 @click.option("--fidelity", type=float, metavar="F", help="Keep at least this fidelity; by default every bit.")
-@click.option(
-    "--max-file-bytes", type=click.IntRange(min=0), metavar="N", help="Keep what fits into N bytes."
-)
+@click.option("--max-file-bytes", type=click.IntRange(min=0), metavar="N", help="Keep what fits into N bytes.")
 @click.option("--effort", type=click.Choice(["fast", "balanced", "max"]), default="max", show_default=True)
 @click.option("--output", "-o", metavar="PATH", help="Write here: a file, or for several FILEs a folder that exists.")
 @click.option("--overwrite", is_flag=True, help="Replace what is there, or an original by a form with loss.")
@@ -100,17 +102,10 @@ def _targets(files: tuple[str, ...], output: str | None) -> dict[str, str | None
     return {files[0]: output}
 
 
-def _report(out: Any, compression: dict[str, Any]) -> None:
+def _report(out: Console, compression: dict[str, Any]) -> None:
     sheet = fact_sheet()
-    sheet.add_row("representation", plain(compression.get("representation", "dense")))
-    if "bits_per_real" in compression:
-        shannon = compression.get("shannon_bits_per_real")
-        bound = "" if shannon is None else f" (a general state needs {shannon:.4g})"
-        sheet.add_row("bits per real", f"{compression['bits_per_real']:.4g}{bound}")
-    certificate = compression.get("certificate")
-    if certificate is not None:
-        sheet.add_row("certified", f"1 - F <= {certificate['infidelity']:.6g}, {plain(certificate['definition'])}")
-        sheet.add_row("observables", f"wrong by at most {certificate['observable_error']:.3g} |O|")
+    for label, value in representation_rows(compression) or [("form", "as it is")]:
+        sheet.add_row(label, plain(value))
     out.print(sheet)
     if compression.get("tried"):
         table = column_table("tried", "bytes", right=("bytes",))

@@ -97,6 +97,8 @@ def _summary(facts: dict[str, Any], *, everything: bool, full: bool) -> Table:
     ratio = "" if compression["ratio"] is None else f", ratio {compression['ratio']:.3g}"
     codecs = f", {plain(', '.join(compression['codecs']))}" if set(compression["codecs"]) - {"none"} else ""
     sheet.add_row("stored", f"{stored}{ratio}{codecs}")
+    for label, value in representation_rows(compression):
+        sheet.add_row(label, plain(value))
     sheet.add_row("content id", short(facts["content_id"], full=full))
     metadata = list(facts["metadata"].items())
     for position, (key, value) in enumerate(metadata if everything else metadata[:_METADATA]):
@@ -109,6 +111,21 @@ def _summary(facts: dict[str, Any], *, everything: bool, full: bool) -> Table:
     for note in facts.get("notes", ()):
         sheet.add_row("note", plain(note))
     return sheet
+
+
+def representation_rows(compression: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return what is to be said of a state that is in a form."""
+    if compression.get("representation", "dense") == "dense":
+        return []
+    bits = compression.get("bits_per_real")
+    shannon = compression.get("shannon_bits_per_real")
+    each = "" if bits is None else f", {bits:.4g} bits per real"
+    bound = "" if shannon is None else f" (a general state needs {shannon:.4g} for this)"
+    rows = [("form", f"{compression['representation']}{each}{bound}")]
+    if (certificate := compression.get("certificate")) is not None:
+        rows.append(("certified", f"1 - F <= {certificate['infidelity']:.6g}, {certificate['definition']}"))
+        rows.append(("observables", f"wrong by at most {certificate['observable_error']:.3g} |O|"))
+    return rows
 
 
 def _quantum(state: dict[str, Any]) -> list[tuple[str, object]]:
@@ -151,7 +168,7 @@ def _emotion_text(emotion: dict[str, Any]) -> str:
 
 
 def _arrays(sections: list[dict[str, Any]], *, everything: bool, full: bool) -> Table:
-    table = column_table("array", "type", "shape", "raw", "stored", "codec", "sha256", right=("raw", "stored"))
+    table = column_table("array", "type", "shape", "raw", "stored", "as", "sha256", right=("raw", "stored"))
     ordered = sorted(sections, key=lambda section: natural(section["path"]))
     for section in ordered if everything else ordered[:_ROWS]:
         table.add_row(
@@ -160,7 +177,7 @@ def _arrays(sections: list[dict[str, Any]], *, everything: bool, full: bool) -> 
             " × ".join(map(str, section["shape"])) or "scalar",
             size_text(section["raw_bytes"]),
             size_text(section["stored_bytes"]) if "stored_bytes" in section else "",
-            ", ".join(section.get("codecs", ())),
+            section.get("form") or ", ".join(section.get("codecs", ())),
             short(section["sha256"], full=full),
         )
     return table

@@ -11,8 +11,19 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from quantum_memory.compression.certificate import DEFINITION, UHLMANN, Certificate
-from quantum_memory.compression.forms.registry import best, lossy_forms, lossy_named, unpacked
-from quantum_memory.errors import InvalidStateError
+from quantum_memory.compression.forms.plain import Plain
+from quantum_memory.compression.forms.registry import (
+    FORMS,
+    best,
+    candidates,
+    is_mostly_zero,
+    lossy_forms,
+    lossy_named,
+    proved,
+    unpacked,
+)
+from quantum_memory.compression.forms.sparse import Sparse
+from quantum_memory.compression.forms.stabilizer import Stabilizer
 from quantum_memory.state.arrays import array_digest
 
 if TYPE_CHECKING:
@@ -88,24 +99,27 @@ def faithful(array: AnyArray, infidelity: float, effort: Effort, look: Look) -> 
     InvalidStateError
         It is zero or not finite, so that there is no fidelity.
     """
-    exact = lossless(array, effort, look)
-    size = array.nbytes if exact.packed is None else exact.packed.nbytes
-    if infidelity == 0 or size <= _TINY:
-        return exact
-    tried = dict(exact.tried)
-    found = _smallest(array, infidelity, effort, tried)
-    if found is None or found.packed.nbytes >= size:
-        return Representation(exact.packed, tried=tried)
-    return _certified(array, found, infidelity, tried, look)
+    if infidelity == 0:
+        return lossless(array, effort, look)
+    tried: dict[str, int | None] = {}
+    # What keeps every bit and is tiny, then what loses some and is tiny; only then what takes time.
+    exact = candidates(array, "fast", frozenset(FORMS) - {Stabilizer.name}, tried)
+    found = None
+    if not exact or exact[0].nbytes > _TINY:
+        found = _smallest(array, infidelity, effort, tried, lambda: exact.extend(_others(array, effort, tried)))
+    exact.sort(key=lambda one: one.nbytes)
+    if found is not None and (not exact or found.packed.nbytes < exact[0].nbytes):
+        return _certified(array, found, infidelity, tried, look)
+    return Representation(proved(exact, array, look), tried=tried)
 
 
-def fitting(array: AnyArray, most: int, effort: Effort, look: Look) -> Representation:
-    """Return the most faithful representation of at most `most` bytes.
+def fitting(array: AnyArray, most: int, effort: Effort, look: Look) -> Representation | None:
+    """Return the most faithful representation of at most `most` bytes, None where there is none.
 
     Raises
     ------
     InvalidStateError
-        There is none, or the array is zero or not finite.
+        The array is zero or not finite.
     """
     exact = lossless(array, effort, look)
     size = array.nbytes if exact.packed is None else exact.packed.nbytes
@@ -131,12 +145,7 @@ def fitting(array: AnyArray, most: int, effort: Effort, look: Look) -> Represent
             break
         better = at + 16 * (length - 0.995 * most) / reals
         at = better if too_long < better < fits else fits if found is None else (too_long + fits) / 2
-    if found is None:
-        raise InvalidStateError(
-            f"the array of {array.nbytes} bytes does not fit into {most}, however much is lost",
-            next_step="allow more bytes, or save it as a matrix product state of few bonds",
-        )
-    return _certified(array, found, None, tried, look)
+    return None if found is None else _certified(array, found, None, tried, look)
 
 
 def _certified(
@@ -149,8 +158,26 @@ def _certified(
     return Representation(found.packed, certificate, exact, tried)
 
 
-def _smallest(array: AnyArray, infidelity: float, effort: Effort, tried: dict[str, int | None]) -> Certified | None:
-    """Return the smallest lossy form within an infidelity."""
+def _others(array: AnyArray, effort: Effort, tried: dict[str, int | None]) -> list[Packed]:
+    """Return the lossless forms that may be smaller than any lossy one."""
+    slow = frozenset({Plain.name, *(() if is_mostly_zero(array) else (Sparse.name,))})
+    return candidates(array, effort, slow | {Stabilizer.name}, tried)
+
+
+def _smallest(
+    array: AnyArray,
+    infidelity: float,
+    effort: Effort,
+    tried: dict[str, int | None],
+    meanwhile: Callable[[], object] | None = None,
+) -> Certified | None:
+    """Return the smallest lossy form within an infidelity.
+
+    Parameters
+    ----------
+    meanwhile
+        Called before the forms that take long, where the first one does not win clearly.
+    """
     reals = array.nbytes // array.real.itemsize
     expected = reals * max(0.5 * math.log2(1 / infidelity) + 0.25, 0.1) / 8
     found: Certified | None = None
@@ -161,4 +188,7 @@ def _smallest(array: AnyArray, infidelity: float, effort: Effort, tried: dict[st
             found = one
         if found is not None and found.packed.nbytes * _CLEAR_WIN <= expected:
             break
+        if meanwhile is not None:
+            meanwhile()
+            meanwhile = None
     return found

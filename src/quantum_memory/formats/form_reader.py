@@ -10,6 +10,7 @@ import numpy as np
 from quantum_memory.errors import IntegrityError
 from quantum_memory.formats.reader import Reader, WholeEntry, check_out, damaged, look_up, nbytes_of, new_array
 from quantum_memory.state.arrays import CHUNK_BYTES, STORABLE, array_digest, chunk_count, chunk_items
+from quantum_memory.state.json_text import to_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -72,7 +73,8 @@ class FormReader:
         each = [self.inner.facts(part) for part in node.parts.values()]
         return {
             "form": node.form,
-            "stored_bytes": sum(
+            "stored_bytes": len(to_json(node.facts))
+            + sum(
                 facts.get("stored_bytes", self.inner.entries[part].nbytes)
                 for facts, part in zip(each, node.parts.values(), strict=True)
             ),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from quantum_memory.compression import representations
+from quantum_memory.errors import InvalidStateError
 from quantum_memory.formats import prepared
 from quantum_memory.formats.form_nodes import FormNode, Forms, identity_of_parts
 from quantum_memory.formats.reader import AMPLITUDES, PACKED
@@ -80,7 +81,13 @@ class _Seen:
 
 def _represented(array: AnyArray, asked: Fidelity, most: int | None, look: Look) -> Representation:
     if most is not None:
-        return representations.fitting(array, max(0, most), asked.effort, look)
+        found = representations.fitting(array, max(0, most), asked.effort, look)
+        if found is None:
+            raise InvalidStateError(
+                f"a state of {array.nbytes} bytes does not fit into a file of {asked.max_bytes}, however much is lost",
+                next_step="allow more bytes",
+            )
+        return found
     if asked.infidelity:
         return representations.faithful(array, asked.infidelity, asked.effort, look)
     return representations.lossless(array, asked.effort, look)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import threading
 from collections import Counter
 from contextlib import closing
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from quantum_memory.formats.form_reader import lossy_arrays
 from quantum_memory.formats.reader import AMPLITUDES, identities, outline, read_memory
 from quantum_memory.formats.record import norm_of, squared_norm
 from quantum_memory.formats.registry import OpenOptions, opened
@@ -120,9 +122,10 @@ def _verify(reader: Reader, progress: Callable[[int], object] | None) -> VerifyR
     chunks = reader.check_everything(progress, look)
     problems = None
     if sum(entry.nbytes for entry in reader.entries.values()) <= _PUT_TOGETHER:
-        problems = _of_state(read_memory(reader).quantum)
+        problems = _of_state(read_memory(reader).quantum, _tolerance(reader))
     elif isinstance(state := outline(reader), StateVector):
-        problems = vector_problems(odd[AMPLITUDES], norm_of(squares), state.dtype, len(state.amplitudes))
+        amplitudes, tolerance = state.amplitudes, _tolerance(reader)
+        problems = vector_problems(odd[AMPLITUDES], norm_of(squares), state.dtype, len(amplitudes), tolerance)
     with well_formed(reader.name):
         name = content_id(reader.document, identities(reader))
     found = [*reader.notes, *_problems(problems, odd)]
@@ -139,12 +142,18 @@ def _together(reports: dict[str, VerifyReport], name: str, size: int) -> VerifyR
     return VerifyReport(name, "h5", size, content, arrays, chunks, problems[:_LISTED] + more)
 
 
-def _of_state(state: QuantumState | None) -> list[str] | None:
+def _tolerance(reader: Reader) -> float | None:
+    """Return how far the norm may be from 1: as far as the vector from the original, where it was packed with loss."""
+    lost = [node.certificate.infidelity for node in lossy_arrays(reader).values() if node.certificate is not None]
+    return 2 * math.sqrt(max(lost)) if lost else None
+
+
+def _of_state(state: QuantumState | None, tolerance: float | None) -> list[str] | None:
     """Return what is odd about a state, or None where it would take too long to say."""
     if state is None or not _is_quick(state):
         return None
     with np.errstate(all="ignore"):  # what overflows shows in what is said
-        return state.problems()
+        return state.problems(tolerance)
 
 
 def _is_quick(state: QuantumState) -> bool:

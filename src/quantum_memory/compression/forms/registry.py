@@ -15,7 +15,7 @@ from quantum_memory.compression.forms.flip_fold import FlipFold
 from quantum_memory.compression.forms.hermitian_fold import HermitianFold
 from quantum_memory.compression.forms.low_rank import LowRank
 from quantum_memory.compression.forms.mps import MatrixProduct
-from quantum_memory.compression.forms.plain import PIECE, Plain, bits_of
+from quantum_memory.compression.forms.plain import PIECE, Plain, bits_of, reals_of, sample
 from quantum_memory.compression.forms.sparse import Sparse
 from quantum_memory.compression.forms.stabilizer import Stabilizer
 from quantum_memory.compression.forms.trellis import Trellis
@@ -24,7 +24,7 @@ from quantum_memory.errors import IntegrityError, UnsupportedVersionError
 from quantum_memory.state.arrays import same_bits
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from numpy.typing import NDArray
 
@@ -48,6 +48,7 @@ IN_MEMORY_BYTES = 64 << 20
 
 _SMALLEST = 256
 _CLEAR_WIN = 20
+_HARDLY_ANY = 0.05
 
 
 def lossy_forms(array: AnyArray, effort: Effort) -> list[LossyForm]:
@@ -108,7 +109,13 @@ def best(
     Packed or None
         It was unpacked, and gave back every bit. Its parts may be views of `array`.
     """
-    packed = sorted(_candidates(array, effort, exclude, {} if tried is None else tried), key=lambda one: one.nbytes)
+    return proved(candidates(array, effort, exclude, {} if tried is None else tried), array, look)
+
+
+def proved(
+    packed: Iterable[Packed], array: AnyArray, look: Callable[[AnyArray], object] | None = None
+) -> Packed | None:
+    """Return the first of several forms that gives back every bit of an array; see `best`."""
     for one in packed:
         try:
             out = unpacked(one, array)
@@ -121,12 +128,20 @@ def best(
     return None
 
 
-def _candidates(array: AnyArray, effort: Effort, exclude: frozenset[str], tried: dict[str, int | None]) -> list[Packed]:
-    """Return what each form makes of an array, up to the first that wins clearly."""
+def is_mostly_zero(array: AnyArray) -> bool:
+    """Tell, from a sample, whether hardly any number of an array is not zero."""
+    numbers = sample(bits_of(reals_of(array.reshape(-1))))
+    return np.count_nonzero(numbers) < _HARDLY_ANY * len(numbers)
+
+
+def candidates(array: AnyArray, effort: Effort, exclude: frozenset[str], tried: dict[str, int | None]) -> list[Packed]:
+    """Return what each form makes of an array, up to the first that wins clearly, the smallest first; see `best`."""
     found: list[Packed] = []
     if array.nbytes < _SMALLEST or array.dtype not in ARRAY_TYPES or array.ndim > 2:
         return found
-    for form in _QUICK if effort == "fast" else (*_QUICK, *_SLOW):
+    # Positions of many numbers take long to pack, and few values, where there are, take less.
+    quick = _QUICK if is_mostly_zero(array) else sorted(_QUICK, key=lambda form: form.name == Sparse.name)
+    for form in quick if effort == "fast" else (*quick, *_SLOW):
         smallest = min((one.nbytes for one in found), default=array.nbytes)
         if form.name in exclude or (form is _PLAIN and found and _PLAIN.share(array) * array.nbytes > smallest):
             continue
@@ -138,7 +153,7 @@ def _candidates(array: AnyArray, effort: Effort, exclude: frozenset[str], tried:
         # Whatever else packs a state vector that was folded packs its half as well.
         if packed.nbytes * _CLEAR_WIN <= array.nbytes or (form.name == FlipFold.name and array.ndim == 1):
             break
-    return found
+    return sorted(found, key=lambda one: one.nbytes)
 
 
 def unpacked(packed: Packed, like: AnyArray) -> AnyArray:
@@ -162,9 +177,10 @@ def pack_within(
     name: str, array: AnyArray, effort: Effort, exclude: frozenset[str]
 ) -> tuple[Json, dict[str, AnyArray]]:
     """Return how a form packs an array that is left to it: a fact that says how, null for as it is, and its parts."""
-    packed = min(_candidates(array, effort, exclude, {}), key=lambda one: one.nbytes, default=None)
-    if packed is None:
+    found = candidates(array, effort, exclude, {})
+    if not found:
         return None, {name: array}
+    packed = found[0]
     return {"form": packed.form, "facts": packed.facts}, dict(under(name, packed.parts))
 
 
