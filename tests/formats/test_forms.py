@@ -275,6 +275,9 @@ def test_no_lie_about_a_form_is_believed(tmp_path: Path, key: str, value: Any) -
         lambda forms: forms[AMPLITUDES]["parts"].popitem(),
         lambda forms: forms[AMPLITUDES]["shape"].append(2),
         lambda forms: forms[AMPLITUDES].update(shape=[1 << 61]),
+        lambda forms: forms[AMPLITUDES].update(shape=[1 << 40]),
+        lambda forms: forms[AMPLITUDES].update(dtype="u8"),
+        lambda forms: forms[AMPLITUDES].pop("certificate"),
         lambda forms: forms[AMPLITUDES].pop("by_parts"),
         lambda forms: forms[AMPLITUDES]["certificate"]["infidelity"].update(decimal="0.0"),
     ],
@@ -284,6 +287,8 @@ def test_nor_is_one_about_where_it_is(tmp_path: Path, change: Any) -> None:
     path.write_bytes(forged(change))
     with pytest.raises(QuantumMemoryError):
         qm.verify(path)
+    with pytest.raises(QuantumMemoryError), qm.open(path) as file:
+        file.amplitudes[:2].tobytes()
 
 
 @pytest.mark.parametrize("name", ["haar", "rqc4"])
@@ -318,6 +323,25 @@ def test_so_is_that_of_a_density_matrix(tmp_path: Path, name: str) -> None:
     qm.save(rho, tmp_path / "a.qms", fidelity=0.99, effort="max")
     report = qm.verify_certificate(tmp_path / "a.qms", rho)
     assert report.measured <= report.infidelity + 1e-12
+
+
+@pytest.mark.parametrize("name", ["haar", "rqc4"])
+def test_a_store_keeps_forms_and_hands_them_on(tmp_path: Path, name: str) -> None:
+    state = vector(name)
+    storage = qm.HDF5QuantumStorage(tmp_path / "store.h5")
+    small = storage.save_quantum_state(state, "small", fidelity=0.9999)
+    whole = storage.save_quantum_state(state, "whole", effort="balanced")
+    assert storage.load_quantum_state(whole).quantum == state
+    assert qm.metrics.fidelity(storage.load_quantum_state(small).quantum, state) >= 0.9999
+    out = storage.export_to_binary(small, tmp_path / "small.qms")
+    assert out.infidelity == facts(tmp_path / "small.qms")["certificate"]["infidelity"] <= 1e-4
+    again = storage.import_from_binary(tmp_path / "small.qms", "again")
+    other = storage.import_from_binary(storage.path, "other", source_id=small)
+    assert len({one["content_id"] for one in storage.list_states() if one["id"] != whole}) == 1
+    assert storage.load_quantum_state(again) == storage.load_quantum_state(other) == storage.load_quantum_state(small)
+    storage.optimize_storage()
+    assert qm.verify_certificate(storage.path, state, state_id=small).measured > 0
+    assert qm.verify(storage.path).problems == []
 
 
 def test_forms_that_share_a_part_are_refused() -> None:

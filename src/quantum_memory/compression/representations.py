@@ -153,7 +153,9 @@ def _certified(
 ) -> Representation:
     definition = DEFINITION if array.ndim == 1 else UHLMANN
     certificate = Certificate(found.infidelity, requested, array_digest(array).hex(), definition)
-    if exact := lossy_named(found.packed.form).exact:
+    form = lossy_named(found.packed.form)
+    exact = form is not None and form.exact
+    if exact:
         look(unpacked(found.packed, array))
     return Representation(found.packed, certificate, exact, tried)
 

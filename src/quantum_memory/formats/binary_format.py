@@ -99,8 +99,8 @@ class QMS(Handler):
     def write(self, sink: Sink, memory: Prepared, options: SaveOptions) -> str:
         return write_memory(sink, memory, options.compression, options.progress, options.effort)
 
-    def open(self, source: Readable, options: OpenOptions) -> Reader:  # noqa: ARG002
-        return with_forms(QMSReader(source))
+    def open(self, source: Readable, options: OpenOptions) -> Reader:
+        return with_forms(QMSReader(source), options.max_bytes)
 
 
 def write_memory(

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from quantum_memory.durability.files import current
 from quantum_memory.errors import ConflictError, IntegrityError, InvalidStateError
-from quantum_memory.formats.form_nodes import Forms
-from quantum_memory.formats.form_reader import lossy_arrays, taken_parts
+from quantum_memory.formats.form_reader import lossy_arrays
 from quantum_memory.formats.naming import before_naming
 from quantum_memory.formats.prepared import Fidelity, Prepared
-from quantum_memory.formats.reader import check_budget, identities, read_memory
+from quantum_memory.formats.reader import identities
 from quantum_memory.formats.registry import OpenOptions, Saved, SaveOptions, format_of_suffix, open_reader
 from quantum_memory.formats.verbs import write
 from quantum_memory.formats.verify import verify
@@ -104,7 +103,7 @@ def convert(
     format_of_suffix(name)  # before anything is read
     with closing(open_reader(source, OpenOptions(max_bytes, allow_pickle, state_id))) as reader:
         _check_target(reader.name, name, overwrite=overwrite)
-        memory = _taken_over(reader, max_bytes, progress)
+        memory = Prepared.of_reader(reader, max_bytes, progress)
         options = SaveOptions(compression, overwrite, durable, progress, max_text_bytes)
         return _written(reader, memory, name, options, check_progress=check_progress)
 
@@ -169,7 +168,7 @@ def recompress(
                 path=reader.name,
                 next_step="pack the original, or convert this file to keep it as it is",
             )
-        memory = _taken_over(reader, None, progress)
+        memory = Prepared.of_reader(reader, None, progress)
         options = SaveOptions("auto", True, durable, progress)
         return _written(
             reader,
@@ -238,21 +237,6 @@ def _check_target(source: str, target: str, *, overwrite: bool) -> None:
         raise ConflictError(
             "the file exists already", path=target, next_step="choose another name, or say overwrite (--overwrite)"
         )
-
-
-def _taken_over(reader: Reader, max_bytes: int | None, progress: Progress | None) -> Prepared:
-    """Return the memory taken apart, mapped where it is stored as it is, and in its form where that is with loss."""
-    mapped = any(reader.is_mapped(path) for path in reader.entries)
-    lossy = lossy_arrays(reader)
-    if not lossy:
-        return Prepared.plain(read_memory(reader, mmap=mapped, max_bytes=max_bytes, progress=progress))
-    reader.check_rest()
-    check_budget(
-        sum(entry.nbytes for path, entry in reader.entries.items() if path not in lossy), max_bytes, reader.name
-    )
-    read = reader.map if mapped else reader.read
-    arrays = {path: read(path, progress=progress) for path in reader.entries if path not in lossy}
-    return Prepared(reader.document, arrays | taken_parts(reader, lossy), reader.record, None, Forms(lossy))
 
 
 def _check(written: str, target: str, content: str | None, progress: Progress | None) -> None:

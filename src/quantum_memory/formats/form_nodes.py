@@ -17,7 +17,7 @@ import numpy as np
 
 from quantum_memory.errors import RESTORE, IntegrityError
 from quantum_memory.state.arrays import STORABLE
-from quantum_memory.state.document import MAX_DIMENSIONS, ArrayIdentity, array_paths
+from quantum_memory.state.document import ArrayIdentity, array_paths
 from quantum_memory.state.json_text import to_json
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 Json = Any
 
 _KEYS = {"form", "dtype", "shape", "sha256", "facts", "parts", "tried"}
+_TYPES = ("f32", "f64", "c64", "c128")
 _DIGEST_BYTES = 32
 
 
@@ -159,6 +160,19 @@ NO_FORMS = Forms()
 """Of a file whose arrays are all stored as they are."""
 
 
+def _check_kind(node: FormNode, path: str) -> None:
+    """Refuse a lossless form with a certificate, a lossy one without, and an identity that is not that of the form."""
+    from quantum_memory.compression.forms.registry import FORMS, lossy_named  # noqa: PLC0415 - few files have forms
+
+    lossy = lossy_named(node.form)
+    if lossy is None and node.form not in FORMS:
+        return  # it is refused when it is read
+    if (lossy is None) != (node.certificate is None) or node.by_parts != (lossy is not None and not lossy.exact):
+        raise IntegrityError(
+            f"what it says of its packed array {path[:80]!r} does not fit the form {node.form!r}", next_step=RESTORE
+        )
+
+
 def _certificate(node: Json) -> Certificate:
     from quantum_memory.compression.certificate import Certificate  # noqa: PLC0415 - few files have one
 
@@ -170,9 +184,9 @@ def _node(path: str, node: Json, stored: Mapping[str, Identified]) -> FormNode:
     if not isinstance(node, dict) or not _KEYS <= set(node) <= _KEYS | {"certificate", "by_parts"}:
         raise bad
     dtype, shape, facts, parts = node["dtype"], node["shape"], node["facts"], node["parts"]
-    if not isinstance(facts, dict) or not isinstance(parts, dict) or dtype not in STORABLE:
+    if not isinstance(facts, dict) or not isinstance(parts, dict) or dtype not in _TYPES:
         raise bad
-    if not isinstance(shape, list) or len(shape) > MAX_DIMENSIONS or not all(type(n) is int and n >= 0 for n in shape):
+    if not isinstance(shape, list) or len(shape) not in {1, 2} or not all(type(n) is int and n >= 0 for n in shape):
         raise bad
     if math.prod(n or 1 for n in shape) * np.dtype(STORABLE[dtype]).itemsize >= 1 << 62:
         raise bad
@@ -187,6 +201,7 @@ def _node(path: str, node: Json, stored: Mapping[str, Identified]) -> FormNode:
     made = FormNode(str(node["form"]), identity, facts, parts, certificate, by_parts, tried)
     if made.to_json() != node or len(identity.digest) != _DIGEST_BYTES:
         raise bad
+    _check_kind(made, path)
     if made.by_parts:
         known = {name: stored[part].identity for name, part in parts.items() if part in stored}
         if identity_of_parts(made.form, facts, known) != identity.digest:

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from quantum_memory.errors import IntegrityError
-from quantum_memory.formats.reader import Reader, WholeEntry, check_out, damaged, look_up, nbytes_of, new_array
+from quantum_memory.formats.reader import (
+    Reader,
+    WholeEntry,
+    check_budget,
+    check_out,
+    damaged,
+    look_up,
+    nbytes_of,
+    new_array,
+)
 from quantum_memory.state.arrays import CHUNK_BYTES, STORABLE, array_digest, chunk_count, chunk_items
 from quantum_memory.state.json_text import to_json
 
@@ -35,9 +44,9 @@ class StoredReader(Reader, Protocol):
     forms: Forms
 
 
-def with_forms(reader: StoredReader) -> Reader:
-    """Return a reader of the arrays of the memory, from one of the arrays that its file stores."""
-    return FormReader(reader) if reader.forms.nodes else reader
+def with_forms(reader: StoredReader, max_bytes: int | None = None) -> Reader:
+    """Return a reader of the arrays of the memory, from one of the arrays that its file stores; see `FormReader`."""
+    return FormReader(reader, max_bytes) if reader.forms.nodes else reader
 
 
 class FormReader:
@@ -47,10 +56,14 @@ class FormReader:
     ----------
     inner
         A reader of the arrays that are stored.
+    max_bytes
+        How large an array may be that is unpacked for a look, or to read a part of it; by default as large as the
+        memory of the machine. A short file can state any length.
     """
 
-    def __init__(self, inner: StoredReader) -> None:
+    def __init__(self, inner: StoredReader, max_bytes: int | None = None) -> None:
         self.inner = inner
+        self._max_bytes = max_bytes
         self.forms = forms = inner.forms
         self.format, self.version, self.name, self.size = inner.format, inner.version, inner.name, inner.size
         self.member, self.notes = inner.member, inner.notes
@@ -155,6 +168,7 @@ class FormReader:
         """Return memory to unpack into for a look, which is a temporary file when it is large."""
         from quantum_memory.compression.forms.registry import scratch  # noqa: PLC0415 - few files have forms
 
+        check_budget(nbytes_of(node.identity.dtype, node.identity.shape), self._max_bytes, self.name)
         return scratch(np.dtype(STORABLE[node.identity.dtype]), node.identity.shape)
 
     def _unpack(self, path: str, node: FormNode, out: AnyArray) -> None:

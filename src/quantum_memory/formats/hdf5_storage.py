@@ -45,10 +45,11 @@ from quantum_memory.formats.hdf5_store import (
     writing,
 )
 from quantum_memory.formats.lazy import StateFile
-from quantum_memory.formats.prepared import Prepared
+from quantum_memory.formats.packing import packed
+from quantum_memory.formats.prepared import Fidelity, Prepared
 from quantum_memory.formats.reader import read_memory
-from quantum_memory.formats.registry import Handler, OpenOptions, SaveOptions
-from quantum_memory.formats.verbs import load, save
+from quantum_memory.formats.registry import Handler, OpenOptions, SaveOptions, open_reader
+from quantum_memory.formats.verbs import write
 from quantum_memory.state.memory_state import as_memory_state
 
 if TYPE_CHECKING:
@@ -108,7 +109,13 @@ class HDF5QuantumStorage:
         self._arguments = compression_arguments(compression)
 
     def save_quantum_state(
-        self, state_data: object, state_id: str | None = None, *, progress: Progress | None = None
+        self,
+        state_data: object,
+        state_id: str | None = None,
+        *,
+        progress: Progress | None = None,
+        fidelity: float | None = None,
+        effort: str | None = None,
     ) -> str:
         """Append a state durably and return its id.
 
@@ -120,6 +127,9 @@ class HDF5QuantumStorage:
             Its name: up to 64 letters, digits and ``._+@=-``. By default the time, ``YYYYMMDD_HHMMSS_ffffff`` in UTC.
         progress
             Called with the raw bytes of each chunk that is done.
+        fidelity, effort
+            Save the quantum state in the smallest form that keeps this fidelity, or every bit (see
+            `quantum_memory.save`). By default it is stored as it is, for programs that read HDF5.
 
         Raises
         ------
@@ -132,7 +142,10 @@ class HDF5QuantumStorage:
         StorageError
             The operating system refused; the store is as it was.
         """
-        memory = Prepared.plain(as_memory_state(state_data))
+        memory, asked = Prepared.plain(as_memory_state(state_data)), Fidelity.asked(fidelity, None, effort)
+        return self._append(memory if asked is None else packed(memory, asked, progress), state_id, progress)
+
+    def _append(self, memory: Prepared, state_id: str | None, progress: Progress | None = None) -> str:
         if state_id is not None:
             _checked_id(state_id, "a state")
 
@@ -294,7 +307,8 @@ class HDF5QuantumStorage:
 
     def export_to_binary(self, state_id: str, path: Path, *, compression: str = "auto") -> Saved:
         """Save a state of the store as a file of its own, in the format of the suffix; its content stays the same."""
-        return save(self.load_quantum_state(state_id), path, compression=compression, durable=self.durable)
+        with closing(self._reader(state_id)) as reader:
+            return write(Prepared.of_reader(reader), path, SaveOptions(compression, durable=self.durable), None)
 
     def import_from_binary(
         self,
@@ -318,8 +332,10 @@ class HDF5QuantumStorage:
         max_bytes, allow_pickle
             See `quantum_memory.load`.
         """
-        memory = load(path, max_bytes=max_bytes, allow_pickle=allow_pickle, state_id=source_id)
-        return self.save_quantum_state(memory, state_id)
+        with closing(open_reader(path, OpenOptions(max_bytes, allow_pickle, source_id))) as reader:
+            # Not mapped, since the file may be this store, which can then not be written to.
+            memory = Prepared.of_reader(reader, max_bytes, mapped=False)
+        return self._append(memory, state_id)
 
     def time_series(self, name: str) -> SeriesWriter:
         """Return what appends samples to a time series: `PAD` points, states, arrays, numbers or records.
@@ -411,7 +427,7 @@ class HDF5(Handler):
                 )
             reader = StateReader(store.file, store.state(names[0]))
             reader.on_close = stack.pop_all().close
-            return with_forms(reader)
+            return with_forms(reader, options.max_bytes)
 
     def contents(self, source: Readable) -> dict[str, Any] | None:
         with reading(source.name) as store:
@@ -446,7 +462,7 @@ class HDF5(Handler):
                         path=source.name,
                         next_step="HDF5QuantumStorage(path).optimize_storage()",
                     )
-                yield with_forms(reader)
+                yield with_forms(reader, options.max_bytes)
             for name in guard.child(store.root, SERIES):
                 Series(store, name).check()
 

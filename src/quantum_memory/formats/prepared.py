@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from quantum_memory.errors import InvalidStateError
 from quantum_memory.formats.form_nodes import NO_FORMS, Forms
-from quantum_memory.formats.reader import PACKED, nbytes_of
+from quantum_memory.formats.form_reader import lossy_arrays, taken_parts
+from quantum_memory.formats.reader import PACKED, check_budget, nbytes_of, read_memory
 from quantum_memory.formats.record import noted
 from quantum_memory.state.document import content_id
 from quantum_memory.state.json_text import check_record
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from quantum_memory.compression.forms.base import Effort
+    from quantum_memory.formats.reader import Reader
+    from quantum_memory.formats.registry import Progress
     from quantum_memory.state.arrays import AnyArray
     from quantum_memory.state.document import ArrayIdentity, QuantumState
     from quantum_memory.state.memory_state import MemoryState
@@ -110,6 +113,35 @@ class Prepared:
         check_record(memory.record)
         document, arrays = memory.flatten()
         return cls(document, arrays, memory.record, memory.quantum)
+
+    @classmethod
+    def of_reader(
+        cls,
+        reader: Reader,
+        max_bytes: int | None = None,
+        progress: Progress | None = None,
+        *,
+        mapped: bool = True,
+    ) -> Prepared:
+        """Take over what a reader reads, in its form where that is with loss.
+
+        Parameters
+        ----------
+        max_bytes
+            See `read_memory`; what is mapped does not count.
+        mapped
+            Map what is stored as it is.
+        """
+        mapped = mapped and any(reader.is_mapped(path) for path in reader.entries)
+        lossy = lossy_arrays(reader)
+        if not lossy:
+            return cls.plain(read_memory(reader, mmap=mapped, max_bytes=max_bytes, progress=progress))
+        reader.check_rest()
+        whole = [path for path in reader.entries if path not in lossy]
+        check_budget(sum(reader.entries[path].nbytes for path in whole), max_bytes, reader.name)
+        read = reader.map if mapped else reader.read
+        arrays = {path: read(path, progress=progress) for path in whole} | taken_parts(reader, lossy)
+        return cls(reader.document, arrays, reader.record, None, Forms(lossy))
 
     @property
     def raw_bytes(self) -> int:

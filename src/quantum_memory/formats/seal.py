@@ -261,7 +261,8 @@ class Incoming:
         return with_forms(
             WholeReader(
                 kind, VERSION, self._source.name, self._file_bytes, document, record, stored, name, packed=packed
-            )
+            ),
+            self._most,
         )
 
 

@@ -60,9 +60,9 @@ def lossy_forms(array: AnyArray, effort: Effort) -> list[LossyForm]:
     return [MatrixProduct(), Uniform(), *([Trellis()] if effort == "max" else [])]
 
 
-def lossy_named(name: str) -> LossyForm:
-    """Return the lossy form of that name."""
-    return _LOSSY[name]
+def lossy_named(name: str) -> LossyForm | None:
+    """Return the lossy form of that name, None where there is none."""
+    return _LOSSY.get(name)
 
 
 def form_named(name: str) -> Form | LossyForm:
@@ -131,7 +131,7 @@ def proved(
 def is_mostly_zero(array: AnyArray) -> bool:
     """Tell, from a sample, whether hardly any number of an array is not zero."""
     numbers = sample(bits_of(reals_of(array.reshape(-1))))
-    return np.count_nonzero(numbers) < _HARDLY_ANY * len(numbers)
+    return int(np.count_nonzero(numbers)) < _HARDLY_ANY * len(numbers)
 
 
 def candidates(array: AnyArray, effort: Effort, exclude: frozenset[str], tried: dict[str, int | None]) -> list[Packed]:
@@ -199,6 +199,6 @@ def unpack_within(name: str, how: Json, parts: Mapping[str, Part], out: AnyArray
             bits_of(out[start : start + PIECE])[:] = bits_of(stored[start : start + PIECE])
         return
     form, facts = (how.get("form"), how.get("facts")) if isinstance(how, dict) else (None, None)
-    if not isinstance(form, str) or not isinstance(facts, dict) or form in exclude:
-        raise malformed(f"{name!r} is not packed in a form")
+    if not isinstance(form, str) or not isinstance(facts, dict) or form in exclude or form in _LOSSY:
+        raise malformed(f"{name!r} is not packed in a form without loss")
     form_named(form).unpack(facts, nested(parts, name), out)
