@@ -15,6 +15,7 @@ from quantum_memory.compression.forms.flip_fold import FlipFold
 from quantum_memory.compression.forms.hermitian_fold import HermitianFold
 from quantum_memory.compression.forms.low_rank import LowRank
 from quantum_memory.compression.forms.mps import MatrixProduct
+from quantum_memory.compression.forms.natural_basis import NaturalBasis
 from quantum_memory.compression.forms.plain import PIECE, Plain, bits_of, reals_of, sample
 from quantum_memory.compression.forms.sparse import Sparse
 from quantum_memory.compression.forms.stabilizer import Stabilizer
@@ -38,7 +39,9 @@ _QUICK: tuple[Form, ...] = (Stabilizer(), Sparse(), Dictionary(), FlipFold(), He
 _SLOW: tuple[Form, ...] = (LowRank(), _PLAIN)
 FORMS: dict[str, Form] = {form.name: form for form in (*_QUICK, *_SLOW)}
 """The lossless forms by name."""
-_LOSSY: dict[str, LossyForm] = {form.name: form for form in (MatrixProduct(), Uniform(), Trellis(), LowRankDensity())}
+_LOSSY: dict[str, LossyForm] = {
+    form.name: form for form in (MatrixProduct(), NaturalBasis(), Uniform(), Trellis(), LowRankDensity())
+}
 
 ARRAY_TYPES = frozenset(map(np.dtype, ("<f4", "<f8", "<c8", "<c16")))
 """What forms pack."""
@@ -57,7 +60,12 @@ def lossy_forms(array: AnyArray, effort: Effort) -> list[LossyForm]:
         return []
     if array.ndim == 2:
         return [LowRankDensity()]  # the others know nothing of the fidelity of density matrices
-    return [MatrixProduct(), Uniform(), *([Trellis()] if effort == "max" else [])]
+    slow: dict[Effort, list[LossyForm]] = {
+        "fast": [],
+        "balanced": [NaturalBasis()],
+        "max": [NaturalBasis(), Trellis()],
+    }
+    return [MatrixProduct(), Uniform(), *slow[effort]]
 
 
 def lossy_named(name: str) -> LossyForm | None:
