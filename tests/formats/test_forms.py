@@ -1,10 +1,12 @@
 """Arrays in a form are in every format what they are without one: whole, checked, and the same content."""
 
 import json
+import threading
 from itertools import permutations
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 from benchmarks import families
@@ -12,7 +14,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import quantum_memory as qm
-from quantum_memory.errors import ConflictError, IntegrityError, InvalidStateError, QuantumMemoryError
+from quantum_memory.compression.forms import registry
+from quantum_memory.errors import (
+    ConflictError,
+    IntegrityError,
+    InvalidStateError,
+    QuantumMemoryError,
+    StorageError,
+)
 from quantum_memory.formats import packing
 from quantum_memory.formats.form_nodes import Forms
 from quantum_memory.formats.prepared import Prepared
@@ -71,7 +80,8 @@ def test_with_loss_the_certificate_holds_and_is_in_the_file(tmp_path: Path, name
     assert lost <= certificate["infidelity"] <= 1e-6
     assert certificate["original_sha256"] == array_digest(state.amplitudes).hex()
     assert saved.content_id == qm.verify(path, allow_pickle=True).content_id
-    assert loaded.record["norm"] == pytest.approx(1, abs=1e-3)
+    # Of what another machine unpacks a little differently no norm is noted.
+    assert loaded.record.get("norm", 1) == pytest.approx(1, abs=1e-3)
 
 
 @pytest.mark.parametrize(("source", "target"), list(permutations(("qms", "h5", "msgpack", "npz", "b64"), 2)))
@@ -242,7 +252,7 @@ def qm_fidelity() -> Any:
 
 AMPLITUDES = "quantum/amplitudes"
 JUNK = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
     max_leaves=5,
 )
@@ -342,6 +352,66 @@ def test_a_store_keeps_forms_and_hands_them_on(tmp_path: Path, name: str) -> Non
     storage.optimize_storage()
     assert qm.verify_certificate(storage.path, state, state_id=small).measured > 0
     assert qm.verify(storage.path).problems == []
+
+
+def test_what_is_in_another_part_as_well_is_not_lost_there(tmp_path: Path) -> None:
+    amplitudes = families.state("haar", 10)
+    state = qm.StateVector(amplitudes, qubit_order="big")
+    memory = qm.MemoryState(state, classical={"reference": state.amplitudes})
+    qm.save(memory, tmp_path / "a.qms", effort="max")
+    assert load(tmp_path / "a.qms") == memory
+    with pytest.raises(InvalidStateError, match="also in another part"):
+        qm.save(memory, tmp_path / "b.qms", fidelity=0.9)
+
+
+def test_numbers_for_people_are_those_that_are_stored(tmp_path: Path) -> None:
+    with pytest.raises(InvalidStateError, match="readable"):
+        qm.save(vector("haar", 9), tmp_path / "a.json", readable=True, fidelity=0.9)
+
+
+def test_a_newer_file_is_not_replaced_by_what_was_made_of_an_older_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, newer = tmp_path / "a.qms", vector("product", 12)
+    qm.save(vector("rqc4", 12), path, compression="none")
+    pack = packing.packed
+
+    def meanwhile(*args: Any) -> Prepared:
+        other = threading.Thread(target=lambda: qm.save(newer, path, compression="none"))
+        other.start()
+        other.join()
+        return pack(*args)
+
+    monkeypatch.setattr(packing, "packed", meanwhile)
+    with pytest.raises(ConflictError, match="somebody else"):
+        qm.recompress(path)
+    assert load(path).quantum == newer
+
+
+def test_a_store_in_which_others_put_something_stays(tmp_path: Path) -> None:
+    path = tmp_path / "a.h5"
+    qm.save(vector("rqc4", 12), path)
+    with h5py.File(path, "r+") as file:
+        file["lab"] = np.arange(3)
+    with pytest.raises(InvalidStateError, match="others have put something"):
+        qm.recompress(path)
+    qm.recompress(path, tmp_path / "b.h5")
+    assert load(tmp_path / "b.h5").quantum == vector("rqc4", 12)
+
+
+def test_without_room_for_temporary_files_a_state_is_saved_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise StorageError("no room")
+
+    monkeypatch.setattr(registry, "IN_MEMORY_BYTES", 1000)
+    monkeypatch.setattr(registry, "temporary_file", full)
+    qm.save(vector("ghz", 12), tmp_path / "a.qms")
+    assert facts(tmp_path / "a.qms")["representation"] == "dense"
+    with pytest.raises(StorageError):
+        qm.save(vector("ghz", 12), tmp_path / "b.qms", effort="max")
+    assert not (tmp_path / "b.qms").exists()
 
 
 def test_forms_that_share_a_part_are_refused() -> None:

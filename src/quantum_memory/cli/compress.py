@@ -9,7 +9,7 @@ import click
 
 from quantum_memory.cli.failures import each_file
 from quantum_memory.cli.info import representation_rows
-from quantum_memory.cli.options import reading_options
+from quantum_memory.cli.options import source_options
 from quantum_memory.cli.output import bars, column_table, console, fact_sheet, plain, raw_bytes, size_text
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 @click.option("--output", "-o", metavar="PATH", help="Write here: a file, or for several FILEs a folder that exists.")
 @click.option("--overwrite", is_flag=True, help="Replace what is there, or an original by a form with loss.")
 @click.option("--report", is_flag=True, help="Say what was tried, and what is certified.")
-@reading_options
+@source_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def compress(
     files: tuple[str, ...],
@@ -44,7 +44,7 @@ def compress(
     new one is smaller. With loss the original is kept unless --overwrite is given: name another file with --output. The
     fidelity is computed from what the new file holds, and written into it.
 
-    With --json: path, bytes_before, bytes_after, content_id, compression (as qmem info has it). Several files:
+    With --json: path, bytes_before, bytes_after, content_id, compression (as qmem info has it), notes. Several files:
     {"files": [...]}. A failure: {"error": {"type", "message", "path", "next_step", "exit_code"}}.
     """
     out = console()
@@ -66,8 +66,7 @@ def compress(
                 overwrite=overwrite,
                 progress=packing,
                 check_progress=checking,
-                allow_pickle=reading["allow_pickle"],
-                state_id=reading["state_id"],
+                **reading,
             )
         facts = qm.info(done.path, allow_pickle=True)
         return {
@@ -76,6 +75,7 @@ def compress(
             "bytes_after": done.bytes,
             "content_id": done.content_id,
             "compression": facts["compression"],
+            "notes": done.notes,
         }
 
     def show(facts: dict[str, Any]) -> None:
@@ -87,6 +87,8 @@ def compress(
             out.print(f"{plain(facts['path'])}: {size_text(before)} to {size_text(after)}, {saved}", soft_wrap=True)
         if report:
             _report(out, facts["compression"])
+        for note in facts["notes"]:
+            out.print(f"  note: {plain(note)}", soft_wrap=True)
 
     return each_file(files, look, show, as_json=as_json)
 
@@ -96,7 +98,10 @@ def _targets(files: tuple[str, ...], output: str | None) -> dict[str, str | None
     if output is None:
         return dict.fromkeys(files)
     if Path(output).is_dir():
-        return {path: str(Path(output, PurePath(path).name)) for path in files}
+        targets = {path: str(Path(output, PurePath(path).name)) for path in files}
+        if len(set(targets.values())) < len(files):
+            raise click.UsageError("two of the files have the same name, and would be written to the same one")
+        return dict(targets)
     if len(files) > 1:
         raise click.UsageError("--output must be a folder that exists where there are several files")
     return {files[0]: output}

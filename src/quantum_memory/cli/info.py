@@ -124,7 +124,9 @@ def representation_rows(compression: dict[str, Any]) -> list[tuple[str, str]]:
     rows = [("form", f"{compression['representation']}{each}{bound}")]
     if (certificate := compression.get("certificate")) is not None:
         rows.append(("certified", f"1 - F <= {certificate['infidelity']:.6g}, {certificate['definition']}"))
-        rows.append(("observables", f"wrong by at most {certificate['observable_error']:.3g} |O|"))
+        rows.append(
+            ("observables", f"of the normalised state wrong by at most {certificate['observable_error']:.3g} |O|")
+        )
     return rows
 
 

@@ -26,6 +26,11 @@ def reading_options(command: F) -> F:
     return _allow_pickle(state(_max_bytes(command)))
 
 
+def source_options(command: F) -> F:
+    """Add ``--allow-pickle`` and ``--state``."""
+    return _allow_pickle(click.option("--state", "state_id", metavar="ID", help="Which state of a store.")(command))
+
+
 def reading_options_of_two(command: F) -> F:
     """Add the same for two files, which the command calls A and B, with ``--state-a`` and ``--state-b``."""
     state_a, state_b = (

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from quantum_memory.durability.files import current
-from quantum_memory.errors import ConflictError, IntegrityError, InvalidStateError
+from quantum_memory.errors import ConflictError, IntegrityError, InvalidStateError, StorageError
 from quantum_memory.formats.form_reader import lossy_arrays
 from quantum_memory.formats.naming import before_naming
 from quantum_memory.formats.prepared import Fidelity, Prepared
@@ -144,7 +144,8 @@ def recompress(
     Raises
     ------
     InvalidStateError
-        It was packed with loss already: what is left of it cannot be packed again; or it does not fit.
+        It was packed with loss already: what is left of it cannot be packed again; it does not fit; or it is a legacy
+        file or holds what others have put there, and is to be replaced.
     ConflictError
         The target exists, or the original would be lost, and `overwrite` is False.
     IntegrityError, MissingError, MissingFileError, StorageError, UnsafeError, UnsupportedVersionError
@@ -159,9 +160,18 @@ def recompress(
             path=name,
             next_step="give a target (--output), or say that it is to be replaced (--overwrite)",
         )
+    facts = None if target is not None else _facts_of(name)
     with closing(open_reader(path, OpenOptions(None, allow_pickle, state_id))) as reader:
         if target is not None:
             _check_target(reader.name, name, overwrite=overwrite)
+        elif reader.format.startswith("legacy") or (reader.format == "h5" and _has_foreign(name)):
+            raise InvalidStateError(
+                "it is a file of the first implementation"
+                if reader.format.startswith("legacy")
+                else "others have put something into it, which would be lost",
+                path=reader.name,
+                next_step="give a target (--output)",
+            )
         if lossy_arrays(reader):
             raise InvalidStateError(
                 "it was packed with loss already, and every loss adds to the one before",
@@ -178,7 +188,7 @@ def recompress(
             asked=asked,
             check_progress=check_progress,
             lossy=lossy,
-            in_place=target is None,
+            replaced=facts,
         )
 
 
@@ -195,16 +205,20 @@ def _written(
     asked: Fidelity | None = None,
     check_progress: Progress | None = None,
     lossy: bool = False,
-    in_place: bool = False,
+    replaced: tuple[int, ...] | None = None,
 ) -> Converted:
     """Write what a reader has read, and check it before it gets its name."""
     with well_formed(reader.name):
         content = content_id(reader.document, identities(reader))
 
     def check(written: str) -> None:
-        if in_place and current().stat(written).st_size >= reader.size:
+        if replaced is not None and current().stat(written).st_size >= reader.size:
             raise _NotSmaller
         _check(written, target, None if lossy else content, check_progress)
+        if replaced is not None and _facts_of(target) != replaced:
+            raise ConflictError(
+                "somebody else has written it meanwhile", path=target, next_step="look at it, and try again"
+            )
 
     try:
         with before_naming(check):
@@ -221,6 +235,23 @@ def _written(
         saved.content_id,
         reader.notes,
     )
+
+
+def _has_foreign(path: str) -> bool:
+    from quantum_memory.formats.hdf5_store import has_foreign  # noqa: PLC0415 - only for HDF5
+
+    return has_foreign(path)
+
+
+def _facts_of(path: str) -> tuple[int, ...]:
+    """Return what changes when somebody writes a file; nothing where there is none, which reading it says."""
+    try:
+        found = current().stat(path)
+    except (FileNotFoundError, ValueError):
+        return ()
+    except OSError as error:
+        raise StorageError.from_os_error(error, "look at the file that is to be replaced", path) from error
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def _check_target(source: str, target: str, *, overwrite: bool) -> None:

@@ -162,11 +162,15 @@ NO_FORMS = Forms()
 
 def _check_kind(node: FormNode, path: str) -> None:
     """Refuse a lossless form with a certificate, a lossy one without, and an identity that is not that of the form."""
-    from quantum_memory.compression.forms.registry import FORMS, lossy_named  # noqa: PLC0415 - few files have forms
+    from quantum_memory.compression.certificate import DEFINITION, UHLMANN  # noqa: PLC0415 - few files have forms
+    from quantum_memory.compression.forms.registry import FORMS, lossy_named  # noqa: PLC0415
 
     lossy = lossy_named(node.form)
     if lossy is None and node.form not in FORMS:
         return  # it is refused when it is read
+    definition = None if node.certificate is None else node.certificate.definition
+    if definition not in {None, DEFINITION if len(node.identity.shape) == 1 else UHLMANN}:
+        raise IntegrityError(f"the certificate of {path[:80]!r} is about another kind of state", next_step=RESTORE)
     if (lossy is None) != (node.certificate is None) or node.by_parts != (lossy is not None and not lossy.exact):
         raise IntegrityError(
             f"what it says of its packed array {path[:80]!r} does not fit the form {node.form!r}", next_step=RESTORE

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from quantum_memory.errors import IntegrityError
+from quantum_memory.errors import IntegrityError, UnsupportedVersionError
 from quantum_memory.formats.reader import (
     Reader,
     WholeEntry,
@@ -57,8 +57,8 @@ class FormReader:
     inner
         A reader of the arrays that are stored.
     max_bytes
-        How large an array may be that is unpacked for a look, or to read a part of it; by default as large as the
-        memory of the machine. A short file can state any length.
+        How large an array may be that is unpacked for a look, or to read a part of it; by default as large as there is
+        room for in the folder for temporary files, or in memory. A short file can state any length.
     """
 
     def __init__(self, inner: StoredReader, max_bytes: int | None = None) -> None:
@@ -111,8 +111,8 @@ class FormReader:
         entry = look_up(self.entries, path, self.name)
         array = new_array(entry, path, self.name) if out is None else check_out(out, entry, path, self.name)
         self._unpack(path, node, array)
-        if verify == "full":
-            self._check(path, node, array)
+        # However it is checked: checksums say that the parts are whole, this that they are understood.
+        self._check(path, node, array)
         if progress is not None:
             progress(array.nbytes)
         return array
@@ -166,9 +166,14 @@ class FormReader:
 
     def _scratch(self, node: FormNode) -> AnyArray:
         """Return memory to unpack into for a look, which is a temporary file when it is large."""
-        from quantum_memory.compression.forms.registry import scratch  # noqa: PLC0415 - few files have forms
+        from shutil import disk_usage  # noqa: PLC0415 - few files have forms
+        from tempfile import gettempdir  # noqa: PLC0415
 
-        check_budget(nbytes_of(node.identity.dtype, node.identity.shape), self._max_bytes, self.name)
+        from quantum_memory.compression.forms.registry import scratch  # noqa: PLC0415
+
+        needed = nbytes_of(node.identity.dtype, node.identity.shape)
+        if self._max_bytes is not None or needed > disk_usage(gettempdir()).free:
+            check_budget(needed, self._max_bytes, self.name)
         return scratch(np.dtype(STORABLE[node.identity.dtype]), node.identity.shape)
 
     def _unpack(self, path: str, node: FormNode, out: AnyArray) -> None:
@@ -177,6 +182,8 @@ class FormReader:
         parts: dict[str, Part] = {name: _StoredPart(self.inner, part) for name, part in node.parts.items()}
         try:
             form_named(node.form).unpack(node.facts, parts, out)
+        except UnsupportedVersionError as error:
+            raise error.at(self.name)  # noqa: B904 - it is the same error
         except IntegrityError as error:
             error.message = f"its array {path!r}, in the form {node.form!r}: {error.message}"
             raise error.at(self.name)  # noqa: B904 - it is the same error

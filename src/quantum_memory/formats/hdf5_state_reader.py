@@ -122,7 +122,8 @@ class StateReader:
 
     def summary(self) -> dict[str, Any]:
         """Return what the index says of the memory."""
-        return summary(self.document, self.content, sum(place.nbytes for place in self.entries.values()))
+        named = self.forms.identities({path: place.identity for path, place in self.entries.items()})
+        return summary(self.document, self.content, sum(nbytes_of(one.dtype, one.shape) for one in named.values()))
 
     def facts(self, path: str) -> dict[str, Any]:
         place = look_up(self.entries, path, self.name)

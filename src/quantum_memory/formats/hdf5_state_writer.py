@@ -77,7 +77,7 @@ class StateWriter:
         _seal(group, table, places, raw_bytes)
         group.attrs["content_id"] = np.bytes_(content)
         _mark_for_viewers(group, document, names)
-        return summary(document, content, raw_bytes)
+        return summary(document, content, memory.raw_bytes)
 
     def _write_array(self, group: h5py.Group, name: str, array: AnyArray, *, tally: bool) -> tuple[Place, list[float]]:
         """Write one array; the digests are of the copies that are written, whatever happens to the array meanwhile."""

@@ -289,6 +289,15 @@ def check_root(root: h5py.File) -> None:
         )
 
 
+def has_foreign(path: str) -> bool:
+    """Tell whether others have put something at the root of a store, or beside the checkpoints and the index."""
+    with reading(path) as store:
+        root = store.root
+        names = set(root) - {STATES, SERIES, CHECKPOINTS, INDEX}
+        attributes = set(guard.attribute_names(root)) - {"format", "version", "NX_class"}
+        return bool(names or attributes or len(guard.child(root, CHECKPOINTS)))
+
+
 def copy_foreign(old: h5py.Group, made: h5py.Group) -> None:
     """Copy into a group of a new store what others put into that of the old one.
 

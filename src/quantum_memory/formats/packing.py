@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from quantum_memory.compression import representations
-from quantum_memory.errors import InvalidStateError
+from quantum_memory.errors import InvalidStateError, StorageError
 from quantum_memory.formats import prepared
 from quantum_memory.formats.form_nodes import FormNode, Forms, identity_of_parts
 from quantum_memory.formats.reader import AMPLITUDES, PACKED
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from quantum_memory.formats.registry import Progress
     from quantum_memory.state.arrays import AnyArray
 
+_COPIED = 32 << 20
 _OVERHEAD = 256
 """About how many bytes a short file has beside its arrays and its document."""
 
@@ -48,10 +49,17 @@ def packed(plain: Prepared, asked: Fidelity, progress: Progress | None = None) -
         array = plain.arrays.get(path)
         if array is None or (array.nbytes < prepared.SMALLEST and most is None):
             continue
+        if not array.flags.c_contiguous and array.nbytes > _COPIED and asked == prepared.Fidelity():
+            continue  # nobody has asked, and a copy of it would take too much memory
         seen = _Seen()
         found = _represented(np.ascontiguousarray(array), asked, most, seen.look)
         if found.packed is None:
             continue
+        if found.certificate is not None and _named(plain.document, path) > 1:
+            raise InvalidStateError(
+                "the array of the state is also in another part of the memory, where every bit is kept",
+                next_step="give a copy of it there, or save without loss",
+            )
         form, facts, made = found.packed.form, found.packed.facts, found.packed.parts
         by_parts = not found.exact
         digest = identity_of_parts(form, facts, identify(made)) if by_parts else seen.digest
@@ -63,7 +71,16 @@ def packed(plain: Prepared, asked: Fidelity, progress: Progress | None = None) -
             progress(max(0, array.nbytes - sum(part.nbytes for part in made.values())))
         del arrays[path]
         arrays |= {parts[name]: part for name, part in made.items()}
-    return replace(plain, arrays=arrays, forms=Forms(nodes), squares=squares)
+    # Of a state that is unpacked a little differently on each machine no norm is noted: the original's is not its own.
+    quantum = None if any(node.by_parts for node in nodes.values()) else plain.quantum
+    return replace(plain, arrays=arrays, forms=Forms(nodes), squares=squares, quantum=quantum)
+
+
+def _named(document: Any, path: str) -> int:
+    """Return how often a document names an array."""
+    if isinstance(document, dict):
+        return (document.get("$array") == path) + sum(_named(one, path) for one in document.values())
+    return sum(_named(one, path) for one in document) if isinstance(document, list) else 0
 
 
 class _Seen:
@@ -80,6 +97,20 @@ class _Seen:
 
 
 def _represented(array: AnyArray, asked: Fidelity, most: int | None, look: Look) -> Representation:
+    try:
+        return _searched(array, asked, most, look)
+    except np.linalg.LinAlgError as error:
+        raise InvalidStateError(
+            f"the state cannot be packed: {error}",
+            next_step="see whether it is finite, and is not being changed",
+        ) from error
+    except StorageError:
+        if asked != prepared.Fidelity():
+            raise
+        return representations.Representation()  # as it is, which needs no room for temporary files
+
+
+def _searched(array: AnyArray, asked: Fidelity, most: int | None, look: Look) -> Representation:
     if most is not None:
         found = representations.fitting(array, max(0, most), asked.effort, look)
         if found is None:

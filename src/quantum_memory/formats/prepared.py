@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from numbers import Real
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
 from quantum_memory.errors import InvalidStateError
@@ -66,12 +66,16 @@ class Fidelity:
             raise InvalidStateError("fidelity and max_bytes exclude each other", next_step="leave one of them out")
         if fidelity is not None and (not isinstance(fidelity, Real) or not 0 < float(fidelity) <= 1):
             raise InvalidStateError(f"fidelity is {fidelity!r:.40}", next_step="give a number above 0 and up to 1")
-        if max_bytes is not None and (type(max_bytes) is not int or max_bytes < 0):
+        if max_bytes is not None and (not isinstance(max_bytes, Integral) or max_bytes < 0):
             raise InvalidStateError(f"max_bytes is {max_bytes!r:.40}", next_step="give a number of bytes")
-        if effort is not None and effort not in EFFORTS:
+        if effort is not None and (not isinstance(effort, str) or effort not in EFFORTS):
             raise InvalidStateError(f"effort is {effort!r:.40}", next_step=f"give one of {', '.join(EFFORTS)}")
         # The difference of a number between 1/2 and 1 from 1 is not rounded.
-        return cls(1.0 - float(1 if fidelity is None else fidelity), max_bytes, effort or "fast")
+        return cls(
+            1.0 - float(1 if fidelity is None else fidelity),
+            None if max_bytes is None else int(max_bytes),
+            effort or "fast",
+        )
 
 
 @dataclass(frozen=True)
@@ -164,7 +168,10 @@ class Prepared:
         squares
             The squared norms of the chunks of the state vector, when they are known already.
         """
-        parts = {"document": self.document, "record": noted(self.record, self.quantum, squares or self.squares)}
+        parts = {
+            "document": self.document,
+            "record": noted(self.record, self.quantum, self.squares if squares is None else squares),
+        }
         return parts | {"forms": self.forms.to_json()} if self.forms.nodes else parts
 
     def content_id(self, stored: Mapping[str, ArrayIdentity]) -> str:

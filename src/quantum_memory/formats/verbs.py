@@ -122,6 +122,12 @@ def write(memory: Prepared, path: Path, options: SaveOptions, asked: Fidelity | 
             path=path,
             next_step="leave compression out",
         )
+    if asked is not None and options.readable:
+        raise InvalidStateError(
+            "readable writes the amplitudes as they are, and fidelity, max_bytes and effort pack them",
+            path=path,
+            next_step="leave one of them out",
+        )
     if asked is None and not (handler.packs and options.compression == "auto" and memory.is_worth_packing):
         return _saved(kind, path, memory, options)
     from quantum_memory.formats.packing import packed  # noqa: PLC0415 - small states do without

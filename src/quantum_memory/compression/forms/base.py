@@ -6,12 +6,14 @@ document, in every format alike. Forms can be nested: what is left of an array a
 
 from __future__ import annotations
 
+import io
+import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 import numpy as np
 
-from quantum_memory.errors import RESTORE, IntegrityError
+from quantum_memory.errors import RESTORE, IntegrityError, StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -97,28 +99,70 @@ class Form(Protocol):
         """
 
 
+def temporary_file(nbytes: int = 0) -> Any:
+    """Return a temporary file without a name, with room for so many bytes: touching a mapping cannot fail later.
+
+    Raises
+    ------
+    StorageError
+        There is no room, or no folder for temporary files.
+    """
+    import tempfile  # noqa: PLC0415 - takes a while to import
+
+    try:
+        file = tempfile.TemporaryFile()  # noqa: SIM115 - the caller closes it
+        if nbytes:
+            os.posix_fallocate(file.fileno(), 0, nbytes)
+    except OSError as error:
+        raise _no_room(error) from error
+    return file
+
+
+def _no_room(error: OSError) -> StorageError:
+    import tempfile  # noqa: PLC0415 - as above
+
+    made = StorageError.from_os_error(error, "write a temporary file", tempfile.tempdir or "temporary folder")
+    made.next_step = "free some space in the folder for temporary files, or set TMPDIR to another one"
+    return made
+
+
 class Stream:
     """Bytes that are appended, and are an array of u8 in the end, without being held in memory when they are many."""
 
     def __init__(self) -> None:
-        import tempfile  # noqa: PLC0415 - takes a while to import
-
-        self._file = tempfile.SpooledTemporaryFile(max_size=IN_MEMORY_BYTES)  # noqa: SIM115 - closed with the stream
+        self._file: Any = io.BytesIO()
         self._length = 0
+        self._spilled = False
 
     def append(self, data: bytes | memoryview) -> None:
-        """Take all of `data`."""
-        self._file.write(data)
+        """Take all of `data`.
+
+        Raises
+        ------
+        StorageError
+            There is no room for a temporary file.
+        """
         self._length += len(data)
+        try:
+            if not self._spilled and self._length > IN_MEMORY_BYTES:
+                short, self._file = self._file, temporary_file()
+                self._spilled = True
+                with short:
+                    self._file.write(short.getbuffer())
+            self._file.write(data)
+        except OSError as error:
+            raise _no_room(error) from error
 
     def array(self) -> AnyArray:
         """Return what was appended; nothing can be appended after that."""
         with self._file:
-            if self._length > IN_MEMORY_BYTES:
+            if not self._spilled:
+                return np.frombuffer(self._file.getvalue(), np.uint8)
+            try:
                 self._file.flush()
-                return np.memmap(self._file, np.uint8, "r", shape=(self._length,))  # which outlives the open file
-            self._file.seek(0)
-            return np.frombuffer(self._file.read(), np.uint8)
+            except OSError as error:
+                raise _no_room(error) from error
+            return np.memmap(self._file, np.uint8, "r", shape=(self._length,))  # which outlives the open file
 
     def __del__(self) -> None:
         self._file.close()

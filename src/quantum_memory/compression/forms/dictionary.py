@@ -77,7 +77,7 @@ def read_bytes(parts: Mapping[str, Part], name: str, count: int) -> Iterator[NDA
     stream = part_of(parts, name, np.uint8)
     lengths = part_of(parts, f"{name}.lengths", np.uint32, -(-count // BYTES_BLOCK))[:]
     ends = np.cumsum(lengths, dtype=np.int64).tolist()
-    if stream.shape[0] != (ends[-1] if ends else 0):
+    if stream.shape[0] != (ends[-1] if ends else 0) or (ends and int(lengths.max()) > BYTES_BLOCK):
         raise malformed(f"the blocks of {name!r} do not have the lengths that are stated")
     for index, end in enumerate(ends):
         stored = stream[end - int(lengths[index]) : end]

@@ -57,7 +57,7 @@ _TRIES = 6
 _USED, _AIM, _EXACT = 0.94, 0.98, 1e-6
 """Shares of the allowed infidelity: enough, what is aimed at, and what only states that are kept exactly are below."""
 
-_RANGE = {4: (1e-12, 1e12), 8: (1e-200, 1e200)}
+_RANGE = {4: (1e-12, 1e12), 8: (1e-150, 1e150)}
 """Squared norms that are summed without loss, by the bytes of a real component."""
 
 
@@ -114,7 +114,7 @@ def contraction_of(
         The facts and parts are not those of such a vector.
     """
     qubits = size.bit_length() - 1
-    if size != 1 << qubits or qubits < _FEWEST or type(facts.get("single")) is not bool:
+    if size < 1 or size != 1 << qubits or qubits < _FEWEST or type(facts.get("single")) is not bool:
         raise malformed("a chain of tensors is no state of so many items")
     tensors, real = unpack_tensors(facts, parts, qubits)
     if not real and dtype.kind != "c":

@@ -64,7 +64,7 @@ class NaturalBasis:
 
     def pack(self, array: Array, infidelity: float, effort: Effort) -> Certified | None:
         """Return a state vector of qubits that has biases or a symmetry; see `LossyForm`."""
-        qubits = array.size.bit_length() - 1
+        qubits = max(0, array.size.bit_length() - 1)
         if effort == "fast" or array.ndim != 1 or array.size != 1 << qubits or not _FEWEST <= qubits <= _MOST:
             return None
         scale = scale_of(array)
@@ -91,7 +91,7 @@ class NaturalBasis:
 
     def unpack(self, facts: Mapping[str, Json], parts: Mapping[str, Part], out: Array) -> None:
         """Fill `out`; see `LossyForm`."""
-        qubits = out.size.bit_length() - 1
+        qubits = max(0, out.size.bit_length() - 1)
         if out.ndim != 1 or out.size != 1 << qubits or qubits < _FEWEST:
             raise malformed("turned qubits are no state of so many items")
         half, turned, how = _half_of(facts.get("half")), facts.get("turned"), facts.get("rest")
@@ -217,6 +217,7 @@ def _bits(vector: Array, infidelity: float) -> float:
     """Return about how many bits per real a vector takes when it is rounded: the entropy of a sample."""
     sample = np.ascontiguousarray(vector[:: len(vector) // _SAMPLE | 1])
     reals = sample.view(sample.real.dtype).astype(np.float64)
+    reals /= np.abs(reals).max() or 1.0  # their squares are to be neither too large nor too small
     step = math.sqrt(12 * max(infidelity, _COARSEST) * float(np.mean(np.square(reals)))) or 1.0
     _, counts = np.unique(np.rint(reals / step), return_counts=True)
     shares = counts / len(reals)

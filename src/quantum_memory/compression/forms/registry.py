@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from quantum_memory.compression.codecs import MINIMUM_GAIN
-from quantum_memory.compression.forms.base import Effort, Form, Packed, malformed, nested, part_of, under
+from quantum_memory.compression.forms.base import (
+    Effort,
+    Form,
+    Packed,
+    Stream,
+    malformed,
+    nested,
+    part_of,
+    temporary_file,
+    under,
+)
 from quantum_memory.compression.forms.density import LowRankDensity
 from quantum_memory.compression.forms.dictionary import Dictionary
 from quantum_memory.compression.forms.flip_fold import FlipFold
@@ -46,7 +56,7 @@ _LOSSY: dict[str, LossyForm] = {
 ARRAY_TYPES = frozenset(map(np.dtype, ("<f4", "<f8", "<c8", "<c16")))
 """What forms pack."""
 
-IN_MEMORY_BYTES = 64 << 20
+IN_MEMORY_BYTES = 16 << 20
 """An array that is needed for a while is kept in a temporary file when it is larger."""
 
 _SMALLEST = 256
@@ -172,13 +182,18 @@ def unpacked(packed: Packed, like: AnyArray) -> AnyArray:
 
 
 def scratch(dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any]:
-    """Return an array to be filled, which is a temporary file without a name when it is large."""
-    if dtype.itemsize * math.prod(shape) <= IN_MEMORY_BYTES:
-        return np.empty(shape, dtype)
-    import tempfile  # noqa: PLC0415 - takes a while to import
+    """Return an array to be filled, which is a temporary file without a name when it is large.
 
-    with tempfile.TemporaryFile() as file:
-        return np.memmap(file, dtype, "w+", shape=shape)
+    Raises
+    ------
+    StorageError
+        There is no room for it.
+    """
+    nbytes = dtype.itemsize * math.prod(shape)
+    if nbytes <= IN_MEMORY_BYTES:
+        return np.empty(shape, dtype)
+    with temporary_file(nbytes) as file:
+        return np.memmap(file, dtype, "r+", shape=shape)
 
 
 def pack_within(
@@ -187,7 +202,10 @@ def pack_within(
     """Return how a form packs an array that is left to it: a fact that says how, null for as it is, and its parts."""
     found = candidates(array, effort, exclude, {})
     if not found:
-        return None, {name: array}
+        stream = Stream()  # a copy: were the caller to change the array, what is stored would not be what was proved
+        for start in range(0, array.size, PIECE):
+            stream.append(bits_of(array.reshape(-1)[start : start + PIECE]).view(np.uint8).data)
+        return None, {name: stream.array().view(array.dtype)}
     packed = found[0]
     return {"form": packed.form, "facts": packed.facts}, dict(under(name, packed.parts))
 

@@ -210,7 +210,10 @@ class Uniform:
 
     def _unpack_halves(self, parts: Mapping[str, Part], step: float, kind: str, low: int, reals: AnyArray) -> None:
         starts = range(0, len(reals), numbers.BLOCK)
-        ends = np.cumsum(part_of(parts, "high.lengths", np.uint32, len(starts))[:], dtype=np.int64)
+        lengths = part_of(parts, "high.lengths", np.uint32, len(starts))[:]
+        if lengths.max(initial=0) > 2 * numbers.BLOCK:
+            raise malformed("a block of numbers is longer than any release writes")
+        ends = np.cumsum(lengths, dtype=np.int64)
         ends = np.concatenate([[0], ends])
         frames = part_of(parts, "high", np.uint8, int(ends[-1]))
         stride = numbers.BLOCK // 8 * low  # bytes of a whole block
