@@ -23,6 +23,7 @@ _VERBS = {
     "compare": "Say what differs between two memories, and by how much.",
     "convert": "Write a memory in another format, and check it.",
     "compress": "Look for a smaller form of saved states, with proof.",
+    "bench": "Measure what compression makes of states, beside other codecs.",
 }
 
 
