@@ -30,7 +30,8 @@ class Table:
 
 def markdown(columns: Sequence[str], lines: Iterable[Sequence[str]]) -> list[str]:
     """Return a table as lines of text."""
-    return [f"| {' | '.join(cells)} |" for cells in (columns, ["---"] * len(columns), *lines)]
+    head, *body = (f"| {' | '.join(cells)} |" for cells in (columns, *lines))
+    return [head, f"|{'---|' * len(columns)}", *body]
 
 
 def has_marks(text: str, mark: str) -> bool:

@@ -264,7 +264,10 @@ JUNK = st.recursive(
     value=JUNK,
 )
 def test_no_lie_about_a_form_is_believed(tmp_path: Path, key: str, value: Any) -> None:
+    lies = []
+
     def change(forms: dict[str, Any]) -> None:
+        lies.append(forms[AMPLITUDES].get(key) != value)
         forms[AMPLITUDES][key] = value
 
     path = tmp_path / "a.msgpack"
@@ -274,7 +277,7 @@ def test_no_lie_about_a_form_is_believed(tmp_path: Path, key: str, value: Any) -
             verb(path)
         except QuantumMemoryError:
             continue
-        assert key == "tried"  # what was tried is nobody's promise
+        assert key == "tried" or not any(lies)  # what was tried is nobody's promise
 
 
 @pytest.mark.parametrize(

@@ -308,7 +308,8 @@ class HDF5QuantumStorage:
     def export_to_binary(self, state_id: str, path: Path, *, compression: str = "auto") -> Saved:
         """Save a state of the store as a file of its own, in the format of the suffix; its content stays the same."""
         with closing(self._reader(state_id)) as reader:
-            return write(Prepared.of_reader(reader), path, SaveOptions(compression, durable=self.durable), None)
+            memory = Prepared.of_reader(reader, mapped=False)
+        return write(memory, path, SaveOptions(compression, durable=self.durable), None)
 
     def import_from_binary(
         self,
