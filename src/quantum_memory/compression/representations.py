@@ -103,10 +103,11 @@ def faithful(array: AnyArray, infidelity: float, effort: Effort, look: Look) -> 
         return lossless(array, effort, look)
     tried: dict[str, int | None] = {}
     # What keeps every bit and is tiny, then what loses some and is tiny; only then what takes time.
-    exact = candidates(array, "fast", frozenset(FORMS) - {Stabilizer.name}, tried)
+    quick = {Stabilizer.name, *({Sparse.name} if is_mostly_zero(array) else ())}
+    exact = candidates(array, "fast", frozenset(FORMS) - quick, tried)
     found = None
     if not exact or exact[0].nbytes > _TINY:
-        found = _smallest(array, infidelity, effort, tried, lambda: exact.extend(_others(array, effort, tried)))
+        found = _smallest(array, infidelity, effort, tried, lambda: exact.extend(_others(array, effort, quick, tried)))
     exact.sort(key=lambda one: one.nbytes)
     if found is not None and (not exact or found.packed.nbytes < exact[0].nbytes):
         return _certified(array, found, infidelity, tried, look)
@@ -160,10 +161,9 @@ def _certified(
     return Representation(found.packed, certificate, exact, tried)
 
 
-def _others(array: AnyArray, effort: Effort, tried: dict[str, int | None]) -> list[Packed]:
-    """Return the lossless forms that may be smaller than any lossy one."""
-    slow = frozenset({Plain.name, *(() if is_mostly_zero(array) else (Sparse.name,))})
-    return candidates(array, effort, slow | {Stabilizer.name}, tried)
+def _others(array: AnyArray, effort: Effort, known: set[str], tried: dict[str, int | None]) -> list[Packed]:
+    """Return the other lossless forms that may be smaller than any lossy one."""
+    return candidates(array, effort, frozenset({Plain.name, Sparse.name, *known}), tried)
 
 
 def _smallest(

@@ -125,6 +125,7 @@ class FormReader:
             if path not in self._unpacked:
                 array = self._scratch(node)
                 self._unpack(path, node, array)
+                self._check(path, node, array)
                 self._unpacked[path] = array
         return self._unpacked[path].reshape(-1)[start:stop].copy()
 

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from quantum_memory.state.arrays import AnyArray
 
 _COPIED = 32 << 20
+"""A strided state is copied for a form that nobody has asked for up to here."""
+
 _OVERHEAD = 256
 """About how many bytes a short file has beside its arrays and its document."""
 

@@ -111,8 +111,10 @@ def temporary_file(nbytes: int = 0) -> Any:
 
     try:
         file = tempfile.TemporaryFile()  # noqa: SIM115 - the caller closes it
-        if nbytes:
+        if nbytes and hasattr(os, "posix_fallocate"):
             os.posix_fallocate(file.fileno(), 0, nbytes)
+        elif nbytes:  # macOS, where only writing takes the room
+            os.truncate(file.fileno(), nbytes)
     except OSError as error:
         raise _no_room(error) from error
     return file
