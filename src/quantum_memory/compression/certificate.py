@@ -13,19 +13,17 @@ from __future__ import annotations
 
 import math
 import re
-from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
+from quantum_memory.compression.cores import on_all_cores
 from quantum_memory.compression.forms.base import malformed
 from quantum_memory.errors import InvalidStateError
-from quantum_memory.state.arrays import worker_count
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Mapping
 
     from numpy.typing import NDArray
 
@@ -288,28 +286,6 @@ def overlap(psi: AnyArray, phi: AnyArray, shift: int = 0) -> Overlap:
     for block in on_all_cores(one, range(0, len(psi), BLOCK)):
         total.merge(block)
     return total
-
-
-def on_all_cores(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-    """Yield what `work` makes of each item, in order; a few more items than there are cores are worked on ahead."""
-    pending = iter(items)
-    first = [item for _, item in zip(range(2), pending, strict=False)]
-    if len(first) < 2:
-        yield from map(work, first)
-        return
-    ahead: deque[Future[Result]] = deque()
-    with ThreadPoolExecutor(worker_count(), "certificate") as pool:
-        try:
-            ahead.extend(pool.submit(work, item) for item in first)
-            for item in pending:
-                ahead.append(pool.submit(work, item))
-                if len(ahead) > worker_count() + 1:
-                    yield ahead.popleft().result()
-            while ahead:
-                yield ahead.popleft().result()
-        finally:
-            for one in ahead:
-                one.cancel()
 
 
 @dataclass(frozen=True)

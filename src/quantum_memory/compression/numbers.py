@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from quantum_memory.compression.cores import on_all_cores
 from quantum_memory.compression.forms.base import Stream, malformed, part_of
 from quantum_memory.state.arrays import worker_count
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
     from quantum_memory.compression.forms.base import Part
     from quantum_memory.state.arrays import AnyArray
@@ -165,28 +166,9 @@ class Numbers:
         if start >= stop:
             return
         first, last = start // BLOCK, (stop - 1) // BLOCK
-        for index, block in zip(range(first, last + 1), self._unpacked(range(first, last + 1)), strict=True):
+        for index, block in zip(range(first, last + 1), on_all_cores(self._block, range(first, last + 1)), strict=True):
             low, high = max(start, index * BLOCK), min(stop, index * BLOCK + len(block))
             yield low, block[low - index * BLOCK : high - index * BLOCK]
-
-    def _unpacked(self, indices: Iterable[int]) -> Iterator[AnyArray]:
-        chosen = list(indices)
-        if len(chosen) == 1:
-            yield self._block(chosen[0])
-            return
-        workers = worker_count()
-        with ThreadPoolExecutor(workers, "numbers") as pool:
-            ahead: deque[Future[AnyArray]] = deque()
-            try:
-                for index in chosen:
-                    ahead.append(pool.submit(self._block, index))
-                    if len(ahead) > workers + 1:
-                        yield ahead.popleft().result()
-                while ahead:
-                    yield ahead.popleft().result()
-            finally:
-                for one in ahead:
-                    one.cancel()
 
     def _block(self, index: int) -> AnyArray:
         end = int(self._ends[index])

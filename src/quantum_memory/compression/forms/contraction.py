@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from quantum_memory.compression.certificate import Overlap, on_all_cores
+from quantum_memory.compression.certificate import Overlap
+from quantum_memory.compression.cores import on_all_cores
 from quantum_memory.compression.forms.chain import grams
 from quantum_memory.compression.forms.products import multiply, multiply_real, reals, right_factor
 

@@ -11,13 +11,12 @@ from __future__ import annotations
 
 import math
 import threading
-from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar
 
 import numpy as np
 
+from quantum_memory.compression.cores import on_all_cores
 from quantum_memory.compression.forms.base import Packed, Stream, malformed, part_of
 from quantum_memory.compression.forms.low_rank_plan import WORTH, Solver, find_plan
 from quantum_memory.compression.forms.prediction import (
@@ -34,7 +33,6 @@ from quantum_memory.compression.forms.prediction import (
     widen,
 )
 from quantum_memory.compression.numbers import BLOCK, Numbers, pack_numbers
-from quantum_memory.state.arrays import worker_count
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -214,25 +212,9 @@ def _others(field: Field, pivots: NDArray[np.int64]) -> NDArray[np.int64]:
 
 def _on_all_cores(do: Callable[[int, Room], Result], indices: range, field: Field) -> Iterator[Result]:
     """Yield what `do` gives for each block in order, a few being done ahead."""
-    count, dtype = min(BLOCK, field.numbers.size), field.numbers.dtype
-    if len(indices) == 1:
-        yield do(0, Room(count, dtype))
-        return
     here = threading.local()
 
     def enter() -> None:
-        here.room = Room(count, dtype)
+        here.room = Room(min(BLOCK, field.numbers.size), field.numbers.dtype)
 
-    workers = worker_count()
-    with ThreadPoolExecutor(workers, "low-rank", enter) as pool:
-        ahead: deque[Future[Result]] = deque()
-        try:
-            for index in indices:
-                ahead.append(pool.submit(lambda index: do(index, here.room), index))
-                if len(ahead) > 2 * workers:
-                    yield ahead.popleft().result()
-            while ahead:
-                yield ahead.popleft().result()
-        finally:
-            for one in ahead:
-                one.cancel()
+    return on_all_cores(lambda index: do(index, here.room), indices, enter)

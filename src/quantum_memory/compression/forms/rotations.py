@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from quantum_memory.compression.certificate import on_all_cores
+from quantum_memory.compression.cores import on_all_cores
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

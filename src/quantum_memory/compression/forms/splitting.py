@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from quantum_memory.compression.certificate import on_all_cores
+from quantum_memory.compression.cores import on_all_cores
 from quantum_memory.compression.forms.products import multiply, multiply_real, reals, right_factor
 
 if TYPE_CHECKING:

@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 import numpy as np
 
 from quantum_memory.compression import numbers
-from quantum_memory.compression.certificate import Overlap, on_all_cores, scale_of
+from quantum_memory.compression.certificate import Overlap, scale_of
 from quantum_memory.compression.codecs import Zstd
+from quantum_memory.compression.cores import on_all_cores
 from quantum_memory.compression.forms.base import Packed, Stream, malformed, part_of
 from quantum_memory.compression.lossy import ENOUGH, MARGIN, Certified, find_step, short
 from quantum_memory.errors import InvalidStateError
