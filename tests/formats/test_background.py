@@ -317,9 +317,10 @@ def test_errors_that_nobody_has_seen_are_notes_of_the_first(tmp_path: Path) -> N
 
 
 def background_task(path: Path) -> Any:
-    from quantum_memory.formats.background import _Facts, _Task
+    from quantum_memory.formats.background import _Task
+    from quantum_memory.formats.naming import FileFacts
 
-    return _Task(str(path), _Facts.of(str(path)), {"allow_pickle": False})
+    return _Task(str(path), FileFacts.of(str(path)), {"allow_pickle": False})
 
 
 def test_an_error_does_not_hide_the_one_that_left_the_block(tmp_path: Path) -> None:

@@ -18,14 +18,13 @@ from collections import deque
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path as FilePath
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 from weakref import WeakSet
 
 from quantum_memory.durability.atomic import real_path
-from quantum_memory.durability.files import current
 from quantum_memory.errors import ConflictError, InvalidStateError, MissingFileError, QuantumMemoryError, StorageError
 from quantum_memory.formats.convert import recompress
-from quantum_memory.formats.naming import before_naming
+from quantum_memory.formats.naming import FileFacts, before_naming
 from quantum_memory.formats.prepared import Fidelity
 from quantum_memory.formats.registry import OpenOptions, format_of_suffix, open_reader
 from quantum_memory.formats.verbs import save
@@ -202,7 +201,7 @@ class BackgroundCompressor:
             def note(written: str) -> None:
                 # The lock is kept until older jobs know: none can put its file over this one.
                 held.enter_context(self._naming)
-                facts.append(_Facts.of(written))
+                facts.append(FileFacts.of(written))
 
             with before_naming(note):
                 saved = save(state, name, compression=plain, overwrite=overwrite, durable=durable, progress=progress)
@@ -245,7 +244,7 @@ class BackgroundCompressor:
                 "the original would be lost", path=name, next_step="say that it is to be replaced (overwrite=True)"
             )
         try:
-            facts = _Facts.of(target)
+            facts = FileFacts.of(target)
         except FileNotFoundError as error:
             raise MissingFileError("there is no such file", path=name, next_step="check the path") from error
         except OSError as error:
@@ -475,20 +474,6 @@ class BackgroundCompressor:
             self._wait(_EXIT_SECONDS)
 
 
-class _Facts(NamedTuple):
-    """What tells a file from one that has taken its name, and from itself when it was changed."""
-
-    device: int
-    inode: int
-    length: int
-    changed: int
-
-    @classmethod
-    def of(cls, path: str) -> _Facts:
-        facts = current().stat(path)
-        return cls(facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns)
-
-
 class _Task:
     """A job, with what its worker needs.
 
@@ -504,7 +489,7 @@ class _Task:
         Held while progress is reported, which several threads do.
     """
 
-    def __init__(self, path: str, facts: _Facts, options: dict[str, Any]) -> None:
+    def __init__(self, path: str, facts: FileFacts, options: dict[str, Any]) -> None:
         self.job = Job(path, "waiting", facts.length)
         self.path = str(FilePath(path).absolute())
         self.target = real_path(path)
@@ -519,7 +504,7 @@ class _Task:
         """Leave the file as it is when it is another one by now, or the job is to stop."""
         self.check_stop()
         try:
-            facts = _Facts.of(self.path)
+            facts = FileFacts.of(self.path)
         except FileNotFoundError:
             raise _Left("it was removed meanwhile") from None
         if facts != self._facts:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from quantum_memory.durability.files import current
 from quantum_memory.errors import ConflictError, IntegrityError, InvalidStateError, StorageError
 from quantum_memory.formats.form_reader import lossy_arrays
-from quantum_memory.formats.naming import before_naming
+from quantum_memory.formats.naming import FileFacts, before_naming
 from quantum_memory.formats.prepared import Fidelity, Prepared
 from quantum_memory.formats.reader import identities
 from quantum_memory.formats.registry import OpenOptions, Saved, SaveOptions, format_of_suffix, open_reader
@@ -125,7 +125,8 @@ def recompress(
     """Look for a smaller form of a saved memory, and write it in its place, or to another file.
 
     Without `fidelity` or `max_bytes` every bit is kept, and so is the `content_id`. The new file is checked byte by
-    byte before it gets its name. Where it would not be smaller than the old one, that stays.
+    byte before it gets its name. Where it would not be smaller than the old one, that stays; so does one that somebody
+    else writes meanwhile, but for a write that falls between the last look at it and the rename.
 
     Parameters
     ----------
@@ -160,7 +161,7 @@ def recompress(
             path=name,
             next_step="give a target (--output), or say that it is to be replaced (--overwrite)",
         )
-    facts = None if target is not None else _facts_of(name)
+    facts = _facts_of(name) if target is None else None
     with closing(open_reader(path, OpenOptions(None, allow_pickle, state_id))) as reader:
         if target is not None:
             _check_target(reader.name, name, overwrite=overwrite)
@@ -205,7 +206,7 @@ def _written(
     asked: Fidelity | None = None,
     check_progress: Progress | None = None,
     lossy: bool = False,
-    replaced: tuple[int, ...] | None = None,
+    replaced: FileFacts | None = None,
 ) -> Converted:
     """Write what a reader has read, and check it before it gets its name."""
     with well_formed(reader.name):
@@ -243,15 +244,14 @@ def _has_foreign(path: str) -> bool:
     return has_foreign(path)
 
 
-def _facts_of(path: str) -> tuple[int, ...]:
-    """Return what changes when somebody writes a file; nothing where there is none, which reading it says."""
+def _facts_of(path: str) -> FileFacts | None:
+    """Return what is to be the same when a file is replaced; None where there is none, which reading it says."""
     try:
-        found = current().stat(path)
+        return FileFacts.of(path)
     except (FileNotFoundError, ValueError):
-        return ()
+        return None
     except OSError as error:
         raise StorageError.from_os_error(error, "look at the file that is to be replaced", path) from error
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def _check_target(source: str, target: str, *, overwrite: bool) -> None:

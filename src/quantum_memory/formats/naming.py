@@ -1,14 +1,29 @@
-"""A look at every file that is written, before it gets its name."""
+"""A look at every file that is written before it gets its name, and at the file that it replaces."""
 
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from quantum_memory.durability.files import Files, current, using
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+
+class FileFacts(NamedTuple):
+    """What tells a file from one that has taken its name, and from itself when it was changed."""
+
+    device: int
+    inode: int
+    length: int
+    changed: int
+
+    @classmethod
+    def of(cls, path: str) -> FileFacts:
+        """Look at a file. It raises `OSError` as the operating system does."""
+        facts = current().stat(path)
+        return cls(facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns)
 
 
 @contextmanager
