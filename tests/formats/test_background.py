@@ -20,7 +20,8 @@ import pytest
 
 import quantum_memory as qm
 from quantum_memory.durability import atomic, files
-from quantum_memory.formats.background import BackgroundCompressor, Job
+from quantum_memory.formats.background import BackgroundCompressor
+from quantum_memory.formats.background_job import Job
 from quantum_memory.testing.faults import FaultyFiles, PassingFiles, in_child, killed_at
 
 SECONDS = 60
@@ -317,10 +318,10 @@ def test_errors_that_nobody_has_seen_are_notes_of_the_first(tmp_path: Path) -> N
 
 
 def background_task(path: Path) -> Any:
-    from quantum_memory.formats.background import _Task
+    from quantum_memory.formats.background_job import Task
     from quantum_memory.formats.naming import FileFacts
 
-    return _Task(str(path), FileFacts.of(str(path)), {"allow_pickle": False})
+    return Task(str(path), FileFacts.of(str(path)), {"allow_pickle": False})
 
 
 def test_an_error_does_not_hide_the_one_that_left_the_block(tmp_path: Path) -> None:

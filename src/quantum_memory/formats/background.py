@@ -9,20 +9,19 @@ time leaves one of the two, whole.
 from __future__ import annotations
 
 import atexit
-import contextvars
 import os
 import sys
 import threading
 import traceback
 from collections import deque
 from contextlib import ExitStack, closing, suppress
-from dataclasses import dataclass, replace
-from pathlib import Path as FilePath
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
 from quantum_memory.durability.atomic import real_path
 from quantum_memory.errors import ConflictError, InvalidStateError, MissingFileError, QuantumMemoryError, StorageError
+from quantum_memory.formats.background_job import ENDING, Job, Left, Task
 from quantum_memory.formats.convert import recompress
 from quantum_memory.formats.naming import FileFacts, before_naming
 from quantum_memory.formats.prepared import Fidelity
@@ -34,8 +33,6 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from quantum_memory.formats.registry import Path, Progress, Saved
-
-State = Literal["waiting", "running", "done", "failed", "skipped"]
 
 _REMEMBERED = 1024
 """How many jobs that have ended are listed: a long run saves any number of states."""
@@ -52,39 +49,6 @@ _NICEST = 19
 
 _EXIT_SECONDS = 2.0
 """How long the interpreter waits for a worker when it ends. Without a chunk to stop at, the thread ends with it."""
-
-_ENDING = "the interpreter is ending"
-
-
-@dataclass(frozen=True)
-class Job:
-    """How far the compression of a file is, at the moment when this was made.
-
-    Attributes
-    ----------
-    path
-        The file, as it was given.
-    state
-        "waiting" and "running"; "done": the smaller file has replaced the other, or there was none; "failed": see
-        `error`; "skipped": see `reason`. The file is whole in each of them.
-    bytes_before, bytes_after
-        Of the file. `bytes_after` is None until the job is done, and the same where nothing smaller was found.
-    fraction
-        About how much of the work is done, from 0 to 1. It is counted in bytes that are read, written and checked;
-        while a form is looked for it stands still.
-    reason
-        Why the file was left as it is; otherwise "".
-    error
-        What went wrong; otherwise None.
-    """
-
-    path: str
-    state: State
-    bytes_before: int
-    bytes_after: int | None = None
-    fraction: float = 0.0
-    reason: str = ""
-    error: QuantumMemoryError | None = None
 
 
 class BackgroundCompressor:
@@ -152,8 +116,8 @@ class BackgroundCompressor:
         self._pid = os.getpid()
         self._changed = threading.Condition()  # guards what follows; its holder waits for no other lock
         self._closed = False
-        self._waiting: deque[_Task] = deque()
-        self._running: list[_Task] = []
+        self._waiting: deque[Task] = deque()
+        self._running: list[Task] = []
         self._ended: deque[Job] = deque(maxlen=_REMEMBERED)
         self._errors: deque[QuantumMemoryError] = deque()
         self._threads: set[threading.Thread] = set()  # none when nothing waits or runs, callbacks included
@@ -207,7 +171,7 @@ class BackgroundCompressor:
                 saved = save(state, name, compression=plain, overwrite=overwrite, durable=durable, progress=progress)
             self._give_up("it was saved again meanwhile", of=real_path(name))
         # We wrote it, and reading it runs no code.
-        self._put(_Task(name, facts[0], self._options | {"durable": durable, "allow_pickle": True}))
+        self._put(Task(name, facts[0], self._options | {"durable": durable, "allow_pickle": True}))
         self._raise_next()
         return saved
 
@@ -250,7 +214,7 @@ class BackgroundCompressor:
         except OSError as error:
             raise StorageError.from_os_error(error, "look at it", name) from error
         self._give_up("it was asked for again", of=target, running=False)
-        self._put(_Task(name, facts, self._options | {"allow_pickle": allow_pickle}))
+        self._put(Task(name, facts, self._options | {"allow_pickle": allow_pickle}))
         self._raise_next()
 
     @property
@@ -361,7 +325,7 @@ class BackgroundCompressor:
                 if of in {None, task.target}:
                     task.stop = task.stop or reason
 
-    def _put(self, task: _Task) -> None:
+    def _put(self, task: Task) -> None:
         with self._changed:
             self._waiting.append(task)
             if len(self._threads) == self._workers:
@@ -383,7 +347,7 @@ class BackgroundCompressor:
         while (task := self._next()) is not None:
             self._run(task)
 
-    def _next(self) -> _Task | None:
+    def _next(self) -> Task | None:
         with self._changed:
             if not self._waiting:
                 self._threads.discard(threading.current_thread())
@@ -392,7 +356,7 @@ class BackgroundCompressor:
             self._running.append(self._waiting.popleft())
             return self._running[-1]
 
-    def _run(self, task: _Task) -> None:
+    def _run(self, task: Task) -> None:
         """Do a job, whatever happens, and say how it has ended."""
         failure: QuantumMemoryError | None = None
         try:
@@ -400,7 +364,7 @@ class BackgroundCompressor:
             ended: dict[str, Any] = {"state": "done", "bytes_after": made, "fraction": 1.0}
             if made == task.job.bytes_before:
                 ended["reason"] = "nothing smaller was found"
-        except _Left as left:
+        except Left as left:
             ended = {"state": "skipped", "reason": left.reason}
         except BaseException as error:  # what the code of a codec panics with is no Exception
             failure = _ours(error, task.job.path)
@@ -415,7 +379,7 @@ class BackgroundCompressor:
             with self._changed:
                 self._errors.append(_ours(error, task.job.path))
 
-    def _note_end(self, task: _Task, **changes: Any) -> None:
+    def _note_end(self, task: Task, **changes: Any) -> None:
         with self._changed:
             task.job = replace(task.job, **changes)
             if task in self._running:
@@ -424,7 +388,7 @@ class BackgroundCompressor:
             if task.job.error is not None:
                 self._errors.append(task.job.error)
 
-    def _compress(self, task: _Task) -> int:
+    def _compress(self, task: Task) -> int:
         """Compress a file, and return how many bytes it has then."""
         passed = []
         with ExitStack() as held:
@@ -457,7 +421,7 @@ class BackgroundCompressor:
                 raise
         return made.bytes
 
-    def _tell(self, task: _Task, count: int) -> None:
+    def _tell(self, task: Task, count: int) -> None:
         """Take note of bytes that were read, written or checked, and stop here if the job is to."""
         with task.telling:
             task.check_stop()
@@ -470,60 +434,8 @@ class BackgroundCompressor:
     def _stop(self) -> None:
         """Leave what can be left to the end of the interpreter: see `_stop_all`."""
         if os.getpid() == self._pid:
-            self._give_up(_ENDING)
+            self._give_up(ENDING)
             self._wait(_EXIT_SECONDS)
-
-
-class _Task:
-    """A job, with what its worker needs.
-
-    Attributes
-    ----------
-    job
-        What is told of it; replaced as a whole.
-    path, target
-        The file, wherever the process goes; and past all symbolic links.
-    stop
-        Why it is to stop; "" while it is not.
-    telling
-        Held while progress is reported, which several threads do.
-    """
-
-    def __init__(self, path: str, facts: FileFacts, options: dict[str, Any]) -> None:
-        self.job = Job(path, "waiting", facts.length)
-        self.path = str(FilePath(path).absolute())
-        self.target = real_path(path)
-        self.options = options
-        self.context = contextvars.copy_context()  # with the operating system that is in force
-        self.stop = ""
-        self.telling = threading.Lock()
-        self.total = self.reported = 0
-        self._facts = facts
-
-    def check(self) -> None:
-        """Leave the file as it is when it is another one by now, or the job is to stop."""
-        self.check_stop()
-        try:
-            facts = FileFacts.of(self.path)
-        except FileNotFoundError:
-            raise _Left("it was removed meanwhile") from None
-        if facts != self._facts:
-            raise _Left("it was replaced or changed meanwhile")
-
-    def check_stop(self) -> None:
-        """Leave the file as it is when the job is to stop."""
-        # Once the main thread has ended no pool takes work any more, and that must not look like a failure.
-        reason = self.stop or ("" if threading.main_thread().is_alive() else _ENDING)
-        if reason:
-            raise _Left(reason)
-
-
-class _Left(Exception):  # noqa: N818 - no error
-    """The file is left as it is."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
 
 
 class _Kept(Exception):  # noqa: N818 - no error
