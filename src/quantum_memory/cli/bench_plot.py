@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from quantum_memory.cli.bench_measure import EFFORTS, shannon
+from quantum_memory.cli.plot import check_matplotlib
 from quantum_memory.durability.atomic import DurableFile
-from quantum_memory.errors import InvalidStateError, MissingError
+from quantum_memory.errors import InvalidStateError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,12 +40,7 @@ def check(path: str) -> None:
     """
     if not path.lower().endswith(".png"):
         raise InvalidStateError("the plot is a PNG file", path=path, next_step="end its name with .png")
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError:
-        raise MissingError(
-            "a plot needs matplotlib, which is not installed", next_step="pip install 'quantum-memory[plot]'"
-        ) from None
+    check_matplotlib()
 
 
 def draw(path: str, reports: Sequence[Report]) -> None:

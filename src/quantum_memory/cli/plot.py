@@ -45,6 +45,21 @@ def braille(values: NDArray[np.float64], width: int, height: int, low: float, hi
     return ["".join(chr(0x2800 + cell) for cell in line) for line in cells.tolist()]
 
 
+def check_matplotlib() -> None:
+    """Say what to install where a picture cannot be drawn.
+
+    Raises
+    ------
+    MissingError
+    """
+    try:
+        import matplotlib  # noqa: F401 - whether it can be
+    except ImportError:
+        raise MissingError(
+            "a picture needs matplotlib, which is not installed", next_step="pip install 'quantum-memory[plot]'"
+        ) from None
+
+
 def draw(values: NDArray[np.float64], marks: Mapping[int, str], *, width: int, height: int = 4) -> Text:
     """Draw the three curves of a path one below the other, which needs no colours to be told apart.
 
@@ -94,12 +109,9 @@ def save_png(path: str, values: NDArray[np.float64], marks: Mapping[int, str], *
     MissingError
         matplotlib is not installed.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise MissingError(
-            "a PNG needs matplotlib, which is not installed", next_step="pip install 'quantum-memory[plot]'"
-        ) from None
+    check_matplotlib()
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(9, 4.2), dpi=150, layout="constrained")
     axes = figure.subplots()
     for axis, name in enumerate(AXES):
