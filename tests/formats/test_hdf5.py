@@ -228,6 +228,17 @@ def test_amplitudes_are_mapped_and_private(tmp_path):
     assert np.array_equal(qm.load(path).quantum.amplitudes, PSI)
 
 
+def test_short_arrays_which_lie_anywhere_are_read_instead_of_mapped(tmp_path):
+    """An array that is not aligned breaks torch, and on some machines the program."""
+    classical = {str(count): np.full(count, 0.5, np.complex128) for count in range(1, 300, 7)}
+    classical |= {f"{count} bytes": np.zeros(count, np.int8) for count in range(1, 300, 7)}
+    qm.save(qm.MemoryState(np.array([0.6, 0.8j]), classical), tmp_path / "short.h5")
+    memory = qm.load(tmp_path / "short.h5", mmap=True)
+    for name, array in (memory.classical | {"amplitudes": memory.quantum.amplitudes}).items():
+        assert array.flags.aligned, name
+        assert name == "amplitudes" or array.tobytes() == classical[name].tobytes()
+
+
 def test_a_part_may_be_one_array(storage):
     memory = qm.MemoryState(classical=np.arange(5))
     assert storage.load_quantum_state(storage.save_quantum_state(memory)) == memory

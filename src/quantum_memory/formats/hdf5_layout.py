@@ -45,6 +45,9 @@ DIGEST_BYTES = 40
 SMALL = 4096
 """Arrays of up to so many bytes are stored as they are: a chunk of HDF5 costs more than it saves."""
 
+ALIGNED_FROM, ALIGNMENT = 4096, 64
+"""Datasets of at least so many bytes begin at a multiple of so many, so that their memory can be mapped."""
+
 COMPRESSIONS: dict[str, dict[str, Any]] = {
     "none": {},
     "gzip": {"compression": "gzip", "compression_opts": 4, "shuffle": True},

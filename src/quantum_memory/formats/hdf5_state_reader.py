@@ -13,6 +13,7 @@ from quantum_memory.errors import IntegrityError
 from quantum_memory.formats import hdf5_guard as guard
 from quantum_memory.formats.form_nodes import Forms
 from quantum_memory.formats.hdf5_layout import (
+    ALIGNMENT,
     DIGEST_BYTES,
     FILTER_NUMBERS,
     FILTERS,
@@ -170,7 +171,7 @@ class StateReader:
         return items
 
     def is_mapped(self, path: str) -> bool:
-        return self.entries[path].nbytes > 0 and self._offset(path) is not None
+        return self.entries[path].nbytes > 0 and (self._offset(path) or 1) % ALIGNMENT == 0
 
     def map(self, path: str, *, verify: Verify = "fast", progress: Callable[[int], object] | None = None) -> AnyArray:
         place = look_up(self.entries, path, self.name)

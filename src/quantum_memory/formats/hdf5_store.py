@@ -16,7 +16,7 @@ from quantum_memory.durability.transaction import TransactionFile
 from quantum_memory.errors import RESTORE, ConflictError, IntegrityError, UnsupportedVersionError
 from quantum_memory.formats import hdf5_guard as guard
 from quantum_memory.formats.foreign import foreign
-from quantum_memory.formats.hdf5_layout import new_dataset, new_group
+from quantum_memory.formats.hdf5_layout import ALIGNED_FROM, ALIGNMENT, new_dataset, new_group
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -36,7 +36,6 @@ INDEX_ROW = np.dtype([
 
 _INDEX_CHUNK = 64
 _SUPERBLOCK = 48
-_ALIGNED_FROM, _ALIGNMENT = 4096, 64
 _CHUNK_CACHE = 8 << 20
 
 
@@ -192,8 +191,8 @@ def _opened(file: TransactionFile, mode: str) -> Iterator[h5py.File]:
                 driver,
                 mode,
                 libver="v110",
-                alignment_threshold=_ALIGNED_FROM,
-                alignment_interval=_ALIGNMENT,
+                alignment_threshold=ALIGNED_FROM,
+                alignment_interval=ALIGNMENT,
                 rdcc_nbytes=_CHUNK_CACHE,
                 track_order=False,  # whatever h5py is set to do: the same memory makes the same bytes
             ) as root,
