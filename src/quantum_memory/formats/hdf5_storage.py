@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from quantum_memory.errors import ConflictError, IntegrityError, InvalidStateError, MissingError
+from quantum_memory.errors import ConflictError, InvalidStateError, MissingError
 from quantum_memory.formats import hdf5_guard as guard
 from quantum_memory.formats.form_reader import with_forms
-from quantum_memory.formats.hdf5_layout import COMPRESSIONS, compression_arguments, new_group
+from quantum_memory.formats.hdf5_index import add_state, described, index_row, index_rows, intact_rows, says
+from quantum_memory.formats.hdf5_layout import compression_arguments
 from quantum_memory.formats.hdf5_series import Series, Window
 from quantum_memory.formats.hdf5_series_writer import SeriesWriter
 from quantum_memory.formats.hdf5_state_reader import StateReader
@@ -29,35 +30,22 @@ from quantum_memory.formats.hdf5_store import (
     LOCK_TIMEOUT,
     SERIES,
     STATES,
-    VERSION,
     Store,
-    add_to_index,
     changed,
     copy_foreign,
-    index_row,
-    index_rows,
-    intact_rows,
-    is_free,
     reading,
     replacing,
-    saying_how_to_go_on,
-    says,
     writing,
 )
 from quantum_memory.formats.lazy import StateFile
 from quantum_memory.formats.packing import packed
 from quantum_memory.formats.prepared import Fidelity, Prepared
 from quantum_memory.formats.reader import read_memory
-from quantum_memory.formats.registry import Handler, OpenOptions, SaveOptions, open_reader
+from quantum_memory.formats.registry import OpenOptions, SaveOptions, open_reader
 from quantum_memory.formats.verbs import write
 from quantum_memory.state.memory_state import as_memory_state
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
-
-    import h5py
-
-    from quantum_memory.durability.files import Readable
     from quantum_memory.formats.reader import Reader, Verify
     from quantum_memory.formats.registry import Progress, Saved
     from quantum_memory.state.memory_state import MemoryState
@@ -65,8 +53,6 @@ if TYPE_CHECKING:
     Path = str | os.PathLike[str]
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+@=-]{0,63}")
-_ALONE = "state"
-"""The id of the state of a file that holds one state, as `quantum_memory.save` writes it."""
 
 
 class HDF5QuantumStorage:
@@ -157,7 +143,7 @@ class HDF5QuantumStorage:
                     f"there is a state {name!r} already", path=self.path, next_step="delete it, or choose another id"
                 )
             writer = StateWriter(store.file, self._arguments, progress)
-            _add(store, name, now, lambda group: writer.write(group, memory))
+            add_state(store, name, now, lambda group: writer.write(group, memory))
             return name
 
         return guard.passing(
@@ -210,7 +196,7 @@ class HDF5QuantumStorage:
             while end and (limit is None or len(found) < limit):
                 start = max(0, end - max(256, 2 * (limit or 0)))
                 rows = index_rows(store, start, end)
-                found += [_described(row) for row in rows[::-1] if row["id"]]
+                found += [described(row) for row in rows[::-1] if row["id"]]
                 end = start
             return found if limit is None else found[:limit]
 
@@ -253,8 +239,8 @@ class HDF5QuantumStorage:
                 "by_kind": {
                     kind.decode() or "classical": int(count) for kind, count in zip(kinds, counts, strict=True)
                 },
-                "oldest": _described(rows[0])["created"] if len(rows) else None,
-                "newest": _described(rows[-1])["created"] if len(rows) else None,
+                "oldest": described(rows[0])["created"] if len(rows) else None,
+                "newest": described(rows[-1])["created"] if len(rows) else None,
             }
 
     def optimize_storage(self, *, progress: Progress | None = None) -> dict[str, int]:
@@ -388,101 +374,12 @@ class HDF5QuantumStorage:
             )
 
 
-class HDF5(Handler):
-    """The ``.h5`` file, for the registry: a store, of which `save` writes one that holds one state."""
-
-    compressions = frozenset({"auto", *COMPRESSIONS, "zstd", "bitshuffle"})
-    holds_many = True
-
-    def save(self, path: Path, memory: Prepared, options: SaveOptions) -> tuple[str, int, str]:
-        name = os.fspath(path)
-        arguments = compression_arguments(options.compression)
-
-        def write(progress: Progress | None) -> tuple[str, int, str]:
-            with replacing(name, durable=options.durable, overwrite=options.overwrite) as store:
-                # Only now, when nobody writes to it until it is replaced.
-                if options.overwrite and not is_free(name):
-                    _refuse_to_replace(name)
-                writer = StateWriter(store.file, arguments, progress)
-                facts = _add(store, _ALONE, 0, lambda group: writer.write(group, memory))
-            return name, store.file.size, str(facts["content_id"])
-
-        return guard.passing(options.progress, write)
-
-    def open(self, source: Readable, options: OpenOptions) -> Reader:
-        source.close()
-        with ExitStack() as stack:
-            store = stack.enter_context(reading(source.name))
-            names = [options.state_id] if options.state_id is not None else list(store.states)
-            if len(names) != 1:
-                raise InvalidStateError(
-                    f"it is a store of {len(names)} states",
-                    path=source.name,
-                    next_step="say which with state_id= (--state); qmem info lists them",
-                )
-            if not guard.has(store.states, names[0]):
-                raise MissingError(
-                    f"there is no state {names[0]!r:.80}",
-                    path=source.name,
-                    next_step="qmem info lists those that there are",
-                )
-            reader = StateReader(store.file, store.state(names[0]))
-            reader.on_close = stack.pop_all().close
-            return with_forms(reader, options.max_bytes)
-
-    def contents(self, source: Readable) -> dict[str, Any] | None:
-        with reading(source.name) as store:
-            rows = index_rows(store, 0, len(store.index))
-            states = [_described(row) for row in rows[::-1] if row["id"]]
-            series = [Series(store, name).summary() for name in guard.child(store.root, SERIES)]
-            if len(states) == 1 and not series:
-                return None
-            facts = {"path": source.name, "format": "h5", "version": VERSION, "bytes": store.file.size}
-            return facts | {"states": states, "time_series": series}
-
-    def each(self, source: Readable, options: OpenOptions) -> Generator[Reader]:
-        if options.state_id is not None:
-            with closing(self.open(source, options)) as one:
-                yield one
-            return
-        source.close()
-        with reading(source.name) as store:
-            indexed = sorted(row["id"].decode() for row in index_rows(store, 0, len(store.index)) if row["id"])
-            if indexed != sorted(store.states):
-                raise IntegrityError(
-                    "its index and its states do not fit together",
-                    path=source.name,
-                    next_step="HDF5QuantumStorage(path).optimize_storage()",
-                )
-            rows = intact_rows(store)
-            for name in store.states:
-                reader = StateReader(store.file, store.state(name))
-                if not says(rows[name][0], reader.summary()):
-                    raise IntegrityError(
-                        f"its index says of the state {name!r} what does not hold",
-                        path=source.name,
-                        next_step="HDF5QuantumStorage(path).optimize_storage()",
-                    )
-                yield with_forms(reader, options.max_bytes)
-            for name in guard.child(store.root, SERIES):
-                Series(store, name).check()
-
-
 def _checked_id(name: str, what: str) -> str:
     if not isinstance(name, str) or not _ID.fullmatch(name):
         raise InvalidStateError(
             f"{name!r:.80} is no id of {what}", next_step="use up to 64 letters, digits and any of ._+@=-"
         )
     return name
-
-
-def _add(store: Store, name: str, created_ns: int, write: Callable[[h5py.Group], dict[str, Any]]) -> dict[str, Any]:
-    """Write a state and its line in the index."""
-    before = store.file.size
-    facts = write(new_group(store.states, name))
-    store.root.flush()
-    add_to_index(store, name, created_ns, facts, store.file.size - before)
-    return facts
 
 
 def _free_id(store: Store, now: int) -> str:
@@ -493,29 +390,3 @@ def _free_id(store: Store, now: int) -> str:
         if name not in store.states:
             return name
         now += 1000
-
-
-def _described(row: Any) -> dict[str, Any]:
-    created = int(row["created_ns"])
-    moment = datetime.datetime.fromtimestamp(created / 1e9, datetime.UTC).isoformat() if created else None
-    return {
-        "id": row["id"].decode(),
-        "created": moment,
-        "kind": row["kind"].decode() or None,
-        "sites": int(row["sites"]),
-        "raw_bytes": int(row["raw_bytes"]),
-        "stored_bytes": int(row["stored_bytes"]),
-        "content_id": row["content_id"].tobytes().hex(),
-    }
-
-
-def _refuse_to_replace(path: str) -> None:
-    """Refuse to write one state over a store of many, or over what is no store."""
-    with saying_how_to_go_on(), reading(path) as store:
-        names: list[str] = list(store.states)
-        if names != [_ALONE] or len(guard.child(store.root, SERIES)):
-            raise ConflictError(
-                f"it is a store of {len(names)} states, which one state would replace",
-                path=path,
-                next_step="append with HDF5QuantumStorage(path).save_quantum_state(state), or choose another name",
-            )

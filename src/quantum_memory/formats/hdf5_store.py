@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import h5py
 import numpy as np
-import xxhash
 
 from quantum_memory.durability.transaction import TransactionFile
 from quantum_memory.errors import RESTORE, ConflictError, IntegrityError, UnsupportedVersionError
 from quantum_memory.formats import hdf5_guard as guard
 from quantum_memory.formats.foreign import foreign
+from quantum_memory.formats.hdf5_index import INDEX_ROW
 from quantum_memory.formats.hdf5_layout import ALIGNED_FROM, ALIGNMENT, new_dataset, new_group
 
 if TYPE_CHECKING:
@@ -27,12 +27,6 @@ FORMAT = "quantum-memory"
 STATES, SERIES, CHECKPOINTS, INDEX = "quantum_states", "time_series", "checkpoints", "index"
 LOCK_TIMEOUT = 30.0
 """Seconds that one process waits for another."""
-
-INDEX_ROW = np.dtype([
-    ("id", "S64"), ("created_ns", "<i8"), ("kind", "S24"), ("sites", "<u4"), ("raw_bytes", "<u8"),
-    ("stored_bytes", "<u8"), ("content_id", "u1", (32,)), ("check", "<u8"),
-])  # fmt: skip
-"""What the index says of a state, and the xxh3 of what comes before; zeros stand for a state that was deleted."""
 
 _INDEX_CHUNK = 64
 _SUPERBLOCK = 48
@@ -325,65 +319,3 @@ def _is_plain(attribute: Any) -> bool:
     except TypeError:  # there is nothing like it in NumPy
         return False
     return dtype.kind in "biufcS" or h5py.check_string_dtype(dtype) is not None
-
-
-def add_to_index(store: Store, state_id: str, created_ns: int, facts: dict[str, Any], stored_bytes: int) -> None:
-    """Append a state to the index."""
-    index = store.index
-    index.resize(len(index) + 1, axis=0)
-    index[-1:] = index_row(state_id, created_ns, facts, stored_bytes)
-
-
-def index_row(
-    state_id: str, created_ns: int, facts: dict[str, Any], stored_bytes: int
-) -> np.ndarray[Any, np.dtype[np.void]]:
-    """Return the row of a state, as an array of one.
-
-    Parameters
-    ----------
-    created_ns
-        When it was saved, in nanoseconds since 1970; 0 where that is not known.
-    facts
-        ``kind``, ``sites``, ``raw_bytes`` and ``content_id``.
-    """
-    row = np.zeros(1, INDEX_ROW)
-    row["id"], row["created_ns"], row["kind"] = state_id.encode(), created_ns, str(facts["kind"]).encode()
-    row["sites"], row["raw_bytes"], row["stored_bytes"] = facts["sites"], facts["raw_bytes"], stored_bytes
-    row["content_id"] = np.frombuffer(bytes.fromhex(facts["content_id"]), np.uint8)
-    row["check"] = _checksum(row[0])
-    return row
-
-
-def index_rows(store: Store, start: int, stop: int) -> np.ndarray[Any, Any]:
-    """Return rows of the index, checked to be what `add_to_index` writes."""
-    rows = _read_rows(store, start, stop)
-    if not all(map(_is_intact, rows)):
-        raise IntegrityError("its index is damaged", next_step="HDF5QuantumStorage(path).optimize_storage()")
-    return rows
-
-
-def intact_rows(store: Store) -> dict[str, np.ndarray[Any, Any]]:
-    """Return the rows of the index by id that are not damaged, each as an array of one."""
-    rows = _read_rows(store, 0, len(store.index))
-    return {row["id"].decode(): rows[n : n + 1] for n, row in enumerate(rows) if row["id"] and _is_intact(row)}
-
-
-def says(row: np.void, facts: dict[str, Any]) -> bool:
-    """Tell whether a row of the index says of a state what its group says."""
-    wanted = index_row(row["id"].decode(), int(row["created_ns"]), facts, int(row["stored_bytes"]))
-    return row.tobytes() == wanted.tobytes()
-
-
-def _read_rows(store: Store, start: int, stop: int) -> np.ndarray[Any, Any]:
-    index, size = store.index, store.file.size
-    guard.checked_dataset(index, max_bytes=size, dtypes=[INDEX_ROW], file_bytes=size)
-    rows: np.ndarray[Any, Any] = index[start:stop]
-    return rows
-
-
-def _is_intact(row: np.void) -> bool:
-    return bool(row["check"] == _checksum(row)) or not any(row.tobytes())
-
-
-def _checksum(row: np.void) -> int:
-    return xxhash.xxh3_64_intdigest(row.tobytes()[:-8])

@@ -165,7 +165,7 @@ FORMATS = (
         "json.zlib", ("json_format", "PackedJSON"), ((4, b'{"original_size": '),), lambda head: b'"sha256"' not in head
     ),
     # Version 3 of the superblock is the one that stores are kept in.
-    Format("h5", ("hdf5_storage", "HDF5"), ((0, b"\x89HDF\r\n\x1a\n"),), lambda head: head[8:9] < b"\x02"),
+    Format("h5", ("hdf5_format", "HDF5"), ((0, b"\x89HDF\r\n\x1a\n"),), lambda head: head[8:9] < b"\x02"),
     Format("json", ("json_format", "JSON"), ((0, b'{"format":"quantum-memory"'),)),
     Format("msgpack", ("msgpack_format", "MessagePack"), ((1, b"\xa6format\xaequantum-memory"),)),
     Format("npz", ("npz_format", "NPZ"), ((30, b"quantum-memory.npy"),)),
