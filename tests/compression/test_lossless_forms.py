@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quantum_memory.compression.forms import registry
+from quantum_memory.compression.forms import views
 from quantum_memory.compression.forms.dictionary import Dictionary
 from quantum_memory.compression.forms.flip_fold import FlipFold
 from quantum_memory.compression.forms.hermitian_fold import HermitianFold
@@ -22,6 +22,7 @@ from quantum_memory.compression.forms.plain import Plain, bits_of
 from quantum_memory.compression.forms.registry import FORMS, best, form_named
 from quantum_memory.compression.forms.sparse import Sparse
 from quantum_memory.compression.forms.stabilizer import Stabilizer
+from quantum_memory.compression.forms.views import WholeView, unpack
 from quantum_memory.errors import IntegrityError, UnsupportedVersionError
 from quantum_memory.state.arrays import same_bits
 
@@ -154,7 +155,7 @@ def random_bits(count: int, dtype: Any, pool: Array | None = None, seed: int = 0
 def restored(packed: Packed, like: Array) -> Array:
     """Unpack from what a file would give back of the facts."""
     out = np.frombuffer(b"\xa5" * like.nbytes, like.dtype).reshape(like.shape).copy()
-    form_named(packed.form).unpack(json.loads(json.dumps(packed.facts)), packed.parts, out)
+    unpack(form_named(packed.form), json.loads(json.dumps(packed.facts)), packed.parts, out)
     return out
 
 
@@ -338,7 +339,7 @@ def test_what_was_tried_is_told() -> None:
 
 
 def test_arrays_beyond_memory_go_through_files(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "IN_MEMORY_BYTES", 1000)
+    monkeypatch.setattr(views, "IN_MEMORY_BYTES", 1000)
     for array in (hermitian(64, np.complex128), flipped(10, np.complex64)):
         packed = best(array, "fast")
         assert packed is not None
@@ -348,13 +349,19 @@ def test_arrays_beyond_memory_go_through_files(monkeypatch: pytest.MonkeyPatch) 
 def test_a_form_that_fails_its_proof_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
     array = np.where(np.arange(4096) % 8, 0, haar(12))
     assert best(array, "fast").form == "sparse"  # type: ignore[union-attr]
-    monkeypatch.setattr(Sparse, "unpack", lambda self, facts, parts, out: out.fill(0))
-    assert best(array, "fast") is None
 
-    def refuse(self: Sparse, facts: object, parts: object, out: Array) -> None:
+    def fill(out: Array) -> None:
+        out.fill(0)
+
+    def refuse(*_: object) -> None:
         raise IntegrityError("no")
 
-    monkeypatch.setattr(Sparse, "unpack", refuse)
+    for what in (fill, refuse):
+        monkeypatch.setattr(
+            Sparse, "view", lambda self, facts, parts, dtype, shape, what=what: WholeView(dtype, shape, what)
+        )
+        assert best(array, "fast") is None
+    monkeypatch.setattr(Sparse, "view", refuse)
     assert best(array, "fast") is None
     assert best(array, "balanced").form != "sparse"  # type: ignore[union-attr]
 
@@ -529,7 +536,7 @@ def test_facts_and_parts_that_nobody_wrote_do_nothing_but_raise_our_error() -> N
             tracemalloc.reset_peak()
             before, start = tracemalloc.get_traced_memory()[0], time.perf_counter()
             with contextlib.suppress(IntegrityError, UnsupportedVersionError):
-                form_named(form).unpack(facts, lazy, out)
+                unpack(form_named(form), facts, lazy, out)
             slowest = max(slowest, time.perf_counter() - start)
             assert tracemalloc.get_traced_memory()[1] - before < 64 << 20
     finally:
@@ -540,7 +547,7 @@ def test_facts_and_parts_that_nobody_wrote_do_nothing_but_raise_our_error() -> N
 def test_parts_are_read_in_slices() -> None:
     for packed, array in EXAMPLES:
         out = np.empty_like(array)
-        form_named(packed.form).unpack(packed.facts, {name: Lazy(part) for name, part in packed.parts.items()}, out)
+        unpack(form_named(packed.form), packed.facts, {name: Lazy(part) for name, part in packed.parts.items()}, out)
         assert same_bits(out, array)
 
 
@@ -549,4 +556,4 @@ def test_folds_do_not_nest_without_end() -> None:
     for _ in range(5000):
         facts = {"negated": False, "half": {"form": "flip_fold", "facts": facts}}
     with pytest.raises(IntegrityError):
-        FlipFold().unpack(facts, {}, np.empty(2**10))
+        unpack(FlipFold(), facts, {}, np.empty(2**10))

@@ -3,8 +3,10 @@
 import base64
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import json
+import math
 import os
 import subprocess
 import sys
@@ -22,10 +24,12 @@ from quantum_memory.compression.forms import low_rank
 from quantum_memory.compression.forms.low_rank import LowRank
 from quantum_memory.compression.forms.low_rank_plan import find_plan
 from quantum_memory.compression.forms.prediction import CONTEXT_COUNT, Prediction, Room, order
+from quantum_memory.compression.forms.views import unpack
 from quantum_memory.errors import IntegrityError
 from quantum_memory.state.arrays import same_bits
 
 from .reference_decoder import decode
+from .test_quantisers import STRETCHES, Counted, check_stretch, check_threads
 
 FORM = LowRank()
 GOLDEN = Path(__file__).parents[1] / "golden" / "low_rank.json"
@@ -73,7 +77,7 @@ def unpacked(packed, like):
     out = np.empty_like(like)
     out.view(np.uint8)[...] = 0xA5
     facts = json.loads(json.dumps(packed.facts))
-    FORM.unpack(facts, packed.parts, out)
+    unpack(FORM, facts, packed.parts, out)
     return out
 
 
@@ -225,13 +229,64 @@ def test_memory_is_bounded():
     out = np.empty_like(v)
     for do, most in (
         (lambda: FORM.pack(v, "balanced"), 64),
-        (lambda: FORM.unpack(packed.facts, packed.parts, out), 48),
+        (lambda: unpack(FORM, packed.facts, packed.parts, out), 48),
     ):
         tracemalloc.start()
         do()
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert peak - packed.nbytes < most << 20
+
+
+# Stretches
+
+
+@functools.cache
+def several_blocks(dtype, real):
+    """Return an array of several blocks, with stored rows at both ends and between, and it packed."""
+    array = low_rank_matrix(6, 512, 1024 if np.dtype(dtype).kind == "c" else 2048, 3, dtype)
+    array = (array.real + 0.0).astype(dtype) if real else array
+    for row in (0, 1, 300, 511):  # no other row has these directions
+        array[row] = low_rank_matrix(7 + row, 1, array.shape[1], 1, dtype) * 0.1
+        array[row] = array[row].real if real else array[row]
+    return array.reshape(-1), packed_and_checked(array.reshape(-1))
+
+
+BLOCKS = [(np.complex128, False), (np.complex64, False), (np.complex64, True), (np.float32, True)]
+
+
+@pytest.mark.parametrize(("dtype", "real"), BLOCKS)
+@settings(max_examples=25, deadline=None)
+@given(stretch=STRETCHES)
+def test_any_stretch_is_that_of_the_whole(dtype, real, stretch):
+    array, packed = several_blocks(dtype, real)
+    assert packed.facts["real"] is real
+    view = FORM.view(packed.facts, packed.parts, array.dtype, array.shape)
+    assert len(view.starts) >= 2
+    check_stretch(view, array, stretch)
+
+
+@pytest.mark.parametrize(("dtype", "real"), BLOCKS)
+def test_stretches_are_read_by_several_threads(dtype, real):
+    array, packed = several_blocks(dtype, real)
+    check_threads(FORM.view(packed.facts, packed.parts, array.dtype, array.shape), array)
+
+
+def test_a_stretch_touches_the_blocks_it_is_in():
+    array, packed = several_blocks(np.complex128, False)
+    parts = {name: Counted(part) for name, part in packed.parts.items()}
+    check_stretch(FORM.view(packed.facts, parts, array.dtype, array.shape), array, (0.4, 1000))
+    assert 0 < parts["residuals"].read < 0.3 * len(packed.parts["residuals"])
+
+
+def test_a_damaged_block_shows_where_it_is():
+    array, packed = several_blocks(np.complex128, False)
+    damaged = packed.parts["residuals"].copy()
+    damaged[-len(damaged) // 8 :] = 0xA5
+    view = FORM.view(packed.facts, {**packed.parts, "residuals": damaged}, array.dtype, array.shape)
+    check_stretch(view, array, (0, 1000))
+    with pytest.raises(IntegrityError):
+        view.read(array.size - 1, np.empty(1, array.dtype))
 
 
 # The arithmetic
@@ -315,7 +370,7 @@ def digests():
     """Return what the golden files and a longer recurrence come to: the same on every machine."""
     found = []
     for out, facts, parts, _ in golden_cases():
-        FORM.unpack(facts, parts, out)
+        unpack(FORM, facts, parts, out)
         found.append(hashlib.sha256(out.tobytes()).hexdigest())
     # Numbers of a linear congruential generator, with all bits of the mantissa, over some powers of two.
     state = np.arange(1, 60_001, dtype=np.uint64) * np.uint64(6364136223846793005) + np.uint64(1442695040888963407)
@@ -394,7 +449,7 @@ def refused(facts, parts, out):
     tracemalloc.start()
     try:
         with pytest.raises(IntegrityError):
-            FORM.unpack(facts, parts, out)
+            unpack(FORM, facts, parts, out)
         assert tracemalloc.get_traced_memory()[1] < 32 << 20
     finally:
         tracemalloc.stop()
@@ -429,6 +484,17 @@ def test_facts_of_another_array():
             refused({**packed.facts, "rank": rank}, packed.parts, np.empty_like(v))
 
 
+@pytest.mark.parametrize("shape", [[2**20, 2**17], [2**35, 32], [32, 2**17], [2**60, 2**17]])
+def test_an_array_that_is_said_to_be_long_takes_no_memory(shape):
+    v, packed = good()
+    one = {name: part[:1] if name == "pivots" else part for name, part in packed.parts.items()}
+    tracemalloc.start()
+    with pytest.raises(IntegrityError):
+        FORM.view({**packed.facts, "shape": shape, "rank": 1}, one, v.dtype, (math.prod(shape),))
+    assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    tracemalloc.stop()
+
+
 def test_parts_that_are_not_what_pack_makes():
     v, packed = good()
     out = np.empty_like(v)
@@ -436,8 +502,15 @@ def test_parts_that_are_not_what_pack_makes():
     assert rank > 1
     for name, part in packed.parts.items():
         refused(packed.facts, {key: one for key, one in packed.parts.items() if key != name}, out)
-        for changed in (part[:-1], np.append(part, part[-1:]), part.astype(np.float64), part.reshape(1, -1), part[:0]):
+        for changed in (part[:-1], part.astype(np.float64), part.reshape(1, -1), part[:0]):
             refused(packed.facts, {**packed.parts, name: changed}, out)
+        longer = {**packed.parts, name: np.append(part, part[-1:])}
+        if name in {"rows", "coefficients"}:  # one block, which says itself where it ends
+            with contextlib.suppress(IntegrityError):
+                unpack(FORM, packed.facts, longer, out)
+                assert same_bits(out, v)
+        else:
+            refused(packed.facts, longer, out)
     for pivots in ([0] * rank, [rows, *range(1, rank)], [2**32 - 1, *range(1, rank)]):
         refused(packed.facts, {**packed.parts, "pivots": np.array(pivots, np.uint32)}, out)
     lengths = packed.parts["residuals.lengths"]
@@ -455,7 +528,7 @@ def changed_numbers(packed, names, value):
     parts = dict(packed.parts)
     for name in names:
         # As they are, which is how numbers are stored that do not shrink.
-        parts |= {name: new[name].view(np.uint8), f"{name}.lengths": np.array([new[name].nbytes], np.uint32)}
+        parts |= {name: new[name].view(np.uint8)}
     return parts
 
 
@@ -480,7 +553,7 @@ def test_any_byte_may_be_another(data):
     raw[data.draw(st.integers(0, len(raw) - 1))] ^= data.draw(st.integers(1, 255))
     out = np.empty_like(v)
     with contextlib.suppress(IntegrityError):
-        FORM.unpack(packed.facts, {**packed.parts, name: np.frombuffer(raw, packed.parts[name].dtype)}, out)
+        unpack(FORM, packed.facts, {**packed.parts, name: np.frombuffer(raw, packed.parts[name].dtype)}, out)
 
 
 def write_golden():

@@ -1,20 +1,26 @@
 """Matrix product states: how small states of low entanglement get, what is certified, what a hostile file can do."""
 
 import functools
+import itertools
 import math
 import re
 import subprocess
 import sys
+import tracemalloc
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from quantum_memory.compression.certificate import overlap
+from quantum_memory.compression.forms.contraction import Contraction
 from quantum_memory.compression.forms.mps import MatrixProduct
+from quantum_memory.compression.forms.views import unpack
+from quantum_memory.compression.numbers import pack_numbers
 from quantum_memory.errors import IntegrityError, InvalidStateError
 
-from .test_quantisers import checked, haar, unpacked
+from .test_quantisers import STRETCHES, check_stretch, check_threads, checked, haar, unpacked
 
 FORM = MatrixProduct()
 BUDGETS = (1e-2, 1e-4, 1e-7, 1e-10, 1e-12)
@@ -205,7 +211,7 @@ BAD_FACTS = {
 def test_wrong_facts_are_refused(name, value):
     one = packed()
     with pytest.raises(IntegrityError):
-        FORM.unpack({**one.facts, name: value}, one.parts, np.empty(2**12, np.complex128))
+        unpack(FORM, {**one.facts, name: value}, one.parts, np.empty(2**12, np.complex128))
 
 
 @pytest.mark.parametrize(
@@ -219,18 +225,17 @@ def test_wrong_facts_are_refused(name, value):
         ("pivots", np.full(9, 255, np.int32)),
         ("numbers", np.zeros(17, np.uint8)),
         ("numbers", np.zeros(17, np.float64)),
-        ("numbers.lengths", np.full(1, 2**32 - 1, np.uint32)),
-        ("numbers.lengths", np.zeros(0, np.uint32)),
+        ("numbers", np.zeros(10**6, np.uint8)),
+        ("numbers", np.zeros(0, np.uint8)),
     ],
 )
 def test_wrong_parts_are_refused(name, part):
     one = packed()
     with pytest.raises(IntegrityError):
-        FORM.unpack(one.facts, {**one.parts, name: part}, np.empty(2**12, np.complex128))
+        unpack(FORM, one.facts, {**one.parts, name: part}, np.empty(2**12, np.complex128))
+    parts = {key: value for key, value in one.parts.items() if key != name}
     with pytest.raises(IntegrityError):
-        FORM.unpack(
-            one.facts, {key: value for key, value in one.parts.items() if key != name}, np.empty(2**12, complex)
-        )
+        unpack(FORM, one.facts, parts, np.empty(2**12, complex))
 
 
 @pytest.mark.parametrize(
@@ -239,7 +244,7 @@ def test_wrong_parts_are_refused(name, part):
 def test_arrays_of_another_kind_are_refused(out):
     one = packed()
     with pytest.raises(IntegrityError):
-        FORM.unpack(one.facts, one.parts, out)
+        unpack(FORM, one.facts, one.parts, out)
 
 
 @settings(max_examples=150, deadline=None)
@@ -253,7 +258,7 @@ def test_damaged_parts_are_refused_or_give_some_numbers(data):
     facts = {**one.facts, "step": data.draw(st.sampled_from([one.facts["step"], "0x1p1000", "0x1p-1000"]))}
     out = np.empty(2**12, np.complex128)
     try:
-        FORM.unpack(facts, parts, out)
+        unpack(FORM, facts, parts, out)
     except IntegrityError:
         return
 
@@ -262,6 +267,7 @@ LARGE = """
 import sys, time
 import numpy as np
 from quantum_memory.compression.forms.mps import MatrixProduct
+from quantum_memory.compression.forms.views import unpack
 
 def peak():
     with open("/proc/self/status") as status:
@@ -283,7 +289,7 @@ with open("/proc/self/clear_refs", "w") as clear:
 before = peak()
 done = FORM.pack(state, 1e-8, "balanced")
 packing = peak() - before
-FORM.unpack(done.packed.facts, done.packed.parts, out)
+unpack(FORM, done.packed.facts, done.packed.parts, out)
 print(packing >> 20, (peak() - before) >> 20, done.packed.nbytes, done.infidelity)
 """
 
@@ -313,3 +319,86 @@ def test_the_margin_covers_another_order_of_summation():
         out = unpacked(FORM, done.packed, state)
         assert np.linalg.norm((out - other.reshape(-1)).astype(complex)) < 1e-11
         checked(FORM, state, infidelity)
+
+
+@functools.cache
+def several_windows(infidelity, dtype):
+    array = random_mps(20, 5).astype(dtype)
+    packed = FORM.pack(array, infidelity, "balanced").packed
+    return packed, unpacked(FORM, packed, array)
+
+
+WINDOWS = [(1e-4, np.complex64), (1e-8, np.complex64), (1e-8, np.complex128)]
+
+
+@pytest.mark.parametrize(("infidelity", "dtype"), WINDOWS)
+@settings(max_examples=20, deadline=None)
+@given(stretch=STRETCHES)
+def test_any_stretch_is_that_of_the_whole(infidelity, dtype, stretch):
+    packed, whole = several_windows(infidelity, dtype)
+    check_stretch(FORM.view(packed.facts, packed.parts, whole.dtype, whole.shape), whole, stretch)
+
+
+@pytest.mark.parametrize(("infidelity", "dtype"), WINDOWS)
+def test_stretches_are_read_by_several_threads(infidelity, dtype):
+    packed, whole = several_windows(infidelity, dtype)
+    check_threads(FORM.view(packed.facts, packed.parts, whole.dtype, whole.shape), whole)
+
+
+def test_the_certificate_is_about_the_bits_that_are_unpacked():
+    state = random_mps(20, 5)
+    packed, whole = several_windows(1e-8, np.complex128)
+    view = FORM.view(packed.facts, packed.parts, whole.dtype, whole.shape)
+    ours, theirs = view.overlap(state), overlap(state, whole)
+    assert [ours.pp, ours.ee, ours.rr, ours.f] == pytest.approx([theirs.pp, theirs.ee, theirs.rr, theirs.f], rel=1e-15)
+
+
+def chain_of_bonds(*bonds):
+    """Return tensors with a few ones, the bonds between which are these."""
+    tensors = [np.zeros((left, 2, right)) for left, right in itertools.pairwise((1, *bonds, 1))]
+    for tensor in tensors:
+        tensor[0, :, 0] = 1
+    return tensors
+
+
+def test_a_stretch_of_more_than_there_is_memory_for():
+    """Rows are longer than a window here: it is a part of one."""
+    chain = chain_of_bonds(*[2] * 40)
+    view = Contraction(chain, np.dtype(np.complex64), single=True)
+    out = np.zeros(2**18 + 10, np.complex64)
+    view.read(2**40 - 5, out)
+    assert (out == 1).all()
+    chain[10][0, 1, 0] = 0
+    view = Contraction(chain, np.dtype(np.float64), single=False)
+    wide = np.zeros(2**18 + 10)
+    view.read(2**30 - 5, wide)
+    assert (wide == np.repeat([1, 0], [5, 2**18 + 5])).all()
+
+
+@pytest.mark.parametrize(
+    "bonds",
+    [
+        [2] * 47,  # the factors are too large
+        [*(min(2**site, 256) for site in range(1, 24)), 1, *(min(2**site, 256) for site in range(23, 0, -1))],
+        [1] * 48,
+    ],
+)
+def test_chains_that_would_take_too_much_memory_are_refused(bonds):
+    tensors = chain_of_bonds(*bonds)
+    count = len(tensors)
+    center = count // 2
+    marks = []
+    for site in (*range(center), *range(count - 1, center, -1)):
+        near, far = tensors[site].shape[::2] if site < center else tensors[site].shape[::-2]
+        marks.append(np.arange(2 * near) < far)
+    stored = sum(
+        tensor.size - (tensor.shape[2 if site < center else 0] ** 2 if site != center else 0)
+        for site, tensor in enumerate(tensors)
+    )
+    facts = {"single": False, "real": True, "center": center, "scales": [0] * count, "step": "0x1p0", "type": "i2"}
+    parts = {"pivots": np.packbits(np.concatenate(marks)), **pack_numbers("numbers", np.zeros(stored, "<i2"))}
+    tracemalloc.start()
+    with pytest.raises(IntegrityError, match=r"larger than any|so many items"):
+        FORM.view(facts, parts, np.dtype(np.complex64), (2**count,))
+    assert tracemalloc.get_traced_memory()[1] < 200 << 20
+    tracemalloc.stop()

@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from quantum_memory.compression.forms.natural_basis import NaturalBasis
 from quantum_memory.compression.forms.rotations import natural_bases, turn
 from quantum_memory.compression.forms.uniform import Uniform
+from quantum_memory.compression.forms.views import unpack
 from quantum_memory.errors import IntegrityError, InvalidStateError
 
 from .test_mps_form import product
-from .test_quantisers import checked, haar
+from .test_quantisers import STRETCHES, check_stretch, check_threads, checked, haar, unpacked
 
 FORM = NaturalBasis()
 
@@ -154,7 +155,7 @@ def packed():
 def test_wrong_facts_are_refused():
     one = packed()
     out = np.empty(2**11, complex)
-    FORM.unpack({**one.facts, "turned": False, "half": None}, {**one.parts}, np.empty(2**10, complex))
+    unpack(FORM, {**one.facts, "turned": False, "half": None}, {**one.parts}, np.empty(2**10, complex))
     bad = {
         "turned": [0, None, "yes"],
         "half": [[], [True], [True, 1], "ab", {}, 1, True, [True, False, True]],
@@ -170,9 +171,9 @@ def test_wrong_facts_are_refused():
     for name, values in bad.items():
         for value in values:
             with pytest.raises(IntegrityError):
-                FORM.unpack({**one.facts, name: value}, one.parts, out)
+                unpack(FORM, {**one.facts, name: value}, one.parts, out)
     with pytest.raises(IntegrityError):
-        FORM.unpack({}, one.parts, out)
+        unpack(FORM, {}, one.parts, out)
 
 
 @pytest.mark.parametrize(
@@ -181,17 +182,17 @@ def test_wrong_facts_are_refused():
 def test_wrong_turns_are_refused(turns):
     one = packed()
     with pytest.raises(IntegrityError):
-        FORM.unpack({**one.facts, "turned": True}, {**one.parts, "turns": turns}, np.empty(2**11, complex))
+        unpack(FORM, {**one.facts, "turned": True}, {**one.parts, "turns": turns}, np.empty(2**11, complex))
 
 
 def test_arrays_of_another_kind_are_refused():
     one = packed()
     for shape in (2**12, 2**10, 2000, (32, 64), 2):
         with pytest.raises(IntegrityError):
-            FORM.unpack(one.facts, one.parts, np.empty(shape, complex))
+            unpack(FORM, one.facts, one.parts, np.empty(shape, complex))
     complex_turns = {**one.parts, "turns": np.full(22, 0.5)}
     with pytest.raises(IntegrityError):
-        FORM.unpack({**one.facts, "turned": True}, complex_turns, np.empty(2**11))
+        unpack(FORM, {**one.facts, "turned": True}, complex_turns, np.empty(2**11))
 
 
 @settings(max_examples=80, deadline=None)
@@ -203,6 +204,30 @@ def test_damaged_parts_are_refused_or_give_some_numbers(data):
     for _ in range(data.draw(st.integers(1, 3))):
         part[data.draw(st.integers(0, len(part) - 1))] ^= data.draw(st.integers(1, 255))
     try:
-        FORM.unpack(one.facts, parts, np.empty(2**11, complex))
+        unpack(FORM, one.facts, parts, np.empty(2**11, complex))
     except IntegrityError:
         return
+
+
+@functools.cache
+def several_windows(turns, dtype):
+    array = (turned(qaoa(18, ((0.4, 0.3),))) if turns else qaoa(18)).astype(dtype)
+    packed = FORM.pack(array, 1e-4, "balanced").packed
+    assert packed.facts["turned"] is turns
+    return packed, unpacked(FORM, packed, array)
+
+
+@pytest.mark.parametrize("dtype", [np.complex64, np.complex128])
+@pytest.mark.parametrize("turns", [False, True])
+@settings(max_examples=5, deadline=None)
+@given(stretches=st.lists(STRETCHES, min_size=1, max_size=5))
+def test_any_stretch_is_that_of_the_whole(turns, dtype, stretches):
+    packed, whole = several_windows(turns, dtype)
+    view = FORM.view(packed.facts, packed.parts, whole.dtype, whole.shape)
+    for stretch in stretches:
+        check_stretch(view, whole, stretch)
+
+
+def test_stretches_are_read_by_several_threads():
+    packed, whole = several_windows(True, np.complex64)
+    check_threads(FORM.view(packed.facts, packed.parts, whole.dtype, whole.shape), whole)

@@ -1,7 +1,9 @@
 """Lossy forms with one step: certified, exact to decode, close to the rate-distortion bound, and safe to read."""
 
 import contextlib
+import functools
 import math
+from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 
 import numpy as np
@@ -12,7 +14,9 @@ from hypothesis.extra import numpy as hnp
 
 from quantum_memory.compression.forms.trellis import SEGMENT, Trellis
 from quantum_memory.compression.forms.uniform import Uniform
+from quantum_memory.compression.forms.views import unpack
 from quantum_memory.errors import IntegrityError, InvalidStateError
+from quantum_memory.state.arrays import same_bits
 
 from .test_certificate import exact_infidelity, long_infidelity
 
@@ -30,8 +34,40 @@ def haar(n, dtype=np.complex128, seed=1):
 
 def unpacked(form, packed, like):
     out = np.full_like(like, 7)
-    form.unpack(packed.facts, packed.parts, out)
+    unpack(form, packed.facts, packed.parts, out)
     return out
+
+
+STRETCHES = st.tuples(st.floats(0, 1), st.sampled_from([0, 1, 2, 1000, 2**16, 2**17 + 1, 2**19]))
+"""Where stretches of an array begin, as a share of it, and how long they are at most."""
+
+
+def check_stretch(view, whole, stretch):
+    """Assert that a stretch of an array comes out as it is in the whole."""
+    share, length = stretch
+    start = int(share * whole.size)
+    expected = whole.reshape(-1)[start : start + length]
+    out = np.full_like(expected, 7)
+    view.read(start, out)
+    assert same_bits(out, expected)
+
+
+def check_threads(view, whole):
+    """Assert that several threads can read stretches of an array at once, which start in one place and end in many."""
+    stretches = [(place / 7, length) for length in (2**17 + 5, 3, 2**18) for place in (0, 3, 3, 6, 7, 1)]
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda stretch: check_stretch(view, whole, stretch), stretches))
+
+
+class Counted:
+    """A part that knows how many of its items were read."""
+
+    def __init__(self, part):
+        self.part, self.shape, self.dtype, self.read = part, part.shape, part.dtype, 0
+
+    def __getitem__(self, items):
+        self.read += len(self.part[items])
+        return self.part[items]
 
 
 def checked(form, array, infidelity, effort="balanced"):
@@ -247,7 +283,7 @@ def test_hostile_facts_and_parts(form, effort, dtype):
     out = np.empty(2**13 if dtype is np.float32 else 2**12, dtype)
     for facts, parts in forged(form, effort):
         with contextlib.suppress(IntegrityError):  # other bits may be other numbers
-            form.unpack(facts, parts, out)
+            unpack(form, facts, parts, out)
 
 
 @each_form
@@ -256,4 +292,59 @@ def test_parts_of_another_length_do_not_fit(form):
         packed = form.pack(haar(12), 1e-4, effort).packed
         for count in (0, 1, 2**12 - 1, 2**12 + 1, 2**19):
             with pytest.raises(IntegrityError):
-                form.unpack(packed.facts, packed.parts, np.empty(count, np.complex128))
+                unpack(form, packed.facts, packed.parts, np.empty(count, np.complex128))
+
+
+@functools.cache
+def several_windows(form, effort, dtype, real):
+    array = haar(19, dtype)[: 2**19 - 2 * SEGMENT - 77]
+    array = array.real.astype(dtype) if real else array
+    packed = form.pack(array, 1e-4, effort).packed
+    return packed, unpacked(form, packed, array)
+
+
+CASES = [
+    ("fast", np.complex128, False),
+    ("max", np.complex64, False),
+    ("max", np.float32, False),
+    ("balanced", np.complex64, True),
+]
+
+
+@each_form
+@pytest.mark.parametrize(("effort", "dtype", "real"), CASES)
+@settings(max_examples=12, deadline=None)
+@given(stretch=STRETCHES)
+def test_any_stretch_is_that_of_the_whole(form, effort, dtype, real, stretch):
+    packed, whole = several_windows(form, effort, dtype, real)
+    check_stretch(form.view(packed.facts, packed.parts, whole.dtype, whole.shape), whole, stretch)
+
+
+@each_form
+@pytest.mark.parametrize(("effort", "dtype", "real"), CASES)
+def test_stretches_are_read_by_several_threads(form, effort, dtype, real):
+    packed, whole = several_windows(form, effort, dtype, real)
+    check_threads(form.view(packed.facts, packed.parts, whole.dtype, whole.shape), whole)
+
+
+@each_form
+@pytest.mark.parametrize("effort", ["fast", "max"])
+def test_a_stretch_touches_the_blocks_it_is_in(form, effort):
+    packed, whole = several_windows(form, effort, np.complex128, False)
+    parts = {name: Counted(part) for name, part in packed.parts.items()}
+    view = form.view(packed.facts, parts, whole.dtype, whole.shape)
+    check_stretch(view, whole, (0.5, 1000))
+    assert sum(part.read for part in parts.values()) < 0.3 * sum(map(len, packed.parts.values()))
+
+
+@each_form
+def test_a_damaged_block_shows_where_it_is(form):
+    packed, whole = several_windows(form, "max", np.complex128, False)
+    damaged = packed.parts["integers"].copy()
+    damaged[-20_000:] ^= 0xA5
+    view = form.view(packed.facts, {**packed.parts, "integers": damaged}, whole.dtype, whole.shape)
+    check_stretch(view, whole, (0, 1000))
+    with pytest.raises(IntegrityError):
+        view.read(whole.size - 1, np.empty(1, whole.dtype))
+    with pytest.raises(IntegrityError):
+        view.fill(np.empty_like(whole))

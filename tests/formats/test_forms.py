@@ -14,7 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import quantum_memory as qm
-from quantum_memory.compression.forms import registry
+from quantum_memory.compression.forms import base
+from quantum_memory.compression.forms.uniform import Uniform
 from quantum_memory.errors import (
     ConflictError,
     IntegrityError,
@@ -408,13 +409,57 @@ def test_without_room_for_temporary_files_a_state_is_saved_as_it_is(
     def full(*_: Any) -> None:
         raise StorageError("no room")
 
-    monkeypatch.setattr(registry, "IN_MEMORY_BYTES", 1000)
-    monkeypatch.setattr(registry, "temporary_file", full)
-    qm.save(vector("ghz", 12), tmp_path / "a.qms")
+    monkeypatch.setattr(base, "IN_MEMORY_BYTES", 0)
+    monkeypatch.setattr(base, "temporary_file", full)
+    qm.save(vector("w", 12), tmp_path / "a.qms")
     assert facts(tmp_path / "a.qms")["representation"] == "dense"
     with pytest.raises(StorageError):
-        qm.save(vector("ghz", 12), tmp_path / "b.qms", effort="max")
+        qm.save(vector("w", 12), tmp_path / "b.qms", effort="max")
     assert not (tmp_path / "b.qms").exists()
+
+
+def test_a_big_endian_state_gets_a_form_and_stays_what_it_is(tmp_path: Path) -> None:
+    state = qm.StateVector(families.state("w", 12, np.complex128).astype(">c16"), qubit_order="little")
+    qm.save(state, tmp_path / "packed.qms")
+    qm.save(state, tmp_path / "plain.qms", compression="none")
+    assert facts(tmp_path / "packed.qms")["representation"] == "sparse"
+    assert qm.info(tmp_path / "packed.qms")["content_id"] == qm.info(tmp_path / "plain.qms")["content_id"]
+    assert load(tmp_path / "packed.qms").quantum.amplitudes.dtype == np.dtype(">c16")
+    assert load(tmp_path / "packed.qms").quantum == state
+
+
+def test_what_else_is_in_a_file_counts_as_it_is_stored(tmp_path: Path) -> None:
+    memory = qm.MemoryState(vector("haar", 12), {"weights": np.zeros(1 << 17), "note": "again " * 1000})
+    saved = qm.save(memory, tmp_path / "a.qms", max_bytes=20_000)
+    assert 19_000 < saved.bytes <= 20_000
+    assert load(tmp_path / "a.qms").classical["note"] == memory.classical["note"]
+
+
+def test_a_file_that_is_there_is_seen_before_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.qms").write_bytes(b"here")
+    monkeypatch.setattr(packing, "packed", lambda *_: pytest.fail("it was packed"))
+    with pytest.raises(ConflictError):
+        qm.save(vector("haar", 12), tmp_path / "a.qms", fidelity=0.99, overwrite=False)
+    assert (tmp_path / "a.qms").read_bytes() == b"here"
+
+
+@pytest.mark.parametrize("options", [{"fidelity": 0.99}, {"max_bytes": 20_000}])
+def test_a_state_that_changes_while_it_is_packed_gets_no_certificate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
+) -> None:
+    state = vector("haar", 12)
+    amplitudes = state.amplitudes
+    pack = Uniform.pack
+
+    def changing(self: Uniform, array: Any, infidelity: float, effort: Any) -> Any:
+        found = pack(self, array, infidelity, effort)
+        amplitudes[5] += 1e-3
+        return found
+
+    monkeypatch.setattr(Uniform, "pack", changing)
+    with pytest.raises(InvalidStateError, match="changed while it was being packed"):
+        qm.save(state, tmp_path / "a.qms", **options)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_forms_that_share_a_part_are_refused() -> None:

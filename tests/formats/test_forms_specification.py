@@ -32,6 +32,7 @@ from quantum_memory.compression.forms.sparse import Sparse
 from quantum_memory.compression.forms.stabilizer import Stabilizer
 from quantum_memory.compression.forms.trellis import Trellis
 from quantum_memory.compression.forms.uniform import Uniform
+from quantum_memory.compression.forms.views import unpack
 from quantum_memory.errors import UnsupportedVersionError
 from quantum_memory.state.arrays import STORABLE
 from quantum_memory.state.document import content_id, identify
@@ -431,7 +432,7 @@ def test_forms_with_loss(page, dtype):
         done = form.pack(array, infidelity, effort)
         assert done is not None
         loaded = np.full(array.shape, 5, array.dtype)
-        form.unpack(done.packed.facts, done.packed.parts, loaded)
+        unpack(form, done.packed.facts, done.packed.parts, loaded)
         assert_same(restored(page, done.packed, array), loaded, form.name, dtype)
         seen.update(corners_of(done.packed))
     both = ("True", "False")

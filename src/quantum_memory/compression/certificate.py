@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from quantum_memory.compression.forms.base import Json
+    from quantum_memory.compression.forms.base import Json, Part
     from quantum_memory.state.arrays import AnyArray
 
     Item = TypeVar("Item")
@@ -272,7 +272,7 @@ def _extent(block: AnyArray) -> tuple[float, float]:
         return float(np.maximum(block.max(), -block.min())), squares
 
 
-def overlap(psi: AnyArray, phi: AnyArray, shift: int = 0) -> Overlap:
+def overlap(psi: AnyArray, phi: Part, shift: int = 0) -> Overlap:
     """Return the sums over two rows of the same length, computed block by block on all cores."""
     if psi.shape != phi.shape:
         raise ValueError("psi and phi are not two rows of the same length")

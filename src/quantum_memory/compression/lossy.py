@@ -9,10 +9,12 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+from quantum_memory.compression.forms.base import Unpacks
 
-    from quantum_memory.compression.forms.base import Effort, Json, Packed, Part
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from quantum_memory.compression.forms.base import Effort, Packed
     from quantum_memory.state.arrays import AnyArray
 
 _PASSES = 8
@@ -41,7 +43,7 @@ class Certified:
     infidelity: float
 
 
-class LossyForm(Protocol):
+class LossyForm(Unpacks, Protocol):
     """How an array is packed with loss, and unpacked.
 
     Attributes
@@ -49,7 +51,7 @@ class LossyForm(Protocol):
     name
         As files have it; it never changes.
     exact
-        Whether `unpack` returns the same bits on every machine.
+        Whether what is unpacked has the same bits on every machine.
     """
 
     name: ClassVar[str]
@@ -65,7 +67,7 @@ class LossyForm(Protocol):
             (a density matrix, the elements of which are taken as one vector). It need not be normalised.
         infidelity
             The largest 1 - F that is allowed, between 0 and 1. The certified one is never above it, and is computed
-            from what `unpack` returns.
+            from what is unpacked.
         effort
             How long to try.
 
@@ -73,15 +75,6 @@ class LossyForm(Protocol):
         ------
         InvalidStateError
             The array is zero, or holds a NaN or an infinity; or `infidelity` is not between 0 and 1.
-        """
-
-    def unpack(self, facts: Mapping[str, Json], parts: Mapping[str, Part], out: AnyArray) -> None:
-        """Fill `out`, of the dtype and shape of the array that was packed; see `forms.base.Form.unpack`.
-
-        Raises
-        ------
-        IntegrityError
-            They are not what `pack` makes.
         """
 
 

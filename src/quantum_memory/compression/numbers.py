@@ -1,8 +1,7 @@
 """Long rows of numbers in blocks, each packed by pcodec: how forms write down their integers and floats.
 
-A row of `count` numbers is a stream of bytes, the blocks of `BLOCK` numbers one after another, and a part with the
-length of each. A block that pcodec does not shrink is stored as it is, which its length says. Any slice of the numbers
-is read from the blocks that it touches, on all cores.
+A row of `count` numbers is a stream of bytes, the blocks of `BLOCK` numbers one after another, and where there are
+several a part with the length of each. A block that pcodec does not shrink is stored as it is, which its length says.
 """
 
 from __future__ import annotations
@@ -13,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from quantum_memory.compression.cores import on_all_cores
-from quantum_memory.compression.forms.base import Stream, malformed, part_of
+from quantum_memory.compression.forms.base import RowBlocks, Stream, malformed, row_parts
+from quantum_memory.compression.forms.views import View
 from quantum_memory.state.arrays import worker_count
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     from quantum_memory.compression.forms.base import Part
     from quantum_memory.state.arrays import AnyArray
@@ -101,12 +100,12 @@ class NumberWriter:
         self._rest = row[whole:].copy() if whole < len(row) else np.empty(0, self._dtype)
 
     def parts(self, name: str) -> dict[str, AnyArray]:
-        """Return the row as parts called `name` and `name` + ``.lengths``; nothing can be appended after that."""
+        """Return the row as parts (see `row_parts`); nothing can be appended after that."""
         if len(self._rest):
             self._put(self._rest)
         while self._ahead:
             self._take()
-        return {name: self._stream.array(), f"{name}.lengths": np.array(self._lengths, np.uint32)}
+        return row_parts(name, self._stream, self._lengths)
 
     def _put(self, block: AnyArray) -> None:
         self._ahead.append(self._pool.submit(pack_block, block, self._level))
@@ -120,14 +119,14 @@ class NumberWriter:
 
 
 def pack_numbers(name: str, numbers: AnyArray, level: int = LEVEL) -> dict[str, AnyArray]:
-    """Return a row of numbers as parts called `name` and `name` + ``.lengths``."""
+    """Return a row of numbers as parts; see `row_parts`."""
     with NumberWriter(numbers.dtype, level) as writer:
         writer.append(numbers)
         return writer.parts(name)
 
 
-class Numbers:
-    """A packed row of numbers, read in slices.
+class Numbers(View):
+    """A packed row of numbers, whose windows are its blocks.
 
     Parameters
     ----------
@@ -143,36 +142,14 @@ class Numbers:
     """
 
     def __init__(self, parts: Mapping[str, Part], name: str, dtype: Any, count: int) -> None:
-        self.dtype = np.dtype(dtype)
-        self.count = count
-        self._stream = part_of(parts, name, np.uint8)
-        blocks = -(-count // BLOCK)
-        lengths = part_of(parts, f"{name}.lengths", np.uint32, blocks)[:]
-        self._ends = np.cumsum(lengths, dtype=np.int64)
-        stated = int(self._ends[-1]) if blocks else 0
-        if self._stream.shape[0] != stated or (blocks and int(lengths.max()) > BLOCK * self.dtype.itemsize):
-            raise malformed(f"the blocks of {name!r} do not have the lengths that are stated")
+        super().__init__(np.dtype(dtype), count, range(0, count, BLOCK))
+        self._blocks = RowBlocks(parts, name, len(self.starts), BLOCK * self.dtype.itemsize)
 
-    def __getitem__(self, items: slice) -> AnyArray:
-        start, stop, step = items.indices(self.count)
-        out = np.empty(max(0, stop - start), self.dtype)
-        for low, numbers in self.blocks(start, stop):
-            out[low - start : low - start + len(numbers)] = numbers
-        return out[::step]
+    def window(self, index: int, out: AnyArray) -> None:
+        unpack_block(self._blocks[index], out)
 
-    def blocks(self, start: int = 0, stop: int | None = None) -> Iterator[tuple[int, AnyArray]]:
-        """Yield numbers ``start:stop`` block by block, each with the index of its first, a few being unpacked ahead."""
-        stop = self.count if stop is None else stop
-        if start >= stop:
-            return
-        first, last = start // BLOCK, (stop - 1) // BLOCK
-        for index, block in zip(range(first, last + 1), on_all_cores(self._block, range(first, last + 1)), strict=True):
-            low, high = max(start, index * BLOCK), min(stop, index * BLOCK + len(block))
-            yield low, block[low - index * BLOCK : high - index * BLOCK]
-
-    def _block(self, index: int) -> AnyArray:
-        end = int(self._ends[index])
-        begin = int(self._ends[index - 1]) if index else 0
-        block = np.empty(min(BLOCK, self.count - index * BLOCK), self.dtype)
-        unpack_block(self._stream[begin:end], block)
-        return block
+    def all(self) -> AnyArray:
+        """Return all numbers."""
+        out: AnyArray = np.empty(self.size, self.dtype)
+        self.fill(out)
+        return out

@@ -10,7 +10,10 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from xxhash import xxh3_64_intdigest
+
 from quantum_memory.compression.certificate import DEFINITION, UHLMANN, Certificate
+from quantum_memory.compression.cores import on_all_cores
 from quantum_memory.compression.forms.plain import Plain
 from quantum_memory.compression.forms.registry import (
     FORMS,
@@ -20,11 +23,13 @@ from quantum_memory.compression.forms.registry import (
     lossy_forms,
     lossy_named,
     proved,
-    unpacked,
+    view_of,
 )
 from quantum_memory.compression.forms.sparse import Sparse
 from quantum_memory.compression.forms.stabilizer import Stabilizer
-from quantum_memory.state.arrays import array_digest
+from quantum_memory.compression.forms.views import scan
+from quantum_memory.errors import InvalidStateError
+from quantum_memory.state.arrays import array_digest, chunk_bytes, chunk_count
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,7 +38,7 @@ if TYPE_CHECKING:
     from quantum_memory.compression.lossy import Certified
     from quantum_memory.state.arrays import AnyArray
 
-    Look = Callable[[AnyArray], object]
+    Look = Callable[[int, AnyArray], object]
 
 _TINY = 4096
 """A lossless form of so few bytes ends the search: a lossy one would save nothing worth a loss."""
@@ -76,7 +81,8 @@ def lossless(array: AnyArray, effort: Effort, look: Look) -> Representation:
     Parameters
     ----------
     look
-        Called with what was unpacked from it, which is what will be loaded.
+        Called with the number and the items of each chunk of what is unpacked from it, which is what will be loaded, in
+        any order and from any thread; a second time for all of them where a first form failed.
     """
     tried: dict[str, int | None] = {}
     return Representation(best(array, effort, tried=tried, look=look), tried=tried)
@@ -102,6 +108,7 @@ def faithful(array: AnyArray, infidelity: float, effort: Effort, look: Look) -> 
     if infidelity == 0:
         return lossless(array, effort, look)
     tried: dict[str, int | None] = {}
+    original = _Original(array)
     # What keeps every bit and is tiny, then what loses some and is tiny; only then what takes time.
     quick = {Stabilizer.name, *({Sparse.name} if is_mostly_zero(array) else ())}
     exact = candidates(array, "fast", frozenset(FORMS) - quick, tried)
@@ -110,7 +117,7 @@ def faithful(array: AnyArray, infidelity: float, effort: Effort, look: Look) -> 
         found = _smallest(array, infidelity, effort, tried, lambda: exact.extend(_others(array, effort, quick, tried)))
     exact.sort(key=lambda one: one.nbytes)
     if found is not None and (not exact or found.packed.nbytes < exact[0].nbytes):
-        return _certified(array, found, infidelity, tried, look)
+        return _certified(original, found, infidelity, tried, look)
     return Representation(proved(exact, array, look), tried=tried)
 
 
@@ -122,6 +129,7 @@ def fitting(array: AnyArray, most: int, effort: Effort, look: Look) -> Represent
     InvalidStateError
         The array is zero or not finite.
     """
+    original = _Original(array)
     exact = lossless(array, effort, look)
     size = array.nbytes if exact.packed is None else exact.packed.nbytes
     if size <= most:
@@ -146,18 +154,47 @@ def fitting(array: AnyArray, most: int, effort: Effort, look: Look) -> Represent
             break
         better = at + 16 * (length - 0.995 * most) / reals
         at = better if too_long < better < fits else fits if found is None else (too_long + fits) / 2
-    return None if found is None else _certified(array, found, None, tried, look)
+    return None if found is None else _certified(original, found, None, tried, look)
+
+
+class _Original:
+    """An array that is being packed: a certificate about one that is changed meanwhile would be none."""
+
+    def __init__(self, array: AnyArray) -> None:
+        self.array = array
+        self._stamp = self._checksums()
+
+    def digest(self) -> bytes:
+        """Return its digest, after it was packed.
+
+        Raises
+        ------
+        InvalidStateError
+            It is no longer what it was.
+        """
+        digest = array_digest(self.array)
+        if self._checksums() != self._stamp:
+            raise InvalidStateError(
+                "the state was changed while it was being packed", next_step="save a copy, or when nobody writes to it"
+            )
+        return digest
+
+    def _checksums(self) -> list[int]:
+        chunks = range(chunk_count(self.array.nbytes))
+        return list(on_all_cores(lambda index: xxh3_64_intdigest(chunk_bytes(self.array, index)), chunks))
 
 
 def _certified(
-    array: AnyArray, found: Certified, requested: float | None, tried: dict[str, int | None], look: Look
+    original: _Original, found: Certified, requested: float | None, tried: dict[str, int | None], look: Look
 ) -> Representation:
+    array = original.array
     definition = DEFINITION if array.ndim == 1 else UHLMANN
-    certificate = Certificate(found.infidelity, requested, array_digest(array).hex(), definition)
+    certificate = Certificate(found.infidelity, requested, original.digest().hex(), definition)
     form = lossy_named(found.packed.form)
     exact = form is not None and form.exact
     if exact:
-        look(unpacked(found.packed, array))
+        for _ in scan(view_of(found.packed, array.dtype, array.shape), look):
+            pass
     return Representation(found.packed, certificate, exact, tried)
 
 

@@ -16,7 +16,7 @@ from quantum_memory.formats.reader import PACKED
 from quantum_memory.formats.registry import OpenOptions, open_reader
 from quantum_memory.formats.verify import verify
 from quantum_memory.state import metrics
-from quantum_memory.state.arrays import array_digest
+from quantum_memory.state.arrays import STORABLE, array_digest
 from quantum_memory.state.memory_state import as_memory_state
 from quantum_memory.state.quantum_state import DensityMatrix
 
@@ -144,6 +144,21 @@ def _array(original: Any, where: str, *, allow_pickle: bool) -> AnyArray:
     return np.ascontiguousarray(arrays[where])
 
 
+class _Row:
+    """A state vector in a file, of which only what is being compared is read."""
+
+    def __init__(self, reader: Reader, path: str) -> None:
+        self._reader = reader
+        self._path = path
+        entry = reader.entries[path]
+        self.shape = entry.shape
+        self.dtype = np.dtype(STORABLE[entry.dtype])
+
+    def __getitem__(self, items: slice) -> AnyArray:
+        start, stop, _ = items.indices(self.shape[0])
+        return self._reader.read_items(self._path, start, stop)
+
+
 def _measured(reader: Reader, where: str, certificate: Certificate, psi: AnyArray) -> tuple[float, float] | None:
     """Return 1 - F as it is computed now, and what it is at least."""
     if array_digest(psi).hex() != certificate.original:
@@ -152,14 +167,14 @@ def _measured(reader: Reader, where: str, certificate: Certificate, psi: AnyArra
             path=reader.name,
             next_step=f"give the one whose array has the SHA-256 {certificate.original[:12]}...",
         )
-    phi = reader.read(where)
     if certificate.definition == DEFINITION:
-        total = overlap(psi.reshape(-1), phi.reshape(-1), scale_of(psi.reshape(-1)).shift)
+        total = overlap(psi, _Row(reader, where), scale_of(psi).shift)
         return total.infidelity(), total.least_infidelity()
     if len(psi) > _LARGEST_MATRIX:
         return None
     before, after = (
-        DensityMatrix(matrix / np.trace(matrix), dims=(len(psi),), qubit_order="big") for matrix in (psi, phi)
+        DensityMatrix(matrix / np.trace(matrix), dims=(len(psi),), qubit_order="big")
+        for matrix in (psi, reader.read(where))
     )
     measured = max(0.0, 1.0 - metrics.fidelity(before, after))
     return measured, measured - _ROUNDING

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from quantum_memory.durability.files import current
 from quantum_memory.errors import ConflictError, IntegrityError, InvalidStateError, StorageError
 from quantum_memory.formats.form_reader import lossy_arrays
-from quantum_memory.formats.naming import FileFacts, before_naming
+from quantum_memory.formats.naming import FileFacts, before_naming, refuse_existing
 from quantum_memory.formats.prepared import Fidelity, Prepared
 from quantum_memory.formats.reader import identities
 from quantum_memory.formats.registry import OpenOptions, Saved, SaveOptions, format_of_suffix, open_reader
@@ -265,9 +265,7 @@ def _check_target(source: str, target: str, *, overwrite: bool) -> None:
             "it is the file that is to be converted", path=target, next_step="give another name for the new one"
         )
     if not overwrite:
-        raise ConflictError(
-            "the file exists already", path=target, next_step="choose another name, or say overwrite (--overwrite)"
-        )
+        refuse_existing(target)
 
 
 def _check(written: str, target: str, content: str | None, progress: Progress | None) -> None:

@@ -1,8 +1,13 @@
-"""A reader of arrays that are in a form, which shows them as if they were stored as they are."""
+"""A reader of arrays that are in a form, which shows them as if they were stored as they are.
+
+They are unpacked window by window: into the array that is asked for, or to be looked at and dropped.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import threading
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -18,18 +23,21 @@ from quantum_memory.formats.reader import (
     nbytes_of,
     new_array,
 )
-from quantum_memory.state.arrays import CHUNK_BYTES, STORABLE, array_digest, chunk_count, chunk_items
+from quantum_memory.state.arrays import CHUNK_BYTES, STORABLE, bytes_of, chunk_count, chunk_items, combine_digests
 from quantum_memory.state.json_text import to_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from quantum_memory.compression.forms.base import Part
+    from quantum_memory.compression.forms.views import View
     from quantum_memory.formats.form_nodes import FormNode, Forms
     from quantum_memory.formats.reader import Entry, Verify
     from quantum_memory.state.arrays import AnyArray
 
 _WINDOW = 8 * CHUNK_BYTES
+
+_MOST_RATIO = 64
 
 
 class StoredReader(Reader, Protocol):
@@ -57,8 +65,8 @@ class FormReader:
     inner
         A reader of the arrays that are stored.
     max_bytes
-        How large an array may be that is unpacked for a look, or to read a part of it; by default as large as there is
-        room for in the folder for temporary files, or in memory. A short file can state any length.
+        How large an array may be to be computed for a look; by default as large as the memory, or `_MOST_RATIO` times
+        what is stored of it. A short file can state any length, and to compute it would take any time.
     """
 
     def __init__(self, inner: StoredReader, max_bytes: int | None = None) -> None:
@@ -73,7 +81,7 @@ class FormReader:
         for path, node in forms.nodes.items():
             nbytes = nbytes_of(node.identity.dtype, node.identity.shape)
             self.entries[path] = WholeEntry(node.identity, nbytes)
-        self._unpacked: dict[str, AnyArray] = {}
+        self._views: dict[str, View] = {}
         self._lock = threading.Lock()
 
     def share(self) -> None:
@@ -110,9 +118,8 @@ class FormReader:
             return self.inner.read(path, out=out, verify=verify, progress=progress)
         entry = look_up(self.entries, path, self.name)
         array = new_array(entry, path, self.name) if out is None else check_out(out, entry, path, self.name)
-        self._unpack(path, node, array)
-        # However it is checked: checksums say that the parts are whole, this that they are understood.
-        self._check(path, node, array)
+        for _ in self._checked(path, node, array.reshape(-1)):
+            pass
         if progress is not None:
             progress(array.nbytes)
         return array
@@ -121,13 +128,18 @@ class FormReader:
         node = self.forms.nodes.get(path)
         if node is None:
             return self.inner.read_items(path, start, stop)
-        with self._lock:  # once, whoever comes first, and not in memory when it is large
-            if path not in self._unpacked:
-                array = self._scratch(node)
-                self._unpack(path, node, array)
-                self._check(path, node, array)
-                self._unpacked[path] = array
-        return self._unpacked[path].reshape(-1)[start:stop].copy()
+        with self._lock:
+            view = self._views.get(path)
+            if view is None:
+                view = self._view(path, node)
+                if view.is_whole:
+                    self._check_size(path)
+                self._views[path] = view
+        start, stop, _ = slice(start, stop).indices(view.size)
+        items: AnyArray = np.empty(max(0, stop - start), view.dtype)
+        with self._told(path, node):
+            view.read(start, items)
+        return items
 
     def map(self, path: str, *, verify: Verify = "fast", progress: Callable[[int], object] | None = None) -> AnyArray:
         if path in self.forms.nodes:
@@ -151,48 +163,71 @@ class FormReader:
 
         chunks = self.inner.check_everything(progress, look_at_plain)
         for path, node in self.forms.nodes.items():
-            array = self._scratch(node)
-            self._unpack(path, node, array)
-            self._check(path, node, array)
+            self._check_size(path)
+            for items in self._checked(path, node):
+                if look is not None:
+                    look(path, items)
             if progress is not None:
-                progress(max(0, array.nbytes - sum(self.inner.entries[part].nbytes for part in node.parts.values())))
-            if look is not None:
-                for index in range(chunk_count(array.nbytes)):
-                    look(path, chunk_items(array, index))
+                progress(
+                    max(
+                        0,
+                        self.entries[path].nbytes
+                        - sum(self.inner.entries[part].nbytes for part in node.parts.values()),
+                    )
+                )
         return chunks
 
     def close(self) -> None:
-        self._unpacked.clear()
+        self._views.clear()
         self.inner.close()
 
-    def _scratch(self, node: FormNode) -> AnyArray:
-        """Return memory to unpack into for a look, which is a temporary file when it is large."""
-        from shutil import disk_usage  # noqa: PLC0415 - few files have forms
-        from tempfile import gettempdir  # noqa: PLC0415
+    def _check_size(self, path: str) -> None:
+        nbytes = self.entries[path].nbytes
+        if self._max_bytes is not None or nbytes > _MOST_RATIO * self.facts(path)["stored_bytes"]:
+            check_budget(nbytes, self._max_bytes, self.name)
 
-        from quantum_memory.compression.forms.registry import scratch  # noqa: PLC0415
-
-        needed = nbytes_of(node.identity.dtype, node.identity.shape)
-        if self._max_bytes is not None or needed > disk_usage(gettempdir()).free:
-            check_budget(needed, self._max_bytes, self.name)
-        return scratch(np.dtype(STORABLE[node.identity.dtype]), node.identity.shape)
-
-    def _unpack(self, path: str, node: FormNode, out: AnyArray) -> None:
+    def _view(self, path: str, node: FormNode) -> View:
         from quantum_memory.compression.forms.registry import form_named  # noqa: PLC0415 - few files have forms
 
         parts: dict[str, Part] = {name: _StoredPart(self.inner, part) for name, part in node.parts.items()}
+        with self._told(path, node):
+            dtype = np.dtype(STORABLE[node.identity.dtype])
+            return form_named(node.form).view(node.facts, parts, dtype, node.identity.shape)
+
+    def _checked(self, path: str, node: FormNode, out: AnyArray | None = None) -> Iterator[AnyArray]:
+        """Unpack an array, into `out` where there is one, and yield its chunks; compare it with its digest.
+
+        However it is read: checksums say that the parts are whole, this that they are understood. One that is
+        identified by its parts has been checked with them.
+        """
+        from quantum_memory.compression.forms.views import scan  # noqa: PLC0415 - few files have forms
+
+        view = self._view(path, node)
+        digests = [b""] * chunk_count(self.entries[path].nbytes)
+
+        def look(index: int, items: AnyArray) -> None:
+            if not node.by_parts:
+                digests[index] = hashlib.sha256(bytes_of(items)).digest()
+
+        with self._told(path, node):
+            for _, row in scan(view, look, out):
+                yield from (chunk_items(row, index) for index in range(chunk_count(row.nbytes)))
+        if not node.by_parts and combine_digests(b"".join(digests), len(digests)) != node.identity.digest:
+            raise damaged(f"its array {path!r}, in the form {node.form!r}, does not match its SHA-256", self.name)
+
+    @contextmanager
+    def _told(self, path: str, node: FormNode) -> Iterator[None]:
+        """Say of which array an error is."""
         try:
-            form_named(node.form).unpack(node.facts, parts, out)
+            yield
         except UnsupportedVersionError as error:
             raise error.at(self.name)  # noqa: B904 - it is the same error
-        except IntegrityError as error:
-            error.message = f"its array {path!r}, in the form {node.form!r}: {error.message}"
-            raise error.at(self.name)  # noqa: B904 - it is the same error
-
-    def _check(self, path: str, node: FormNode, array: AnyArray) -> None:
-        """Compare an array with its digest; one that is identified by its parts has been checked with them."""
-        if not node.by_parts and array_digest(array) != node.identity.digest:
-            raise damaged(f"its array {path!r}, in the form {node.form!r}, does not match its SHA-256", self.name)
+        except IntegrityError as error:  # which several threads may have got
+            raise IntegrityError(
+                f"its array {path!r}, in the form {node.form!r}: {error.message}",
+                path=error.path or self.name,
+                next_step=error.next_step,
+            ) from error
 
 
 def lossy_arrays(reader: Reader) -> dict[str, FormNode]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from quantum_memory.durability.files import Files, current, using
+from quantum_memory.errors import ConflictError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -24,6 +26,22 @@ class FileFacts(NamedTuple):
         """Look at a file. It raises `OSError` as the operating system does."""
         facts = current().stat(path)
         return cls(facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns)
+
+
+def refuse_existing(path: str | os.PathLike[str]) -> None:
+    """Refuse a file that exists before long work begins; saving decides it once more.
+
+    Raises
+    ------
+    ConflictError
+    """
+    try:
+        current().stat(os.fspath(path))
+    except (OSError, ValueError):
+        return  # it does not exist, or saving says what is wrong with it
+    raise ConflictError(
+        "the file exists already", path=path, next_step="choose another name, or say overwrite (--overwrite)"
+    )
 
 
 @contextmanager

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from quantum_memory.compression import representations
+from quantum_memory.compression.forms.base import Packed
 from quantum_memory.errors import InvalidStateError, StorageError
 from quantum_memory.formats import prepared
 from quantum_memory.formats.form_nodes import FormNode, Forms, identity_of_parts
 from quantum_memory.formats.reader import AMPLITUDES, PACKED
 from quantum_memory.formats.record import squared_norm
-from quantum_memory.state.arrays import array_digest, chunk_count, chunk_items, dtype_name
+from quantum_memory.state.arrays import bytes_of, chunk_count, combine_digests, dtype_name
 from quantum_memory.state.document import ArrayIdentity, identify
-from quantum_memory.state.json_text import to_json
 
 if TYPE_CHECKING:
     from quantum_memory.compression.representations import Look, Representation
@@ -24,10 +25,7 @@ if TYPE_CHECKING:
     from quantum_memory.state.arrays import AnyArray
 
 _COPIED = 32 << 20
-"""A strided state is copied for a form that nobody has asked for up to here."""
-
-_OVERHEAD = 256
-"""About how many bytes a short file has beside its arrays and its document."""
+"""A strided or big-endian state is copied for a form that nobody has asked for up to here."""
 
 
 def packed(plain: Prepared, asked: Fidelity, progress: Progress | None = None) -> Prepared:
@@ -43,18 +41,19 @@ def packed(plain: Prepared, asked: Fidelity, progress: Progress | None = None) -
     Raises
     ------
     InvalidStateError
-        It does not fit into `max_bytes`, or has no fidelity, being zero or not finite.
+        The state alone does not fit into `max_bytes`, or has no fidelity, being zero or not finite.
     """
-    most = None if asked.max_bytes is None else asked.max_bytes - _others(plain)
     arrays, nodes, squares = dict(plain.arrays), dict(plain.forms.nodes), plain.squares
     for path in PACKED:
         array = plain.arrays.get(path)
-        if array is None or (array.nbytes < prepared.SMALLEST and most is None):
+        if array is None or (array.nbytes < prepared.SMALLEST and asked.max_bytes is None):
             continue
-        if not array.flags.c_contiguous and array.nbytes > _COPIED and asked == prepared.Fidelity():
+        little = array.dtype.newbyteorder("<")
+        copied = not array.flags.c_contiguous or array.dtype != little
+        if copied and array.nbytes > _COPIED and asked == prepared.Fidelity():
             continue  # nobody has asked, and a copy of it would take too much memory
-        seen = _Seen()
-        found = _represented(np.ascontiguousarray(array), asked, most, seen.look)
+        seen = _Seen(array.nbytes)
+        found = _represented(np.ascontiguousarray(array, little), asked, seen.look)
         if found.packed is None:
             continue
         if found.certificate is not None and _named(plain.document, path) > 1:
@@ -68,7 +67,7 @@ def packed(plain: Prepared, asked: Fidelity, progress: Progress | None = None) -
         identity = ArrayIdentity(dtype_name(array.dtype) or "", array.shape, digest)
         parts = {name: f"{path}~{name}" for name in made}
         nodes[path] = FormNode(form, identity, facts, parts, found.certificate, by_parts, found.tried)
-        squares = seen.squares if path == AMPLITUDES else squares
+        squares = (None if by_parts else seen.squares) if path == AMPLITUDES else squares
         if progress is not None:
             progress(max(0, array.nbytes - sum(part.nbytes for part in made.values())))
         del arrays[path]
@@ -76,6 +75,15 @@ def packed(plain: Prepared, asked: Fidelity, progress: Progress | None = None) -
     # Of a state that is unpacked a little differently on each machine no norm is noted: the original's is not its own.
     quantum = None if any(node.by_parts for node in nodes.values()) else plain.quantum
     return replace(plain, arrays=arrays, forms=Forms(nodes), squares=squares, quantum=quantum)
+
+
+def state_bytes(memory: Prepared) -> int:
+    """Return how many bytes the quantum state of a prepared memory takes, as `Packed.nbytes` counts them."""
+    total = sum(memory.arrays[path].nbytes for path in PACKED if path in memory.arrays)
+    for node in memory.forms.nodes.values():
+        parts = {name: memory.arrays[part] for name, part in node.parts.items()}
+        total += Packed(node.form, node.facts, parts).nbytes
+    return total
 
 
 def _named(document: Any, path: str) -> int:
@@ -88,19 +96,24 @@ def _named(document: Any, path: str) -> int:
 class _Seen:
     """What is noted of an array as it will be loaded: whatever becomes of the one that was given to be saved."""
 
-    def __init__(self) -> None:
-        self.digest = b""
-        self.squares: list[float] | None = None
+    def __init__(self, nbytes: int) -> None:
+        count = chunk_count(nbytes)
+        self._digests = [b""] * count
+        self.squares = [0.0] * count
 
-    def look(self, unpacked: AnyArray) -> None:
-        self.digest = array_digest(unpacked)
-        chunks = range(chunk_count(unpacked.nbytes))
-        self.squares = [squared_norm(chunk_items(unpacked, index)) for index in chunks]
+    def look(self, index: int, items: AnyArray) -> None:
+        self._digests[index] = hashlib.sha256(bytes_of(items)).digest()
+        self.squares[index] = squared_norm(items)
+
+    @property
+    def digest(self) -> bytes:
+        """Name of the content of the array."""
+        return combine_digests(b"".join(self._digests), len(self._digests))
 
 
-def _represented(array: AnyArray, asked: Fidelity, most: int | None, look: Look) -> Representation:
+def _represented(array: AnyArray, asked: Fidelity, look: Look) -> Representation:
     try:
-        return _searched(array, asked, most, look)
+        return _searched(array, asked, look)
     except np.linalg.LinAlgError as error:
         raise InvalidStateError(
             f"the state cannot be packed: {error}",
@@ -112,21 +125,14 @@ def _represented(array: AnyArray, asked: Fidelity, most: int | None, look: Look)
         return representations.Representation()  # as it is, which needs no room for temporary files
 
 
-def _searched(array: AnyArray, asked: Fidelity, most: int | None, look: Look) -> Representation:
-    if most is not None:
-        found = representations.fitting(array, max(0, most), asked.effort, look)
+def _searched(array: AnyArray, asked: Fidelity, look: Look) -> Representation:
+    if asked.max_bytes is not None:
+        found = representations.fitting(array, max(0, asked.max_bytes), asked.effort, look)
         if found is None:
             raise InvalidStateError(
-                f"a state of {array.nbytes} bytes does not fit into a file of {asked.max_bytes}, however much is lost",
-                next_step="allow more bytes",
+                f"a state of {array.nbytes} bytes does not fit, however much is lost", next_step="allow more bytes"
             )
         return found
     if asked.infidelity:
         return representations.faithful(array, asked.infidelity, asked.effort, look)
     return representations.lossless(array, asked.effort, look)
-
-
-def _others(plain: Prepared) -> int:
-    """Return about how many bytes a file has beside the packed arrays."""
-    others = sum(array.nbytes for path, array in plain.arrays.items() if path not in PACKED)
-    return len(to_json(plain.parts([]))) + others + _OVERHEAD

@@ -10,7 +10,7 @@ from quantum_memory.durability.files import current
 from quantum_memory.errors import InvalidStateError
 from quantum_memory.formats import info as facts
 from quantum_memory.formats.lazy import StateFile
-from quantum_memory.formats.naming import before_naming
+from quantum_memory.formats.naming import before_naming, refuse_existing
 from quantum_memory.formats.prepared import Fidelity, Prepared
 from quantum_memory.formats.reader import check_verify, read_memory
 from quantum_memory.formats.registry import (
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Saved", "info", "load", "open", "save"]
 
-_ATTEMPTS = 4
+_ATTEMPTS, _LONGER = 6, 64
 
 
 def save(
@@ -132,6 +132,8 @@ def write(memory: Prepared, path: Path, options: SaveOptions, asked: Fidelity | 
         return _saved(kind, path, memory, options)
     from quantum_memory.formats.packing import packed  # noqa: PLC0415 - small states do without
 
+    if not options.overwrite:
+        refuse_existing(path)
     asked = asked or Fidelity()
     options = replace(options, effort=asked.effort)
     if asked.max_bytes is None:
@@ -142,29 +144,30 @@ def write(memory: Prepared, path: Path, options: SaveOptions, asked: Fidelity | 
 class _TooLong(Exception):  # noqa: N818 - no error
     """A file that was written has more bytes than were asked for."""
 
-    def __init__(self, excess: int) -> None:
-        super().__init__(excess)
-        self.excess = excess
+    def __init__(self, length: int) -> None:
+        super().__init__(length)
+        self.length = length
 
 
 def _fitted(kind: Format, path: Path, memory: Prepared, options: SaveOptions, asked: Fidelity) -> Saved:
-    """Save a memory in at most so many bytes: how many a format needs besides the state is seen by writing it."""
+    """Save a memory in at most so many bytes: how many a file needs besides the state is seen by writing it."""
 
     def check(written: str) -> None:
         length = current().stat(written).st_size
         if length > most:
-            raise _TooLong(length - most)
+            raise _TooLong(length)
 
-    from quantum_memory.formats.packing import packed  # noqa: PLC0415 - as above
+    from quantum_memory.formats.packing import packed, state_bytes  # noqa: PLC0415 - as above
 
     most = left = asked.max_bytes or 0
-    for _ in range(_ATTEMPTS):
+    for attempt in range(_ATTEMPTS):
         prepared = packed(memory, replace(asked, max_bytes=left), options.progress)
         try:
             with before_naming(check):
                 return _saved(kind, path, prepared, options)
         except _TooLong as error:
-            left -= error.excess
+            # Besides the state; what is said of the next one may be a little longer.
+            left = most - (error.length - state_bytes(prepared)) - attempt * _LONGER
     raise InvalidStateError(f"it does not fit into {most} bytes", path=path, next_step="allow more bytes")
 
 

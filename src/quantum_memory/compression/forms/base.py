@@ -16,8 +16,9 @@ import numpy as np
 from quantum_memory.errors import RESTORE, IntegrityError, StorageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
+    from quantum_memory.compression.forms.views import View
     from quantum_memory.state.arrays import AnyArray
 
 Json = Any
@@ -63,7 +64,30 @@ class Packed:
         return len(str(self.facts)) + sum(part.nbytes + 100 for part in self.parts.values())
 
 
-class Form(Protocol):
+class Unpacks(Protocol):
+    """What reads arrays in a form."""
+
+    def view(
+        self, facts: Mapping[str, Json], parts: Mapping[str, Part], dtype: np.dtype[Any], shape: tuple[int, ...]
+    ) -> View:
+        """Return what computes any stretch of the array that was packed.
+
+        Parts and facts may be anything: a hostile file must not make this, or what is returned, run for long, take much
+        memory or raise other errors than ours.
+
+        Parameters
+        ----------
+        dtype, shape
+            Of the array.
+
+        Raises
+        ------
+        IntegrityError
+            Facts and parts are not what `pack` makes. What does not show here does when a window is computed.
+        """
+
+
+class Form(Unpacks, Protocol):
     """How an array is packed and unpacked.
 
     Attributes
@@ -84,18 +108,6 @@ class Form(Protocol):
             (a density matrix).
         effort
             How long to try. A form that does not pay is to be found out by a cheap test.
-        """
-
-    def unpack(self, facts: Mapping[str, Json], parts: Mapping[str, Part], out: AnyArray) -> None:
-        """Fill `out`, of the dtype and shape of the array that was packed.
-
-        Parts and facts may be anything: a hostile file must not make this run for long, take much memory or raise other
-        errors than ours.
-
-        Raises
-        ------
-        IntegrityError
-            They are not what `pack` makes.
         """
 
 
@@ -168,6 +180,43 @@ class Stream:
 
     def __del__(self) -> None:
         self._file.close()
+
+
+def row_parts(name: str, stream: Stream, lengths: Sequence[int]) -> dict[str, AnyArray]:
+    """Return the blocks of a packed row as parts: one after another, and the length of each where there are several."""
+    several = {f"{name}.lengths": np.array(lengths, np.uint32)} if len(lengths) > 1 else {}
+    return {name: stream.array()} | several
+
+
+class RowBlocks:
+    """The blocks of a packed row; see `row_parts`.
+
+    Parameters
+    ----------
+    count
+        How many there are.
+    most
+        Bytes of one at most.
+
+    Raises
+    ------
+    IntegrityError
+        The parts cannot be such a row.
+    """
+
+    def __init__(self, parts: Mapping[str, Part], name: str, count: int, most: int) -> None:
+        self._stream = part_of(parts, name, np.uint8)
+        lengths: AnyArray
+        if count > 1:
+            lengths = part_of(parts, f"{name}.lengths", np.uint32, count)[:]
+        else:
+            lengths = np.full(count, self._stream.shape[0])
+        self._ends = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
+        if self._stream.shape[0] != self._ends[-1] or lengths.max(initial=0) > most:
+            raise malformed(f"the blocks of {name!r} do not have the lengths that are stated")
+
+    def __getitem__(self, index: int) -> AnyArray:
+        return self._stream[int(self._ends[index]) : int(self._ends[index + 1])]
 
 
 def malformed(what: str) -> IntegrityError:

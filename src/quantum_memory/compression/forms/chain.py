@@ -154,7 +154,7 @@ def unpack_tensors(facts: Mapping[str, Json], parts: Mapping[str, Part], qubits:
     counts = [int(mask.sum()) * (1 if real else 2) for mask in masks]
     if sum(counts) > 2 << qubits:
         raise malformed("a chain of tensors has more numbers than the state")
-    numbers = Numbers(parts, "numbers", integers_of(facts), sum(counts))[:].astype(np.float64)
+    numbers = Numbers(parts, "numbers", integers_of(facts), sum(counts)).all().astype(np.float64)
     step = step_of(facts)
     factors = np.concatenate([np.full(count, _scale(code)) for count, code in zip(counts, scales, strict=True)])
     with np.errstate(all="ignore"):  # steps may be anything

@@ -90,7 +90,7 @@ def unpack_columns(facts: Mapping[str, Json], parts: Mapping[str, Part], height:
     integers = []
     for index, (start, stop) in enumerate(zip(starts, stops, strict=True)):
         count = int(counts[start:stop].sum())
-        numbers = Numbers(parts, f"group{index}", kind, count * (1 if real else 2))[:]
+        numbers = Numbers(parts, f"group{index}", kind, count * (1 if real else 2)).all()
         integers.append(numbers.reshape(-1, count).T.astype(np.float64))
     with np.errstate(all="ignore"):  # the step may be anything
         return _columns(np.concatenate(integers) * step, stored, real=real)

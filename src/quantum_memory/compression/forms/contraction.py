@@ -1,8 +1,9 @@
-"""How a chain of tensors becomes a vector again, block by block, and how far two machines can differ in it.
+"""How a chain of tensors becomes a vector again, window by window, and how far two machines can differ in it.
 
 The tensors on each side of the middle bond are contracted; the vector is the product of the two factors, of which a few
-rows are made at a time. Sums in a product of matrices are added up in another order on another machine, so the vector
-that is unpacked there differs; `Contraction.margin` bounds by how much.
+rows are made at a time: always the same ones, so that on one machine a number has the same bits whether all is unpacked
+or a part, and the certificate is about those. Sums in a product of matrices are added up in another order on another
+machine, so the vector that is unpacked there differs; `Contraction.margin` bounds by how much.
 """
 
 from __future__ import annotations
@@ -16,22 +17,28 @@ from quantum_memory.compression.certificate import Overlap
 from quantum_memory.compression.cores import on_all_cores
 from quantum_memory.compression.forms.chain import grams
 from quantum_memory.compression.forms.products import multiply, multiply_real, reals, right_factor
+from quantum_memory.compression.forms.views import View
 
 if TYPE_CHECKING:
     from quantum_memory.compression.forms.products import Array
 
-    Tile = tuple[slice, slice]
+_WINDOW, _WIDTH = 1 << 19, 1 << 12
+"""Items of a window, whole rows where these are shorter, and its columns that are computed at a time: what that takes
+stays in the cache."""
 
-_TILE, _WIDTH = 1 << 18, 1 << 12
-"""Entries of a tile, which one core computes, and its columns: what it is computed from stays in the cache."""
+_LARGEST = 1 << 24
+"""Entries of a factor, at most: as many as 32 qubits have with the largest bonds that are made."""
+
+MOST_QUBITS = 48
+"""No longer chain has factors that are small enough."""
 
 _DOUBLE, _SINGLE = 2.0**-53, 2.0**-24
 _SPACE = 1.01
 """For what is of second order, and for the rounding of the bounds themselves."""
 
 
-class Contraction:
-    """The vector that a chain of tensors stands for, computed in blocks.
+class Contraction(View):
+    """The vector that a chain of tensors stands for; its windows are a few rows of the product of the two factors.
 
     Parameters
     ----------
@@ -44,15 +51,12 @@ class Contraction:
 
     Attributes
     ----------
-    dtype
-        Of the vector.
     finite
         Whether the two factors are.
     """
 
     def __init__(self, tensors: list[Array], dtype: np.dtype[Any], *, single: bool) -> None:
         self._tensors = tensors
-        self.dtype = dtype
         self._single = single
         self._cut = len(tensors) // 2
         with np.errstate(all="ignore"):  # tensors may be anything
@@ -62,27 +66,35 @@ class Contraction:
                 left, right = left.astype(work), right.astype(work)
             self._left, self._right, self._factor = left, right, right_factor(right)
         self.finite = bool(np.isfinite(left).all() and np.isfinite(right).all())
+        size = len(left) * right.shape[1]
+        super().__init__(dtype, size, range(0, size, _WINDOW))
 
-    def fill(self, out: Array) -> None:
-        """Compute the vector in `out`."""
-        matrix = out.reshape(len(self._left), -1)
-        for _ in on_all_cores(lambda tile: self._compute(tile, matrix[tile]), self._tiles()):
-            pass
+    def window(self, index: int, out: Array) -> None:
+        row, column = divmod(self.starts[index], self._right.shape[1])
+        matrix = out.reshape(-1, min(len(out), self._right.shape[1]))
+        left = reals(self._left[row : row + len(matrix)])
+        parts = left.shape[1] // self._left.shape[1]
+        factor = self._factor[:, parts * column :]
+        with np.errstate(all="ignore"):
+            for start in range(0, matrix.shape[1], _WIDTH):
+                tile = matrix[:, start : start + _WIDTH]
+                same = tile.dtype == self._left.dtype
+                product = tile if same else np.empty(tile.shape, self._left.dtype)
+                multiply_real(left, factor[:, parts * start : parts * (start + tile.shape[1])], reals(product))
+                if not same:
+                    tile[...] = product
 
     def overlap(self, psi: Array) -> Overlap:
-        """Return the sums over another vector and this one, of which only a few blocks are ever there."""
-        matrix = psi.reshape(len(self._left), -1)
+        """Return the sums over another vector and this one, of which only a few windows are ever there."""
 
-        def one(tile: Tile) -> Overlap:
-            block = np.ascontiguousarray(matrix[tile])
-            phi = np.empty(block.shape, self.dtype)
-            self._compute(tile, phi)
+        def one(index: int) -> Overlap:
+            start, phi = self.starts[index], self._made(index)
             sums = Overlap()
-            sums.add(block.reshape(-1), phi.reshape(-1))
+            sums.add(psi[start : start + len(phi)], phi)
             return sums
 
         total = Overlap()
-        for sums in on_all_cores(one, self._tiles()):
+        for sums in on_all_cores(one, range(len(self.starts))):
             total.merge(sums)
         return total
 
@@ -109,26 +121,14 @@ class Contraction:
         rounded = 2 * _SINGLE if np.finfo(self.dtype).bits < np.finfo(self._left.dtype).bits else 0.0
         return (2 * total / (left[-1] or math.inf) + rounded) * _SPACE
 
-    def _tiles(self) -> list[Tile]:
-        rows, width = len(self._left), self._right.shape[1]
-        columns = min(width, _WIDTH)
-        return [
-            (slice(row, min(row + _TILE // columns, rows)), slice(column, column + columns))
-            for row in range(0, rows, _TILE // columns)
-            for column in range(0, width, columns)
-        ]
 
-    def _compute(self, tile: Tile, out: Array) -> None:
-        rows, columns = tile
-        left = reals(self._left[rows])
-        parts = left.shape[1] // self._left.shape[1]
-        right = self._factor[:, parts * columns.start : parts * columns.stop]
-        same = out.dtype == self._left.dtype
-        product = out if same else np.empty(out.shape, self._left.dtype)
-        with np.errstate(all="ignore"):
-            multiply_real(left, right, reals(product))
-            if not same:
-                out[...] = product
+def is_too_large(tensors: list[Array]) -> bool:
+    """Tell whether the factors of a chain, or what they are made from on the way, would take too much memory."""
+    cut = len(tensors) // 2
+    left = [tensor.shape[2] << site + 1 for site, tensor in enumerate(tensors[:cut])]
+    right = [len(tensor) << site + 1 for site, tensor in enumerate(reversed(tensors[cut:]))]
+    largest: int = max(left + right)
+    return largest > _LARGEST
 
 
 def _share(inner: int, unit: float) -> float:

@@ -25,7 +25,7 @@ not known, and cannot be given back, well enough for less than about 1e-6 to 1e-
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -35,6 +35,7 @@ from quantum_memory.compression.forms.base import Packed, malformed, nested, und
 from quantum_memory.compression.forms.mps import MatrixProduct, contraction_of
 from quantum_memory.compression.forms.products import multiply
 from quantum_memory.compression.forms.splitting import matrix_of, sketch
+from quantum_memory.compression.forms.views import View, WholeView
 from quantum_memory.compression.lossy import Certified
 
 if TYPE_CHECKING:
@@ -91,18 +92,22 @@ class LowRankDensity:
         smallest = min(filter(None, found), key=lambda one: one.packed.nbytes, default=None)
         return smallest if smallest and smallest.packed.nbytes < array.nbytes else None
 
-    def unpack(self, facts: Mapping[str, Json], parts: Mapping[str, Part], out: Array) -> None:
-        """Fill `out`; see `LossyForm`."""
-        if out.ndim != 2 or out.shape[0] != out.shape[1]:
+    def view(
+        self, facts: Mapping[str, Json], parts: Mapping[str, Part], dtype: np.dtype[Any], shape: tuple[int, ...]
+    ) -> View:
+        if len(shape) != 2 or shape[0] != shape[1]:
             raise malformed("a factor of a density matrix is none of a matrix that is not square")
-        if facts.get("chain") is None:
-            factor = columns.unpack_columns(facts, parts, len(out), _most(len(out)))
-        else:
-            factor = _unpack_chain(facts, parts, len(out))
-        if (np.iscomplexobj(factor) and not np.iscomplexobj(out)) or not np.isfinite(factor).all():
-            raise malformed("a factor is complex while the matrix is not, or not finite")
-        with np.errstate(all="ignore"):  # numbers may be anything
-            cholesky.fill(factor, out)
+        chain = None if facts.get("chain") is None else _chain_of(facts, parts, shape[0])
+
+        def fill(out: Array) -> None:
+            # Only now: it may be large, and so is the matrix then.
+            factor = chain.factor() if chain else columns.unpack_columns(facts, parts, len(out), _most(len(out)))
+            if (np.iscomplexobj(factor) and not np.iscomplexobj(out)) or not np.isfinite(factor).all():
+                raise malformed("a factor is complex while the matrix is not, or not finite")
+            with np.errstate(all="ignore"):  # numbers may be anything
+                cholesky.fill(factor, out)
+
+        return WholeView(dtype, shape, fill)
 
 
 def _most(height: int) -> int:
@@ -216,12 +221,29 @@ def _as_chain(start: _Start, target: _Target, effort: Effort) -> Certified | Non
         "interleaved": start.interleaved,
     }
     packed = Packed(LowRankDensity.name, facts, dict(under("chain", chain.packed.parts)))
-    reached = target.reached(budget, chain.infidelity, _unpack_chain(facts, packed.parts, len(start.factor)))
+    reached = target.reached(budget, chain.infidelity, _chain_of(facts, packed.parts, len(start.factor)).factor())
     return Certified(packed, reached) if reached <= target.infidelity else None
 
 
-def _unpack_chain(facts: Mapping[str, Json], parts: Mapping[str, Part], height: int) -> Array:
-    """Return a factor that was rounded as a matrix product state."""
+class _Chain(NamedTuple):
+    """A factor that was rounded as a matrix product state."""
+
+    contraction: Contraction
+    shape: tuple[int, int]
+    interleaved: bool
+
+    def factor(self) -> Array:
+        """Return the factor."""
+        vector = np.empty(self.contraction.size, self.contraction.dtype)
+        self.contraction.fill(vector)
+        if not self.interleaved:
+            return vector.reshape(self.shape)
+        qubits = self.shape[0].bit_length() - 1
+        axes = [*range(0, 2 * qubits, 2), *range(1, 2 * qubits, 2)]
+        return vector.reshape([2] * 2 * qubits).transpose(axes).reshape(self.shape)
+
+
+def _chain_of(facts: Mapping[str, Json], parts: Mapping[str, Part], height: int) -> _Chain:
     chain, width, interleaved = facts["chain"], facts.get("columns"), facts.get("interleaved")
     if type(chain) is not dict or type(width) is not int or type(interleaved) is not bool:
         raise malformed("a factor without a chain of tensors")
@@ -229,17 +251,7 @@ def _unpack_chain(facts: Mapping[str, Json], parts: Mapping[str, Part], height: 
         raise malformed("a factor has other columns than any that is made")
     dtype = np.dtype(np.complex128 if chain.get("real") is False else np.float64)
     contraction = contraction_of(chain, nested(parts, "chain"), height * width, dtype)
-    return _from_vector(contraction, (height, width), interleaved=interleaved)
-
-
-def _from_vector(contraction: Contraction, shape: tuple[int, ...], *, interleaved: bool) -> Array:
-    vector = np.empty(math.prod(shape), contraction.dtype)
-    contraction.fill(vector)
-    if not interleaved:
-        return vector.reshape(shape)
-    qubits = shape[0].bit_length() - 1
-    axes = [*range(0, 2 * qubits, 2), *range(1, 2 * qubits, 2)]
-    return vector.reshape([2] * 2 * qubits).transpose(axes).reshape(shape)
+    return _Chain(contraction, (height, width), interleaved)
 
 
 def _interleave(matrix: Array) -> Array:

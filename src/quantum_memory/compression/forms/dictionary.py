@@ -6,18 +6,20 @@ or through pcodec where that is smaller. Rows of bytes in zstd blocks are here t
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from quantum_memory.compression.codecs.zstandard import Zstd
-from quantum_memory.compression.forms.base import Effort, Packed, Stream, malformed, part_of
-from quantum_memory.compression.forms.plain import LEVELS, PIECE, bits_of, sample, whole_number
+from quantum_memory.compression.forms.base import Effort, Packed, RowBlocks, Stream, malformed, part_of, row_parts
+from quantum_memory.compression.forms.plain import LEVELS, PIECE, bits_of, real_type, sample, whole_number
+from quantum_memory.compression.forms.views import View
 from quantum_memory.compression.numbers import Numbers, NumberWriter
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     from numpy.typing import NDArray
 
@@ -55,10 +57,10 @@ class ByteWriter:
             del self._rest[:BYTES_BLOCK]
 
     def parts(self, name: str) -> dict[str, AnyArray]:
-        """Return the row as parts called `name` and `name` + ``.lengths``; nothing can be appended after that."""
+        """Return the row as parts (see `row_parts`); nothing can be appended after that."""
         if self._rest:
             self._put(bytes(self._rest))
-        return {name: self._stream.array(), f"{name}.lengths": np.array(self._lengths, np.uint32)}
+        return row_parts(name, self._stream, self._lengths)
 
     def _put(self, block: bytes) -> None:
         packed = self._codec.encode(block)
@@ -67,25 +69,39 @@ class ByteWriter:
         self._lengths.append(len(stored))
 
 
-def read_bytes(parts: Mapping[str, Part], name: str, count: int) -> Iterator[NDArray[np.uint8]]:
-    """Yield the blocks of a row of `count` bytes that a `ByteWriter` packed.
+class Bytes(View):
+    """A row of bytes that a `ByteWriter` packed, whose windows are its blocks.
+
+    Parameters
+    ----------
+    parts, name
+        Where it is.
+    count, dtype
+        What it holds: so many items, of one byte or two.
 
     Raises
     ------
     IntegrityError
+        The parts cannot be such a row.
     """
-    stream = part_of(parts, name, np.uint8)
-    lengths = part_of(parts, f"{name}.lengths", np.uint32, -(-count // BYTES_BLOCK))[:]
-    ends = np.cumsum(lengths, dtype=np.int64).tolist()
-    if stream.shape[0] != (ends[-1] if ends else 0) or (ends and int(lengths.max()) > BYTES_BLOCK):
-        raise malformed(f"the blocks of {name!r} do not have the lengths that are stated")
-    for index, end in enumerate(ends):
-        stored = stream[end - int(lengths[index]) : end]
-        size = min(BYTES_BLOCK, count - index * BYTES_BLOCK)
+
+    def __init__(self, parts: Mapping[str, Part], name: str, count: int, dtype: Any = np.uint8) -> None:
+        dtype = np.dtype(dtype)
+        super().__init__(dtype, count, range(0, count, BYTES_BLOCK // dtype.itemsize))
+        self._blocks = RowBlocks(parts, name, len(self.starts), BYTES_BLOCK)
+
+    def window(self, index: int, out: AnyArray) -> None:
+        out[...] = self._made(index)
+
+    def _made(self, index: int) -> AnyArray:
+        """Return a block as the decoder makes it, without a copy."""
+        first, last = self._bounds(index)
+        size = (last - first) * self.dtype.itemsize
+        stored = self._blocks[index].tobytes()
         if len(stored) > size:
-            raise malformed(f"a block of {name!r} is longer than its bytes are")
-        raw = stored.tobytes()
-        yield np.frombuffer(raw if len(raw) == size else _ZSTD["fast"].decode(raw, size), np.uint8)
+            raise malformed("a block of bytes is longer than its bytes are")
+        raw = stored if len(stored) == size else _ZSTD["fast"].decode(stored, size)
+        return np.frombuffer(raw, self.dtype)
 
 
 @dataclass(frozen=True)
@@ -110,21 +126,17 @@ class Dictionary:
         symbols = _packed_symbols(bits, table, width, effort, coders)
         return Packed(self.name, {"bits": width, "coder": coders}, {"table": table, **symbols})
 
-    def unpack(self, facts: Mapping[str, Json], parts: Mapping[str, Part], out: AnyArray) -> None:
-        bits = bits_of(out)
-        width = whole_number(facts, "bits", 16)
-        stored = part_of(parts, "table", bits.dtype)
-        if width not in (0, 1, 2, 4, 8, 16) or not 1 <= stored.shape[0] <= 1 << width:
+    def view(
+        self, facts: Mapping[str, Json], parts: Mapping[str, Part], dtype: np.dtype[Any], shape: tuple[int, ...]
+    ) -> View:
+        width, each = whole_number(facts, "bits", 16), dtype.itemsize // real_type(dtype).itemsize
+        table = part_of(parts, "table", f"<u{real_type(dtype).itemsize}")
+        if width not in (0, 1, 2, 4, 8, 16) or not 1 <= table.shape[0] <= 1 << width:
             raise malformed("symbols and table do not fit together")
-        table = stored[:]
+        size = math.prod(shape)
         if not width:
-            bits[:] = table[0]
-        elif width == 16:
-            _unpack_wide(facts.get("coder"), parts, table, bits)
-        elif facts.get("coder") == "zstd":
-            _unpack_bytes(parts, table, width, bits)
-        else:
-            raise malformed("there is no such coder of symbols")
+            return Same(dtype, size, table[:])
+        return _Symbols(dtype, size, table[:], width, _symbols_in(facts.get("coder"), parts, width, size * each))
 
 
 class _Lookup:
@@ -213,33 +225,53 @@ def _packed_symbols(
     return row.parts("symbols")
 
 
-def _unpack_bytes(parts: Mapping[str, Part], table: NDArray[Any], width: int, bits: NDArray[Any]) -> None:
-    """Look up all symbols of a byte at once, in a table of what each byte stands for."""
-    per_byte = 8 // width
-    symbols = (np.arange(256)[:, None] >> (width * np.arange(per_byte))) & ((1 << width) - 1)
-    valid = np.all(symbols < len(table), axis=1)
-    meaning = table[np.minimum(symbols, len(table) - 1)]
-    start = 0
-    for block in read_bytes(parts, "symbols", -(-len(bits) // per_byte)):
-        for low in range(0, len(block), PIECE // per_byte):
-            piece = block[low : low + PIECE // per_byte]
-            if not valid[piece].all():
-                raise malformed("a symbol is not in the table")
-            numbers = meaning[piece].reshape(-1)[: len(bits) - start]
-            bits[start : start + len(numbers)] = numbers
-            start += len(numbers)
+def _symbols_in(coder: Json, parts: Mapping[str, Part], width: int, count: int) -> View:
+    """Return the row that has `count` symbols: of u2 where they take 16 bits, otherwise of u1."""
+    if coder == "zstd":
+        items, dtype = (count, "<u2") if width == 16 else (-(-count * width // 8), "u1")
+        return Bytes(parts, "symbols", items, dtype)
+    if coder == "numbers" and width == 16:
+        return Numbers(parts, "symbols", "<u2", count)
+    raise malformed("there is no such coder of symbols")
 
 
-def _unpack_wide(coder: Json, parts: Mapping[str, Part], table: NDArray[Any], bits: NDArray[Any]) -> None:
-    if coder == "numbers":
-        blocks: Iterator[NDArray[Any]] = (block for _, block in Numbers(parts, "symbols", "<u2", len(bits)).blocks())
-    elif coder == "zstd":
-        blocks = (block.view("<u2") for block in read_bytes(parts, "symbols", 2 * len(bits)))
-    else:
-        raise malformed("there is no such coder of symbols")
-    start = 0
-    for symbols in blocks:
-        if symbols.max() >= len(table):
+class Same(View):
+    """An array of one number: `pattern` has its bits."""
+
+    def __init__(self, dtype: np.dtype[Any], size: int, pattern: AnyArray) -> None:
+        super().__init__(dtype, size, range(0, size, PIECE * real_type(dtype).itemsize // dtype.itemsize))
+        self._pattern = pattern
+
+    def window(self, index: int, out: AnyArray) -> None:  # noqa: ARG002
+        bits_of(out)[:] = self._pattern
+
+
+class _Symbols(View):
+    """What symbols stand for. All symbols of a byte are looked up at once, in a table of what each byte stands for."""
+
+    def __init__(self, dtype: np.dtype[Any], size: int, table: AnyArray, width: int, symbols: View) -> None:
+        self._each = dtype.itemsize // real_type(dtype).itemsize
+        super().__init__(dtype, size, range(0, size, PIECE // self._each))
+        self._symbols = symbols
+        self._per_item = max(1, 8 // width)
+        self._invalid: NDArray[np.bool_] | None = None
+        self._meaning = table[:, None]
+        self._size = len(table)
+        if self._per_item > 1:
+            places = (np.arange(256)[:, None] >> (width * np.arange(self._per_item))) & ((1 << width) - 1)
+            self._invalid = np.any(places >= len(table), axis=1)
+            self._meaning = table[np.minimum(places, len(table) - 1)]
+
+    def window(self, index: int, out: AnyArray) -> None:
+        bits = bits_of(out)
+        symbols: NDArray[Any] = np.empty(-(-len(bits) // self._per_item), self._symbols.dtype)
+        self._symbols.read(self.starts[index] * self._each // self._per_item, symbols)
+        wrong = symbols.max() >= self._size if self._invalid is None else self._invalid.take(symbols).any()
+        if wrong:
             raise malformed("a symbol is not in the table")
-        bits[start : start + len(symbols)] = table[symbols]
-        start += len(symbols)
+        whole = len(symbols) * self._per_item == len(bits)
+        numbers = bits if whole else np.empty(len(symbols) * self._per_item, bits.dtype)
+        # They are in the table, so that nothing is clipped; to raise, it would need another array.
+        self._meaning.take(symbols, axis=0, out=numbers.reshape(-1, self._per_item), mode="clip")
+        if not whole:
+            bits[:] = numbers[: len(bits)]

@@ -6,6 +6,7 @@ Circuits and Hamiltonians with a global spin flip leave such states exactly.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -13,6 +14,7 @@ import numpy as np
 
 from quantum_memory.compression.forms.base import Effort, Packed, malformed
 from quantum_memory.compression.forms.plain import PIECE, bits_of
+from quantum_memory.compression.forms.views import View
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -47,17 +49,33 @@ class FlipFold:
         how, parts = pack_within("half", array.reshape(-1)[: (array.size + 1) // 2], effort, NOT_WITHIN)
         return Packed(self.name, {"negated": negated, "half": how}, parts)
 
-    def unpack(self, facts: Mapping[str, Json], parts: Mapping[str, Part], out: AnyArray) -> None:
-        from quantum_memory.compression.forms.registry import unpack_within  # noqa: PLC0415 - it imports this module
+    def view(
+        self, facts: Mapping[str, Json], parts: Mapping[str, Part], dtype: np.dtype[Any], shape: tuple[int, ...]
+    ) -> View:
+        from quantum_memory.compression.forms.registry import view_within  # noqa: PLC0415 - it imports this module
 
-        negated = facts.get("negated")
+        negated, size = facts.get("negated"), math.prod(shape)
         if type(negated) is not bool:
             raise malformed("'negated' is to be true or false")
-        unpack_within("half", facts.get("half"), parts, out.reshape(-1)[: (out.size + 1) // 2], NOT_WITHIN)
-        items = _items(out)
-        for start in range(0, len(items) // 2, PIECE):
-            stop = min(start + PIECE, len(items) // 2)
-            items[len(items) - stop : len(items) - start] = _flipped(items[start:stop], negated=negated)
+        half = view_within("half", facts.get("half"), parts, dtype, ((size + 1) // 2,), exclude=NOT_WITHIN)
+        return _Unfolded(half, size, negated=negated)
+
+
+class _Unfolded(View):
+    """A half, and the same backwards."""
+
+    def __init__(self, half: View, size: int, *, negated: bool) -> None:
+        super().__init__(half.dtype, size, range(0, size, PIECE * 4 // half.dtype.itemsize))
+        self._half = half
+        self._negated = negated
+
+    def window(self, index: int, out: AnyArray) -> None:
+        start = self.starts[index]
+        here = min(max(0, self._half.size - start), len(out))
+        self._half.read(start, out[:here])
+        mirrored: AnyArray = np.empty(len(out) - here, self.dtype)
+        self._half.read(self.size - start - len(out), mirrored)
+        _items(out[here:])[:] = _flipped(_items(mirrored), negated=self._negated)
 
 
 def _items(array: AnyArray) -> NDArray[Any]:

@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from quantum_memory.compression.cores import on_all_cores
 from quantum_memory.compression.forms.base import Effort, Packed, malformed
-from quantum_memory.compression.forms.plain import LEVELS, PIECE, InOrder, bits_of, real_type
+from quantum_memory.compression.forms.plain import LEVELS, PIECE, bits_of, real_type
 from quantum_memory.compression.forms.prediction import order
+from quantum_memory.compression.forms.views import View, WholeView, scratch
 from quantum_memory.compression.numbers import Numbers, NumberWriter
 
 if TYPE_CHECKING:
@@ -47,9 +49,9 @@ class HermitianFold:
     name: ClassVar[str] = "hermitian_fold"
 
     def pack(self, array: AnyArray, effort: Effort) -> Packed | None:
-        from quantum_memory.compression.forms.registry import pack_within, scratch  # noqa: PLC0415 - it imports this
+        from quantum_memory.compression.forms.registry import pack_within  # noqa: PLC0415 - it imports this module
 
-        if not _is_square(array) or not _looks_hermitian(array):
+        if not _is_square(array.shape) or not _looks_hermitian(array):
             return None
         flips_zeros = _zeros_flip(array)
         exact = True
@@ -72,34 +74,47 @@ class HermitianFold:
         how, upper = pack_within("upper", triangle, effort, NOT_WITHIN)
         return Packed(self.name, {"upper": how, "flips_zeros": flips_zeros, "exact": exact}, {**upper, **parts})
 
-    def unpack(self, facts: Mapping[str, Json], parts: Mapping[str, Part], out: AnyArray) -> None:
-        from quantum_memory.compression.forms.registry import unpack_within  # noqa: PLC0415 - it imports this module
+    def view(
+        self, facts: Mapping[str, Json], parts: Mapping[str, Part], dtype: np.dtype[Any], shape: tuple[int, ...]
+    ) -> View:
+        from quantum_memory.compression.forms.registry import view_within  # noqa: PLC0415 - it imports this module
 
         flips_zeros, exact = facts.get("flips_zeros"), facts.get("exact")
-        if not _is_square(out) or type(flips_zeros) is not bool or type(exact) is not bool:
+        if not _is_square(shape) or type(flips_zeros) is not bool or type(exact) is not bool:
             raise malformed("a matrix is not folded like this")
-        count = _triangle(len(out) - 1)
-        names = () if exact else _planes(out.dtype)
-        stored = [Numbers(parts, name, _signed(out.dtype), count) for name in names]
-        items = out.reshape(-1)
-        unpack_within("upper", facts.get("upper"), parts, items[: _triangle(len(out))], NOT_WITHIN)
-        # The rows of the triangle move to their places, the last first: no row is overwritten before it has moved.
-        for row, start in reversed(list(_row_starts(len(out)))):
-            out[row, row:] = items[start : start + len(out) - row].copy()
-        lower = [InOrder(numbers) for numbers in stored]
-        for rows, below in _strips(len(out)):
-            predicted = _conjugates(out, rows, flips_zeros=flips_zeros)
-            if lower:
-                integers = _ordered(predicted)
-                for plane, numbers in enumerate(lower):
-                    integers[..., plane][below] += numbers.take(int(np.count_nonzero(below)))
-                predicted = _ordered(integers)
-            strip = np.ascontiguousarray(predicted).view(out.dtype)[..., 0]
-            out[rows, : rows.stop][below] = strip[below]
+        count = _triangle(shape[0] - 1)
+        lower = [Numbers(parts, name, _signed(dtype), count) for name in (() if exact else _planes(dtype))]
+        upper = view_within("upper", facts.get("upper"), parts, dtype, (_triangle(shape[0]),), exclude=NOT_WITHIN)
+        return WholeView(dtype, shape, lambda out: _unfold(upper, lower, out, flips_zeros=flips_zeros))
 
 
-def _is_square(array: AnyArray) -> bool:
-    return array.ndim == 2 and array.shape[0] == array.shape[1] >= 2
+def _unfold(upper: View, lower: list[Numbers], out: AnyArray, *, flips_zeros: bool) -> None:
+    """Fill a matrix from its upper triangle and, unless that is all, what the lower one differs by."""
+    items = out.reshape(-1)
+    upper.fill(items[: upper.size])
+    # The rows of the triangle move to their places, the last first: no row is overwritten before it has moved.
+    for row, start in reversed(list(_row_starts(len(out)))):
+        out[row, row:] = items[start : start + len(out) - row].copy()
+
+    def mirror(strip: tuple[slice, NDArray[np.bool_]]) -> None:
+        rows, below = strip
+        predicted = _conjugates(out, rows, flips_zeros=flips_zeros)
+        if lower:
+            integers = _ordered(predicted)
+            differences: NDArray[Any] = np.empty(np.count_nonzero(below), integers.dtype)
+            for plane, numbers in enumerate(lower):
+                numbers.read(_triangle(rows.start - 1), differences)
+                integers[..., plane][below] += differences
+            predicted = _ordered(integers)
+        items = np.ascontiguousarray(predicted).view(out.dtype)[..., 0]
+        out[rows, : rows.stop][below] = items[below]
+
+    for _ in on_all_cores(mirror, _strips(len(out))):  # each reads what is above the diagonal only
+        pass
+
+
+def _is_square(shape: tuple[int, ...]) -> bool:
+    return len(shape) == 2 and shape[0] == shape[1] >= 2
 
 
 def _triangle(size: int) -> int:

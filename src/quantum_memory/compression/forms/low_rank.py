@@ -12,13 +12,14 @@ from __future__ import annotations
 import math
 import threading
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
 
 import numpy as np
 
 from quantum_memory.compression.cores import on_all_cores
 from quantum_memory.compression.forms.base import Packed, Stream, malformed, part_of
 from quantum_memory.compression.forms.low_rank_plan import WORTH, Solver, find_plan
+from quantum_memory.compression.forms.plain import real_type
 from quantum_memory.compression.forms.prediction import (
     CONTEXT_COUNT,
     CONTEXTS,
@@ -26,24 +27,24 @@ from quantum_memory.compression.forms.prediction import (
     Field,
     Prediction,
     Room,
+    block_rows,
     pack_residuals,
     row_blocks,
     trim,
     unpack_residuals,
     widen,
 )
+from quantum_memory.compression.forms.views import View
 from quantum_memory.compression.numbers import BLOCK, Numbers, pack_numbers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Mapping
 
     from numpy.typing import NDArray
 
     from quantum_memory.compression.forms.base import Effort, Json, Part
     from quantum_memory.compression.forms.low_rank_plan import Plan
     from quantum_memory.state.arrays import AnyArray
-
-Result = TypeVar("Result")
 
 MAX_RANK: Final[dict[Effort, int]] = {"fast": 16, "balanced": 64, "max": 256}
 
@@ -97,48 +98,85 @@ class LowRank:
         packed = Packed(self.name, {**facts, "contexts": plan.how}, parts)
         return packed if packed.nbytes < WORTH * field.numbers.size * field.numbers.itemsize else None
 
-    def unpack(self, facts: Mapping[str, Json], parts: Mapping[str, Part], out: AnyArray) -> None:
-        field, rank, dropped, how = _checked(facts, out)
-        pivots = part_of(parts, "pivots", np.uint32, rank)[:].astype(np.int64)
-        if pivots.max() >= field.rows or len(np.unique(pivots)) != rank:
-            raise malformed("rows are not in the matrix, or are named twice")
-        others = _others(field, pivots)
-        blocks = row_blocks(len(others), field.width)
-        groups = 1 if how == "none" else CONTEXT_COUNT
-        lengths: NDArray[Any] = part_of(parts, "residuals.lengths", np.uint32, groups * len(blocks))[:]
-        lengths = lengths.reshape(-1, groups)
-        sizes = lengths.sum(1, dtype=np.int64)
-        ends = np.cumsum(sizes)
-        stream = part_of(parts, "residuals", np.uint8, int(ends[-1]))
-        if sizes.max() > BLOCK * field.numbers.itemsize:
+    def view(
+        self, facts: Mapping[str, Json], parts: Mapping[str, Part], dtype: np.dtype[Any], shape: tuple[int, ...]
+    ) -> View:
+        return _Predicted(_checked(facts, dtype, shape), parts, dtype)
+
+
+class _Stated(NamedTuple):
+    """What the facts say."""
+
+    rows: int
+    columns: int
+    real: bool
+    rank: int
+    dropped: int
+    how: str
+
+
+class _Predicted(View):
+    """A matrix row after row. A window is a block of predicted rows, with the stored ones up to the next block."""
+
+    def __init__(self, stated: _Stated, parts: Mapping[str, Part], dtype: np.dtype[Any]) -> None:
+        self._real = stated.real and dtype.kind == "c"
+        self._columns, self._how = stated.columns, stated.how
+        planes = _planes(dtype, real=stated.real)
+        width = planes * stated.columns
+        count = stated.rows - stated.rank
+        # The part with their lengths bounds how many blocks there are, before there is anything for each.
+        groups = 1 if stated.how == "none" else CONTEXT_COUNT
+        blocks = -(-count // block_rows(width))
+        lengths: NDArray[Any] = part_of(parts, "residuals.lengths", np.uint32, groups * blocks)[:]
+        self._lengths = lengths.reshape(-1, groups).astype(np.int64)
+        sizes = self._lengths.sum(1)
+        self._ends = np.cumsum(sizes)
+        self._stream = part_of(parts, "residuals", np.uint8, int(self._ends[-1]))
+        if sizes.max() > BLOCK * real_type(dtype).itemsize:
             raise malformed("a block of residuals is longer than the numbers are")
-        stored: NDArray[Any] = Numbers(parts, "rows", field.numbers.dtype, rank * field.width)[:].reshape(rank, -1)
-        trimmed: NDArray[Any] = Numbers(parts, "coefficients", np.int64, rank * field.planes * len(others))[:]
-        coefficients = widen(trimmed.reshape(rank, field.planes, -1), dropped)
+        pivots = part_of(parts, "pivots", np.uint32, stated.rank)[:].astype(np.int64)
+        if pivots.max() >= stated.rows or len(np.unique(pivots)) != stated.rank:
+            raise malformed("rows are not in the matrix, or are named twice")
+        self._blocks = row_blocks(count, width)
+        self._others = _others(stated.rows, pivots)
+        starts = self._others[:: block_rows(width)] * stated.columns
+        super().__init__(dtype, stated.rows * stated.columns, [0, *starts[1:].tolist()])
+        stored = Numbers(parts, "rows", real_type(dtype), stated.rank * width).all().reshape(stated.rank, -1)
+        trimmed: NDArray[Any] = Numbers(parts, "coefficients", np.int64, stated.rank * planes * count).all()
+        coefficients = widen(trimmed.reshape(stated.rank, planes, -1), stated.dropped)
         if not (np.isfinite(coefficients).all() and np.isfinite(stored).all()):
             raise malformed("rows or coefficients are not finite")
-        prediction = Prediction(coefficients, stored)
+        self._prediction = Prediction(coefficients, stored)
+        order = np.argsort(pivots)
+        self._pivots, self._stored = pivots[order], stored[order]
+        self._rooms = _Rooms(min(BLOCK, stated.rows * width), stored.dtype)
 
-        def fill(index: int, room: Room) -> None:
-            rows = blocks[index]
-            numbers = prediction.bits(rows.start, rows.stop, room)
-            if numbers is None:
-                raise malformed("what is predicted is not finite")
-            packed = stream[int(ends[index] - sizes[index]) : int(ends[index])]
-            unpack_residuals(packed, lengths[index], numbers, how, room)
-            field.numbers[others[rows]] = numbers.view(stored.dtype).reshape(-1, field.width)
-
-        for _ in _on_all_cores(fill, range(len(blocks)), field):
-            pass
-        field.numbers[pivots] = stored
-        if out.dtype.kind == "c" and field.planes == 1:
+    def window(self, index: int, out: AnyArray) -> None:
+        block, room = self._blocks[index], self._rooms.room
+        numbers = self._prediction.bits(block.start, block.stop, room)
+        if numbers is None:
+            raise malformed("what is predicted is not finite")
+        end, lengths = int(self._ends[index]), self._lengths[index]
+        unpack_residuals(self._stream[end - int(lengths.sum()) : end], lengths, numbers, self._how, room)
+        if self._real:
             out.imag[...] = 0
+        first = self.starts[index] // self._columns
+        field = Field.of(out, len(out) // self._columns, real=self._real)
+        field.numbers[self._others[block] - first] = numbers.view(self._stored.dtype).reshape(-1, field.width)
+        here = slice(*np.searchsorted(self._pivots, (first, first + field.rows)).tolist())
+        field.numbers[self._pivots[here] - first] = self._stored[here]
+
+
+class _Rooms(threading.local):
+    """A room for each thread."""
+
+    def __init__(self, count: int, dtype: np.dtype[Any]) -> None:
+        self.room = Room(count, dtype)
 
 
 def _pack_planned(field: Field, plan: Plan) -> dict[str, AnyArray] | None:
     """Return the parts, or None where what the plan leads to is not finite."""
-    others = _others(field, plan.pivots)
-    blocks = row_blocks(len(others), field.width)
+    others = _others(field.rows, plan.pivots)
     stored = field.numbers[plan.pivots]
     trimmed = _coefficients(field, plan, others)
     parts = {
@@ -150,9 +188,10 @@ def _pack_planned(field: Field, plan: Plan) -> dict[str, AnyArray] | None:
     if not (np.isfinite(coefficients).all() and np.isfinite(stored).all()):
         return None
     prediction = Prediction(coefficients, stored)
+    rooms = _Rooms(min(BLOCK, field.numbers.size), stored.dtype)
 
-    def pack(index: int, room: Room) -> list[bytes] | None:
-        rows = blocks[index]
+    def pack(rows: slice) -> list[bytes] | None:
+        room = rooms.room
         predicted = prediction.bits(rows.start, rows.stop, room)
         if predicted is None:
             return None
@@ -162,7 +201,7 @@ def _pack_planned(field: Field, plan: Plan) -> dict[str, AnyArray] | None:
 
     stream = Stream()
     lengths: list[int] = []
-    for groups in _on_all_cores(pack, range(len(blocks)), field):
+    for groups in on_all_cores(pack, row_blocks(len(others), field.width)):
         if groups is None:
             return None
         for group in groups:
@@ -181,23 +220,28 @@ def _coefficients(field: Field, plan: Plan, others: NDArray[np.int64]) -> NDArra
     return kept
 
 
-def _checked(facts: Mapping[str, Json], out: AnyArray) -> tuple[Field, int, int, str]:
-    """Return the matrix that `out` is, and the rank, the bits that are missing and the contexts that facts state."""
+def _checked(facts: Mapping[str, Json], dtype: np.dtype[Any], size: tuple[int, ...]) -> _Stated:
+    """Return what facts state, which is possible for an array of this dtype and shape."""
     shape, real, rank, dropped, how = (facts.get(key) for key in ("shape", "real", "rank", "dropped", "contexts"))
     if not (type(shape) is list and len(shape) == 2 and all(type(count) is int and count > 0 for count in shape)):
         raise malformed("no shape of a matrix is stated")
     rows, columns = shape
-    fits = rows * columns == out.size and 2 * columns <= BLOCK and (out.ndim == 1 or out.shape == (rows, columns))
-    if not fits or type(real) is not bool or (out.dtype.kind == "f" and not real):
+    fits = size in {(rows, columns), (rows * columns,)} and 2 * columns <= BLOCK
+    if not fits or type(real) is not bool or (dtype.kind == "f" and not real):
         raise malformed("the shape that is stated is not that of the array")
-    field = Field.of(out, rows, real=real)
-    if type(rank) is not int or not 1 <= rank <= rank_limit(rows, columns, field.planes):
+    planes = _planes(dtype, real=real)
+    if type(rank) is not int or not 1 <= rank <= rank_limit(rows, columns, planes):
         raise malformed("there can be no such rank")
     if type(dropped) is not int or not 0 <= dropped <= MAX_DROPPED:
         raise malformed("so many bits of a coefficient cannot be missing")
-    if type(how) is not str or how not in CONTEXTS[: field.planes + 1]:
+    if type(how) is not str or how not in CONTEXTS[: planes + 1]:
         raise malformed("residuals have no such contexts")
-    return field, rank, dropped, how
+    return _Stated(rows, columns, real, rank, dropped, how)
+
+
+def _planes(dtype: np.dtype[Any], *, real: bool) -> int:
+    """Return how many numbers are stored of an item."""
+    return 2 if dtype.kind == "c" and not real else 1
 
 
 def _is_real(array: AnyArray) -> bool:
@@ -206,15 +250,5 @@ def _is_real(array: AnyArray) -> bool:
     return not any(imaginary[start : start + BLOCK].any() for start in range(0, len(imaginary), BLOCK))
 
 
-def _others(field: Field, pivots: NDArray[np.int64]) -> NDArray[np.int64]:
-    return np.delete(np.arange(field.rows), pivots)
-
-
-def _on_all_cores(do: Callable[[int, Room], Result], indices: range, field: Field) -> Iterator[Result]:
-    """Yield what `do` gives for each block in order, a few being done ahead."""
-    here = threading.local()
-
-    def enter() -> None:
-        here.room = Room(min(BLOCK, field.numbers.size), field.numbers.dtype)
-
-    return on_all_cores(lambda index: do(index, here.room), indices, enter)
+def _others(rows: int, pivots: NDArray[np.int64]) -> NDArray[np.int64]:
+    return np.delete(np.arange(rows), pivots)

@@ -17,7 +17,7 @@ import numpy as np
 from quantum_memory.compression.certificate import scale_of
 from quantum_memory.compression.forms.base import Packed, malformed
 from quantum_memory.compression.forms.chain import LARGEST_BOND, interpolation, quantise, unpack_tensors
-from quantum_memory.compression.forms.contraction import Contraction
+from quantum_memory.compression.forms.contraction import MOST_QUBITS, Contraction, is_too_large
 from quantum_memory.compression.forms.splitting import chain_of, matrix_of, sketch, split
 from quantum_memory.compression.lossy import Certified
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from quantum_memory.compression.forms.chain import Interpolation
     from quantum_memory.compression.forms.products import Array
     from quantum_memory.compression.forms.splitting import Split
+    from quantum_memory.compression.forms.views import View
 
 _ROWS: dict[Effort, int] = {"fast": 128, "balanced": 256, "max": 512}
 """Rows of the sketch, which bound the rank that is found."""
@@ -96,11 +97,12 @@ class MatrixProduct:
                 return found if 8 * found.packed.nbytes < _most(array, infidelity, real=real) else None
         return None
 
-    def unpack(self, facts: Mapping[str, Json], parts: Mapping[str, Part], out: Array) -> None:
-        """Fill `out`; see `LossyForm`."""
-        if out.ndim != 1:
+    def view(
+        self, facts: Mapping[str, Json], parts: Mapping[str, Part], dtype: np.dtype[Any], shape: tuple[int, ...]
+    ) -> View:
+        if len(shape) != 1:
             raise malformed("a chain of tensors is no matrix")
-        contraction_of(facts, parts, len(out), out.dtype).fill(out)
+        return contraction_of(facts, parts, shape[0], dtype)
 
 
 def contraction_of(
@@ -114,11 +116,13 @@ def contraction_of(
         The facts and parts are not those of such a vector.
     """
     qubits = size.bit_length() - 1
-    if size < 1 or size != 1 << qubits or qubits < _FEWEST or type(facts.get("single")) is not bool:
+    if not _FEWEST <= qubits <= MOST_QUBITS or size != 1 << qubits or type(facts.get("single")) is not bool:
         raise malformed("a chain of tensors is no state of so many items")
     tensors, real = unpack_tensors(facts, parts, qubits)
     if not real and dtype.kind != "c":
         raise malformed("a chain of complex tensors is no real state")
+    if is_too_large(tensors):
+        raise malformed("a chain of tensors is larger than any that is made")
     contraction = Contraction(tensors, dtype, single=facts["single"])
     if not contraction.finite:
         raise malformed("a chain of tensors is not finite")
@@ -167,6 +171,8 @@ def _planned(halves: Split, array: Array, infidelity: float, share: float) -> _P
     if max(map(len, chain.tensors)) > LARGEST_BOND or _too_many(numbers, array, infidelity, real=real):
         return None
     state = interpolation(chain)
+    if is_too_large(state.tensors):
+        return None
     for single in (True, False) if array.real.itemsize == 4 else (False,):
         margin = Contraction(state.tensors, array.dtype, single=single).margin()
         if not single or margin < _MARGIN * math.sqrt(infidelity):

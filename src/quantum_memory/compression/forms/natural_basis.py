@@ -19,6 +19,7 @@ from quantum_memory.compression.forms.base import Packed, malformed, nested, par
 from quantum_memory.compression.forms.rotations import natural_bases, turn
 from quantum_memory.compression.forms.trellis import Trellis
 from quantum_memory.compression.forms.uniform import Uniform
+from quantum_memory.compression.forms.views import WholeView, scratch, unpack
 from quantum_memory.compression.lossy import Certified
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from quantum_memory.compression.forms.base import Effort, Json, Part
     from quantum_memory.compression.forms.products import Array
+    from quantum_memory.compression.forms.views import View
     from quantum_memory.compression.lossy import LossyForm
 
 _FEWEST, _MOST = 8, 24
@@ -74,7 +76,7 @@ class NaturalBasis:
         rest = plan.half.kept(plan.vector) if plan.half else plan.vector
         facts: dict[str, Json] = {"turned": plan.turns is not None, "half": plan.half and list(plan.half)}
         parts = {} if plan.turns is None else {"turns": np.array(plan.turns, np.complex128).view(np.float64)}
-        decoded = _scratch(array.dtype, len(array))
+        decoded = scratch(array.dtype, array.shape)
         allowed = (1 - 2 * _BROKEN) * infidelity
         for _ in range(_TRIES):
             found = next(filter(None, (form.pack(rest, allowed, effort) for form in _RESTS.values())), None)
@@ -82,17 +84,18 @@ class NaturalBasis:
                 return None
             how = {"form": found.packed.form, "facts": found.packed.facts}
             packed = Packed(self.name, {**facts, "rest": how}, {**parts, **dict(under("rest", found.packed.parts))})
-            self.unpack(packed.facts, packed.parts, decoded)
+            unpack(self, packed.facts, packed.parts, decoded)
             reached = overlap(array, decoded, scale.shift).infidelity()
             if reached <= infidelity:
                 return Certified(packed, reached)
             allowed *= _AIM * infidelity / reached
         return None
 
-    def unpack(self, facts: Mapping[str, Json], parts: Mapping[str, Part], out: Array) -> None:
-        """Fill `out`; see `LossyForm`."""
-        qubits = max(0, out.size.bit_length() - 1)
-        if out.ndim != 1 or out.size != 1 << qubits or qubits < _FEWEST:
+    def view(
+        self, facts: Mapping[str, Json], parts: Mapping[str, Part], dtype: np.dtype[Any], shape: tuple[int, ...]
+    ) -> View:
+        qubits = max(0, math.prod(shape).bit_length() - 1)
+        if shape != (1 << qubits,) or qubits < _FEWEST:
             raise malformed("turned qubits are no state of so many items")
         half, turned, how = _half_of(facts.get("half")), facts.get("turned"), facts.get("rest")
         if type(how) is not dict or type(how.get("facts")) is not dict or type(turned) is not bool:
@@ -100,23 +103,23 @@ class NaturalBasis:
         name = how.get("form")
         if type(name) is not str or name not in _RESTS:
             raise malformed("what is left of a state is rounded in no form that is known")
-        turns = _turns_of(parts, qubits, out) if turned else None
-        vector = out if turns is None else _scratch(_double(out), len(out))
-        _RESTS[name].unpack(how["facts"], nested(parts, "rest"), vector[: out.size // 2] if half else vector)
-        if half:
-            half.restore(vector)
-        if turns is not None:
-            with np.errstate(all="ignore"):  # numbers may be anything
-                turn(vector, turns, back=True)
-                for rows in _blocks(out.size):
-                    out[rows] = vector[rows]
+        turns = _turns_of(parts, qubits, dtype) if turned else None
+        kept = (1 << (qubits - 1 if half else qubits),)
+        rest = _RESTS[name].view(how["facts"], nested(parts, "rest"), _double(dtype) if turned else dtype, kept)
+        return WholeView(dtype, shape, lambda out: _restore(rest, half, turns, out))
 
 
-def _scratch(dtype: np.dtype[Any], length: int) -> Array:
-    """Return a vector to be filled, which is a temporary file when it is large."""
-    from quantum_memory.compression.forms.registry import scratch  # noqa: PLC0415 - it may import this module
-
-    return scratch(dtype, (length,))
+def _restore(rest: View, half: _Half | None, turns: list[complex] | None, out: Array) -> None:
+    """Fill a vector from what was rounded."""
+    vector = out if turns is None else scratch(rest.dtype, out.shape)
+    rest.fill(vector[: rest.size])
+    if half:
+        half.restore(vector)
+    if turns is not None:
+        with np.errstate(all="ignore"):  # numbers may be anything
+            turn(vector, turns, back=True)
+            for rows in _blocks(out.size):
+                out[rows] = vector[rows]
 
 
 class _Half(NamedTuple):
@@ -129,7 +132,7 @@ class _Half(NamedTuple):
 
     def shares(self, vector: Array, index: Array) -> tuple[float, float]:
         """Return the weight that is left out, and all there is, of the amplitudes in the first half at an index."""
-        here = vector[index].astype(_double(vector))
+        here = vector[index].astype(_double(vector.dtype))
         there = vector[len(vector) - 1 - index if self.flip else index + len(vector) // 2].astype(here.dtype)
         if self.flip:
             left_out = (here + there if self.odd else here - there) * math.sqrt(0.5)
@@ -141,7 +144,7 @@ class _Half(NamedTuple):
     def kept(self, vector: Array) -> Array:
         """Return the kept half of a vector, which has the top bit of the index left out."""
         half = len(vector) // 2
-        kept = _scratch(vector.dtype, half)
+        kept = scratch(vector.dtype, (half,))
         for rows in _blocks(half):
             low = vector[rows]
             if self.flip:
@@ -185,7 +188,7 @@ def _plan(array: Array, infidelity: float, gain: float) -> _Plan | None:
     promised = float(np.log2(_spread(sample.before) / _spread(sample.biases)).sum()) / 4
     if promised > gain or any(plan.half and plan.half.flip for plan in plans):
         turns = natural_bases(array).turns
-        vector = _scratch(_double(array), len(array))
+        vector = scratch(_double(array.dtype), array.shape)
         vector[...] = array
         turn(vector, turns)
         turned = _Plan(_bits(vector, infidelity), turns, None, vector)
@@ -224,9 +227,9 @@ def _bits(vector: Array, infidelity: float) -> float:
     return -float((shares * np.log2(shares)).sum())
 
 
-def _double(array: Array) -> np.dtype[Any]:
+def _double(dtype: np.dtype[Any]) -> np.dtype[Any]:
     """Return the dtype, real or complex, in which an array is turned."""
-    return np.dtype(np.complex128 if np.iscomplexobj(array) else np.float64)
+    return np.dtype(np.complex128 if dtype.kind == "c" else np.float64)
 
 
 def _blocks(count: int) -> Iterator[slice]:
@@ -247,8 +250,8 @@ def _half_of(value: Json) -> _Half | None:
     return _Half(*value)
 
 
-def _turns_of(parts: Mapping[str, Part], qubits: int, out: Array) -> list[complex]:
+def _turns_of(parts: Mapping[str, Part], qubits: int, dtype: np.dtype[Any]) -> list[complex]:
     turns = np.array(part_of(parts, "turns", np.float64, 2 * qubits)[:], np.float64).view(np.complex128)
-    if not (np.abs(turns) <= 1 + _ROUNDING).all() or (turns.imag.any() and not np.iscomplexobj(out)):
+    if not (np.abs(turns) <= 1 + _ROUNDING).all() or (turns.imag.any() and dtype.kind != "c"):
         raise malformed("qubits are turned by more than there is")
     return [complex(w) for w in turns]

@@ -6,6 +6,7 @@ entropy of its amplitudes. What the other forms need to look at an array as numb
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -13,7 +14,8 @@ import numpy as np
 
 from quantum_memory.compression.codecs import MINIMUM_GAIN
 from quantum_memory.compression.forms.base import Effort, Packed, malformed
-from quantum_memory.compression.numbers import LEVEL, Numbers, pack_block, pack_numbers
+from quantum_memory.compression.forms.views import View
+from quantum_memory.compression.numbers import BLOCK, LEVEL, Numbers, pack_block, pack_numbers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -70,21 +72,6 @@ def whole_number(facts: Mapping[str, Json], name: str, most: int) -> int:
     return number
 
 
-class InOrder:
-    """The numbers of a row, taken one stretch after another; each block is unpacked once."""
-
-    def __init__(self, numbers: Numbers) -> None:
-        self._blocks = numbers.blocks()
-        self._ready: NDArray[Any] = np.empty(0, numbers.dtype)
-
-    def take(self, count: int) -> NDArray[Any]:
-        """Return the next `count` numbers, which must be there."""
-        while len(self._ready) < count:
-            self._ready = np.concatenate([self._ready, next(self._blocks)[1]])
-        taken, self._ready = self._ready[:count], self._ready[count:]
-        return taken
-
-
 @dataclass(frozen=True)
 class Plain:
     """All numbers of an array as one row, without facts; the part is called ``numbers``."""
@@ -96,12 +83,26 @@ class Plain:
             return None
         return Packed(self.name, {}, pack_numbers("numbers", reals_of(array), LEVELS[effort]))
 
-    def unpack(self, facts: Mapping[str, Json], parts: Mapping[str, Part], out: AnyArray) -> None:  # noqa: ARG002
-        reals = reals_of(out)
-        for start, block in Numbers(parts, "numbers", reals.dtype, len(reals)).blocks():
-            reals[start : start + len(block)] = block
+    def view(
+        self,
+        facts: Mapping[str, Json],  # noqa: ARG002
+        parts: Mapping[str, Part],
+        dtype: np.dtype[Any],
+        shape: tuple[int, ...],
+    ) -> View:
+        return _PlainView(parts, dtype, math.prod(shape))
 
     def share(self, array: AnyArray) -> float:
         """Return what share of its bytes an array would take, from a sample."""
         numbers = sample(reals_of(array))
         return len(pack_block(numbers)) / numbers.nbytes
+
+
+class _PlainView(View):
+    def __init__(self, parts: Mapping[str, Part], dtype: np.dtype[Any], size: int) -> None:
+        reals = dtype.itemsize // real_type(dtype).itemsize
+        super().__init__(dtype, size, range(0, size, BLOCK // reals))
+        self._numbers = Numbers(parts, "numbers", real_type(dtype), size * reals)
+
+    def window(self, index: int, out: AnyArray) -> None:
+        self._numbers.window(index, reals_of(out))

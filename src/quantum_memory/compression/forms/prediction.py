@@ -165,9 +165,14 @@ class Prediction:
                     np.add(tile, term[0], out=tile)
 
 
+def block_rows(width: int) -> int:
+    """Return how many rows of numbers make a block of at most `BLOCK` numbers."""
+    return max(1, BLOCK // width)
+
+
 def row_blocks(rows: int, width: int) -> list[slice]:
-    """Cut rows of numbers into blocks of at most `BLOCK` numbers."""
-    step = max(1, BLOCK // width)
+    """Cut rows of numbers into blocks."""
+    step = block_rows(width)
     return [slice(start, min(start + step, rows)) for start in range(0, rows, step)]
 
 

@@ -16,7 +16,6 @@ from quantum_memory.compression.forms.base import (
     malformed,
     nested,
     part_of,
-    temporary_file,
     under,
 )
 from quantum_memory.compression.forms.density import LowRankDensity
@@ -31,13 +30,12 @@ from quantum_memory.compression.forms.sparse import Sparse
 from quantum_memory.compression.forms.stabilizer import Stabilizer
 from quantum_memory.compression.forms.trellis import Trellis
 from quantum_memory.compression.forms.uniform import Uniform
+from quantum_memory.compression.forms.views import View, scan
 from quantum_memory.errors import IntegrityError, UnsupportedVersionError
-from quantum_memory.state.arrays import same_bits
+from quantum_memory.state.arrays import chunk_items
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
-
-    from numpy.typing import NDArray
 
     from quantum_memory.compression.forms.base import Json, Part
     from quantum_memory.compression.lossy import LossyForm
@@ -55,9 +53,6 @@ _LOSSY: dict[str, LossyForm] = {
 
 ARRAY_TYPES = frozenset(map(np.dtype, ("<f4", "<f8", "<c8", "<c16")))
 """What forms pack."""
-
-IN_MEMORY_BYTES = 16 << 20
-"""An array that is needed for a while is kept in a temporary file when it is larger."""
 
 _SMALLEST = 256
 _CLEAR_WIN = 20
@@ -105,7 +100,7 @@ def best(
     effort: Effort,
     exclude: frozenset[str] = frozenset(),
     tried: dict[str, int | None] | None = None,
-    look: Callable[[AnyArray], object] | None = None,
+    look: Callable[[int, AnyArray], object] | None = None,
 ) -> Packed | None:
     """Return an array in the form that makes least of it, or None where none makes it smaller by `MINIMUM_GAIN`.
 
@@ -120,7 +115,8 @@ def best(
     tried
         Is told of each form that was tried: its name, and its bytes, or None where it has nothing to offer.
     look
-        Called with what was unpacked, once every bit of it has been compared with the array.
+        Called with the number of each chunk and what was unpacked of it, once that has been compared with the array;
+        in any order and from any thread. Of several forms that were unpacked, the last counts.
 
     Returns
     -------
@@ -131,18 +127,24 @@ def best(
 
 
 def proved(
-    packed: Iterable[Packed], array: AnyArray, look: Callable[[AnyArray], object] | None = None
+    packed: Iterable[Packed], array: AnyArray, look: Callable[[int, AnyArray], object] | None = None
 ) -> Packed | None:
     """Return the first of several forms that gives back every bit of an array; see `best`."""
+    row = array.reshape(-1)
+
+    def compare(index: int, items: AnyArray) -> None:
+        if not np.array_equal(bits_of(chunk_items(row, index)), bits_of(items)):
+            raise malformed("another array")
+        if look is not None:
+            look(index, items)
+
     for one in packed:
         try:
-            out = unpacked(one, array)
+            for _ in scan(view_of(one, array.dtype, array.shape), compare):
+                pass
         except IntegrityError:
             continue
-        if same_bits(array, out):
-            if look is not None:
-                look(out)
-            return one
+        return one
     return None
 
 
@@ -163,7 +165,7 @@ def candidates(array: AnyArray, effort: Effort, exclude: frozenset[str], tried: 
         smallest = min((one.nbytes for one in found), default=array.nbytes)
         if form.name in exclude or (form is _PLAIN and found and _PLAIN.share(array) * array.nbytes > smallest):
             continue
-        packed = form.pack(array, effort)
+        packed = _packed(form, array, effort)
         tried[form.name] = None if packed is None else packed.nbytes
         if packed is None or packed.nbytes > (1 - MINIMUM_GAIN) * array.nbytes:
             continue
@@ -174,26 +176,16 @@ def candidates(array: AnyArray, effort: Effort, exclude: frozenset[str], tried: 
     return sorted(found, key=lambda one: one.nbytes)
 
 
-def unpacked(packed: Packed, like: AnyArray) -> AnyArray:
-    """Return what an array of the dtype and shape of `like` was packed into, in memory or in a temporary file."""
-    out = scratch(like.dtype, like.shape)
-    form_named(packed.form).unpack(packed.facts, packed.parts, out)
-    return out
+def _packed(form: Form, array: AnyArray, effort: Effort) -> Packed | None:
+    """Pack an array; trying harder sometimes makes more of it, so that with "max" both are tried."""
+    efforts: tuple[Effort, ...] = ("balanced", "max") if effort == "max" else (effort,)
+    found = filter(None, (form.pack(array, one) for one in efforts))
+    return min(found, key=lambda one: one.nbytes, default=None)
 
 
-def scratch(dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any]:
-    """Return an array to be filled, which is a temporary file without a name when it is large.
-
-    Raises
-    ------
-    StorageError
-        There is no room for it.
-    """
-    nbytes = dtype.itemsize * math.prod(shape)
-    if nbytes <= IN_MEMORY_BYTES:
-        return np.empty(shape, dtype)
-    with temporary_file(nbytes) as file:
-        return np.memmap(file, dtype, "r+", shape=shape)
+def view_of(packed: Packed, dtype: np.dtype[Any], shape: tuple[int, ...]) -> View:
+    """Return what computes any stretch of the array of this dtype and shape that was packed."""
+    return form_named(packed.form).view(packed.facts, packed.parts, dtype, shape)
 
 
 def pack_within(
@@ -210,8 +202,16 @@ def pack_within(
     return {"form": packed.form, "facts": packed.facts}, dict(under(name, packed.parts))
 
 
-def unpack_within(name: str, how: Json, parts: Mapping[str, Part], out: AnyArray, exclude: frozenset[str]) -> None:
-    """Fill `out` with what `pack_within` packed.
+def view_within(
+    name: str,
+    how: Json,
+    parts: Mapping[str, Part],
+    dtype: np.dtype[Any],
+    shape: tuple[int, ...],
+    *,
+    exclude: frozenset[str],
+) -> View:
+    """Return what computes what `pack_within` packed.
 
     Raises
     ------
@@ -220,11 +220,20 @@ def unpack_within(name: str, how: Json, parts: Mapping[str, Part], out: AnyArray
         This release does not have its form.
     """
     if how is None:
-        stored = part_of(parts, name, out.dtype, len(out))
-        for start in range(0, len(out), PIECE):
-            bits_of(out[start : start + PIECE])[:] = bits_of(stored[start : start + PIECE])
-        return
+        return _Stored(part_of(parts, name, dtype, math.prod(shape)))
     form, facts = (how.get("form"), how.get("facts")) if isinstance(how, dict) else (None, None)
     if not isinstance(form, str) or not isinstance(facts, dict) or form in exclude or form in _LOSSY:
         raise malformed(f"{name!r} is not packed in a form without loss")
-    form_named(form).unpack(facts, nested(parts, name), out)
+    return form_named(form).view(facts, nested(parts, name), dtype, shape)
+
+
+class _Stored(View):
+    """An array that is stored as it is."""
+
+    def __init__(self, part: Part) -> None:
+        super().__init__(part.dtype, part.shape[0], range(0, part.shape[0], PIECE))
+        self._part = part
+
+    def window(self, index: int, out: AnyArray) -> None:
+        start = self.starts[index]
+        bits_of(out)[:] = bits_of(self._part[start : start + len(out)])

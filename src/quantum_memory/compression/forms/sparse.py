@@ -6,18 +6,23 @@ one bit for each number, whichever is smaller: gaps where they are scattered, th
 
 from __future__ import annotations
 
+import math
+from abc import abstractmethod
+from bisect import bisect_left
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from quantum_memory.compression.cores import on_all_cores
 from quantum_memory.compression.forms.base import Effort, Packed, malformed
-from quantum_memory.compression.forms.dictionary import ByteWriter, read_bytes
-from quantum_memory.compression.forms.plain import LEVELS, PIECE, InOrder, bits_of, reals_of, sample, whole_number
-from quantum_memory.compression.numbers import Numbers, NumberWriter
+from quantum_memory.compression.forms.dictionary import BYTES_BLOCK, Bytes, ByteWriter, Same
+from quantum_memory.compression.forms.plain import LEVELS, PIECE, bits_of, real_type, reals_of, sample, whole_number
+from quantum_memory.compression.forms.views import Recent, View
+from quantum_memory.compression.numbers import BLOCK, Numbers, NumberWriter
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from numpy.typing import NDArray
 
@@ -61,7 +66,7 @@ class Sparse:
                 mask.append(np.packbits(here, bitorder="little"))
                 values.append(reals[start : start + PIECE][here])
                 if scattered:
-                    places = start + np.flatnonzero(here)
+                    places = start + np.flatnonzero(here.view(np.bool_))
                     gaps.append((np.diff(places, prepend=last) - 1).astype("<u4"))
                     last = int(places[-1]) if len(places) else last
             rows = {"mask": mask.parts("mask")} | ({"gaps": gaps.parts("gaps")} if scattered else {})
@@ -69,20 +74,19 @@ class Sparse:
             facts = {"nonzero": count, "places": places_in}
             return Packed(self.name, facts, {**rows[places_in], **values.parts("values")})
 
-    def unpack(self, facts: Mapping[str, Json], parts: Mapping[str, Part], out: AnyArray) -> None:
-        bits = bits_of(out)
-        count = whole_number(facts, "nonzero", len(bits))
-        bits[:] = 0
+    def view(
+        self, facts: Mapping[str, Json], parts: Mapping[str, Part], dtype: np.dtype[Any], shape: tuple[int, ...]
+    ) -> View:
+        size = math.prod(shape)
+        count = whole_number(facts, "nonzero", size * (dtype.itemsize // real_type(dtype).itemsize))
         if not count:
-            return
-        values = Numbers(parts, "values", reals_of(out).dtype, count)
+            return Same(dtype, size, np.zeros(1, f"<u{real_type(dtype).itemsize}"))
         places = facts.get("places")
         if places == "gaps":
-            _fill_by_gaps(Numbers(parts, "gaps", "<u4", count), values, bits)
-        elif places == "mask":
-            _fill_by_mask(parts, values, bits)
-        else:
-            raise malformed("there are no such places of numbers")
+            return _ByGaps(parts, dtype, size, count)
+        if places == "mask":
+            return _ByMask(parts, dtype, size, count)
+        raise malformed("there are no such places of numbers")
 
 
 def _non_zero(bits: NDArray[Any]) -> int | None:
@@ -95,27 +99,94 @@ def _non_zero(bits: NDArray[Any]) -> int | None:
     return count
 
 
-def _fill_by_gaps(gaps: Numbers, values: Numbers, bits: NDArray[Any]) -> None:
-    last = -1
-    for (_, some), (_, numbers) in zip(gaps.blocks(), values.blocks(), strict=True):
-        places = last + np.cumsum(some.astype(np.int64) + 1)
-        last = int(places[-1])
-        if last >= len(bits):
-            raise malformed("a number is beyond the end of the array")
-        bits[places] = numbers.view(bits.dtype)
+class _Scattered(View):
+    """Zeros, and the row `values` of other numbers."""
+
+    def __init__(self, parts: Mapping[str, Part], dtype: np.dtype[Any], size: int, count: int) -> None:
+        self._each = dtype.itemsize // real_type(dtype).itemsize
+        super().__init__(dtype, size, range(0, size, PIECE // self._each))
+        self._numbers = size * self._each
+        self._values = Numbers(parts, "values", real_type(dtype), count)
+
+    def window(self, index: int, out: AnyArray) -> None:
+        bits = bits_of(out)
+        bits[:] = 0
+        for first, where in self._places(self.starts[index] * self._each, len(bits)):
+            values: AnyArray = np.empty(len(where), self._values.dtype)
+            self._values.read(first, values)
+            bits[where] = bits_of(values)
+
+    @abstractmethod
+    def _places(self, start: int, count: int) -> Iterator[tuple[int, NDArray[np.int64]]]:
+        """Yield which value is the first of some that lie together in a window, and where in it they are."""
 
 
-def _fill_by_mask(parts: Mapping[str, Part], values: Numbers, bits: NDArray[Any]) -> None:
-    numbers = InOrder(values)
-    start, left = 0, values.count
-    for block in read_bytes(parts, "mask", -(-len(bits) // 8)):
-        for low in range(0, len(block), PIECE // 8):
-            piece = bits[start : start + PIECE]
-            here = np.unpackbits(block[low : low + PIECE // 8], count=len(piece), bitorder="little").view(np.bool_)
-            found = int(np.count_nonzero(here))
-            start, left = start + len(piece), left - found
-            if left < 0:
-                raise malformed("a mask marks more numbers than there are")
-            piece[here] = numbers.take(found).view(bits.dtype)
-    if left:
-        raise malformed("a mask marks fewer numbers than there are")
+class _ByGaps(_Scattered):
+    """A window is searched for among the places at which blocks of gaps begin and end."""
+
+    def __init__(self, parts: Mapping[str, Part], dtype: np.dtype[Any], size: int, count: int) -> None:
+        super().__init__(parts, dtype, size, count)
+        self._gaps = Numbers(parts, "gaps", "<u4", count)
+        self._steps = Recent(self._summed)
+        self._first: list[int] = []
+        self._last: list[int] = []
+        last = -1
+        for first, length in on_all_cores(self._reach, range(len(self._gaps.starts))):
+            self._first.append(last + first)
+            last += length
+            self._last.append(last)
+            if last >= self._numbers:
+                raise malformed("a number is beyond the end of the array")
+
+    def _summed(self, block: int) -> NDArray[np.int64]:
+        """Return how far each place of a block of gaps is from the last one of the block before."""
+        gaps: AnyArray = np.empty(min(BLOCK, self._gaps.size - self._gaps.starts[block]), self._gaps.dtype)
+        self._gaps.window(block, gaps)
+        steps = gaps.astype(np.int64)
+        steps += 1
+        return np.cumsum(steps, out=steps)
+
+    def _reach(self, block: int) -> tuple[int, int]:
+        steps = self._steps[block]
+        return int(steps[0]), int(steps[-1])
+
+    def _places(self, start: int, count: int) -> Iterator[tuple[int, NDArray[np.int64]]]:
+        for block in range(bisect_left(self._last, start), bisect_left(self._first, start + count)):
+            steps = self._steps[block]
+            offset = self._last[block] - int(steps[-1]) - start
+            low, high = np.searchsorted(steps, (-offset, count - offset)).tolist()
+            yield block * BLOCK + low, steps[low:high] + offset
+
+
+class _ByMask(_Scattered):
+    """How many numbers are marked before each block of a mask is counted once; within a block, when it is unpacked."""
+
+    def __init__(self, parts: Mapping[str, Part], dtype: np.dtype[Any], size: int, count: int) -> None:
+        super().__init__(parts, dtype, size, count)
+        self._mask = Bytes(parts, "mask", -(-self._numbers // 8))
+        self._blocks = Recent(self._counted)
+        self._before = [0]
+        for marked in on_all_cores(self._marked, range(len(self._mask.starts))):
+            self._before.append(self._before[-1] + marked)
+        if self._before[-1] != count:
+            raise malformed("a mask marks more or fewer numbers than there are")
+
+    def _counted(self, block: int) -> tuple[NDArray[np.uint8], list[int]]:
+        """Return a block of the mask in rows, one for each window, and how many numbers are marked before each row."""
+        count = min(8 * BYTES_BLOCK, self._numbers - 8 * self._mask.starts[block])
+        length, row = -(-count // 8), PIECE // 8
+        mask = np.zeros((-(-length // row), row), np.uint8)
+        self._mask.window(block, mask.reshape(-1)[:length])
+        if int(mask.reshape(-1)[length - 1]) >> ((count - 1) % 8 + 1):
+            raise malformed("a mask marks a number beyond the end of the array")
+        marked = np.bitwise_count(mask.view("<u8")).sum(axis=1, dtype=np.int64)
+        return mask, [0, *np.cumsum(marked).tolist()]
+
+    def _marked(self, block: int) -> int:
+        return self._blocks[block][1][-1]
+
+    def _places(self, start: int, count: int) -> Iterator[tuple[int, NDArray[np.int64]]]:
+        block, row = divmod(start // PIECE, 8 * BYTES_BLOCK // PIECE)
+        mask, before = self._blocks[block]
+        here = np.unpackbits(mask[row], count=count, bitorder="little")
+        yield self._before[block] + before[row], np.flatnonzero(here.view(np.bool_))

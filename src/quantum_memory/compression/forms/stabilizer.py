@@ -14,30 +14,27 @@ which takes little, as they follow patterns too; and a few amplitudes may differ
 
 from __future__ import annotations
 
+import math
 import string
 from dataclasses import dataclass
-from itertools import combinations, repeat
+from itertools import combinations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from quantum_memory.compression.forms.base import Effort, Packed, malformed, part_of
-from quantum_memory.compression.forms.dictionary import ByteWriter, read_bytes
-from quantum_memory.compression.forms.plain import PIECE, bits_of, reals_of, sample, whole_number
+from quantum_memory.compression.forms.dictionary import Bytes, ByteWriter
+from quantum_memory.compression.forms.plain import PIECE, bits_of, real_type, reals_of, sample, whole_number
+from quantum_memory.compression.forms.quadratic_form import CLASSES, Blocks, QuadraticForm
+from quantum_memory.compression.forms.views import View
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     from numpy.typing import NDArray
 
     from quantum_memory.compression.forms.base import Json, Part
     from quantum_memory.state.arrays import AnyArray
-
-BLOCK_QUBITS = 17
-"""Qubits of a block of amplitudes that is made at a time."""
-
-CLASSES = 8
-"""Kinds of amplitudes in the support: four phases where no term of the form is non-zero, then four where one is."""
 
 MOST_CORRECTIONS = 256
 """Amplitudes that may differ from what the form says."""
@@ -46,110 +43,6 @@ _CORRECTED = 1 / 64
 _STRAY_IN_SAMPLE = 0.02
 _SAMPLED = 1 << 12
 _MOST_WORDS = 16
-
-
-@dataclass(frozen=True)
-class QuadraticForm:
-    """The support and the phases of a stabiliser state.
-
-    Attributes
-    ----------
-    origin
-        The first index of the support.
-    basis
-        Of the support, in reduced echelon form: the highest bit of each vector is higher than that of the one before,
-        and is in no other vector and not in the origin. Indices then ascend with the coordinates.
-    linear
-        For each basis vector, its exponent of i: 0 to 3.
-    coupled
-        For each basis vector, the coordinates with which it has a quadratic term, as a mask. Symmetric.
-    """
-
-    origin: int
-    basis: tuple[int, ...]
-    linear: tuple[int, ...]
-    coupled: tuple[int, ...]
-
-    def is_reduced(self) -> bool:
-        """Tell whether the basis is what `basis` demands."""
-        tops = [vector.bit_length() - 1 for vector in self.basis]
-        ascending = all(low < high for low, high in zip([-1, *tops], tops, strict=False))
-        return ascending and all(
-            bool(other >> top & 1) == (index == own)
-            for own, top in enumerate(tops)
-            for index, other in enumerate((*self.basis, self.origin))
-        )
-
-    def indices(self, y: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return the index of the amplitude at each of some coordinates."""
-        indices = np.full_like(y, self.origin)
-        for j, vector in enumerate(self.basis):
-            indices ^= (y >> j & 1) * vector
-        return indices
-
-    def classes(self, y: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return the class of the amplitude at each of some coordinates."""
-        exponents, touched = np.zeros_like(y), np.zeros(len(y), np.bool_)
-        for j, (linear, coupled) in enumerate(zip(self.linear, self.coupled, strict=True)):
-            pairs = np.where(y >> j & 1, y & (coupled & ((1 << j) - 1)), 0)
-            exponents += (y >> j & 1) * linear + 2 * np.bitwise_count(pairs)
-            touched |= pairs != 0
-            if linear:
-                touched |= (y >> j & 1) != 0
-        return (exponents & 3) + 4 * touched
-
-    def blocks(self, qubits: int) -> Iterator[tuple[int, NDArray[np.int64], NDArray[np.uint8]]]:
-        """Yield each block of ``2**qubits`` amplitudes that has some of the support, in ascending order.
-
-        A basis vector either stays within a block or leads to another. Coordinates of the first kind bring the same to
-        the form in each block; those of the second add to it what is linear in the first.
-
-        Yields
-        ------
-        number, places, classes
-            The number of the block; where its amplitudes of the support are in it, and their classes.
-        """
-        low = sum(vector >> qubits == 0 for vector in self.basis)
-        y = np.arange(1 << low)
-        within, own = self.indices(y) ^ self.origin, self.classes(y).astype(np.uint8)
-        y = y.astype(np.uint32)
-        others = np.arange(1 << (len(self.basis) - low)) << low
-        odd, reached = np.zeros_like(others), np.zeros_like(others)
-        for j in range(low, len(self.basis)):
-            mask = (others >> j & 1) * (self.coupled[j] & ((1 << low) - 1))
-            odd ^= mask
-            reached |= mask
-        for start, first, flips, touches in zip(
-            self.indices(others).tolist(), self.classes(others).tolist(), odd.tolist(), reached.tolist(), strict=True
-        ):
-            exponents = own + np.uint8(first & 3) + 2 * (np.bitwise_count(y & np.uint32(flips)) & 1)
-            touched = (own >= 4) | bool(first & 4) | ((y & np.uint32(touches)) != 0)
-            classes = (exponents & 3) + np.uint8(4) * touched
-            yield start >> qubits, within ^ (start & ((1 << qubits) - 1)), classes
-
-
-def amplitudes(form: QuadraticForm, patterns: AnyArray, size: int) -> Iterator[tuple[int, AnyArray]]:
-    """Yield a state in blocks, each with where it starts; the array is the same each time, and is filled anew.
-
-    Parameters
-    ----------
-    form
-        A form whose basis is reduced and within `size`.
-    patterns
-        An item for each class, and a last one for all amplitudes outside the support.
-    size
-        A power of two.
-    """
-    qubits = min(BLOCK_QUBITS, size.bit_length() - 1)
-    block = np.empty(1 << qubits, patterns.dtype)
-    supported = form.blocks(qubits)
-    ahead = next(supported, None)
-    for number in range(size >> qubits):
-        block[:] = patterns[CLASSES:]
-        if ahead is not None and ahead[0] == number:
-            block[ahead[1]] = patterns[ahead[2]]
-            ahead = next(supported, None)
-        yield number << qubits, block
 
 
 @dataclass(frozen=True)
@@ -181,7 +74,10 @@ class Stabilizer:
             return None
         signs, any_signs = ByteWriter(effort), False
         wrong: list[int] = []
-        for start, block in amplitudes(form, patterns, len(items)):
+        blocks = Blocks(form, patterns, len(items))
+        block: AnyArray = np.empty(blocks.starts.step, items.dtype)
+        for number, start in enumerate(blocks.starts):
+            blocks.fill(number, block)
             flipped, differing = _differences(block, items[start : start + len(block)])
             any_signs = any_signs or bool(flipped.any())
             signs.append(np.packbits(flipped, bitorder="little"))
@@ -198,25 +94,50 @@ class Stabilizer:
         corrections = {"places": np.array(wrong, "<u8"), "items": items[wrong]} if wrong else {}
         return Packed(self.name, facts, {**(signs.parts("signs") if any_signs else {}), **corrections})
 
-    def unpack(self, facts: Mapping[str, Json], parts: Mapping[str, Part], out: AnyArray) -> None:
-        items = out.reshape(-1)
-        if not len(items) or len(items) & (len(items) - 1):
+    def view(
+        self, facts: Mapping[str, Json], parts: Mapping[str, Part], dtype: np.dtype[Any], shape: tuple[int, ...]
+    ) -> View:
+        size = math.prod(shape)
+        if not size or size & (size - 1):
             raise malformed("the number of amplitudes is not a power of two")
-        form = _form_in(facts, len(items))
-        patterns = _patterns_in(facts, out.dtype)
+        blocks = Blocks(_form_in(facts, size), _patterns_in(facts, dtype), size)
         signs, corrections = facts.get("signs"), whole_number(facts, "corrections", MOST_CORRECTIONS)
         if type(signs) is not bool:
             raise malformed("'signs' is to be true or false")
-        marks = _marks(parts, out) if signs else repeat(None)
-        for (start, block), change in zip(amplitudes(form, patterns, len(items)), marks, strict=False):
-            if change is not None:
-                bits_of(block)[:] ^= change
-            items[start : start + len(block)] = block
+        each = dtype.itemsize // real_type(dtype).itemsize
+        marks = Bytes(parts, "signs", -(-size * each // 8)) if signs else None
+        places, items = np.empty(0, np.int64), np.empty(0, dtype)
         if corrections:
-            places = part_of(parts, "places", "<u8", corrections)[:]
-            if places.max() >= len(items) or (np.diff(places.astype(np.int64)) <= 0).any():
+            places = part_of(parts, "places", "<u8", corrections)[:].astype(np.int64)
+            items = part_of(parts, "items", dtype, corrections)[:]
+            if places.min() < 0 or places.max() >= size or (np.diff(places) <= 0).any():
                 raise malformed("corrections are not at ascending places")
-            items[places.astype(np.int64)] = part_of(parts, "items", out.dtype, corrections)[:]
+        return _Amplitudes(blocks, dtype, marks, places, items)
+
+
+class _Amplitudes(View):
+    """Blocks of amplitudes with other signs where those are marked, and corrections: `items` at ascending `places`."""
+
+    def __init__(
+        self, blocks: Blocks, dtype: np.dtype[Any], signs: Bytes | None, places: NDArray[np.int64], items: AnyArray
+    ) -> None:
+        super().__init__(dtype, blocks.starts.stop, blocks.starts)
+        self._blocks = blocks
+        self._signs = signs
+        self._places = places
+        self._items = items
+
+    def window(self, index: int, out: AnyArray) -> None:
+        self._blocks.fill(index, out)
+        start = self.starts[index]
+        if self._signs is not None:
+            bits = bits_of(out)
+            marks = np.empty(-(-len(bits) // 8), np.uint8)
+            self._signs.read(start * (len(bits) // len(out)) // 8, marks)
+            marked = np.unpackbits(marks, count=len(bits), bitorder="little").astype(bits.dtype)
+            bits ^= marked << (8 * bits.itemsize - 1)
+        first, last = np.searchsorted(self._places, (start, start + len(out)))
+        out[self._places[first:last] - start] = self._items[first:last]
 
 
 def _magnitudes(items: AnyArray) -> NDArray[Any]:
@@ -318,17 +239,6 @@ def _differences(made: AnyArray, items: AnyArray) -> tuple[NDArray[np.bool_], ND
     if not differences.any():
         return flipped, np.empty(0, np.int64)
     return flipped, np.flatnonzero(differences.reshape(len(items), -1).any(1))
-
-
-def _marks(parts: Mapping[str, Part], out: AnyArray) -> Iterator[NDArray[Any]]:
-    """Yield for each block of amplitudes what to change in its bits: the sign, where it is marked."""
-    bits = bits_of(out)
-    count = min(len(bits), len(bits) // out.size << BLOCK_QUBITS)
-    step = -(-count // 8)
-    for marks in read_bytes(parts, "signs", -(-len(bits) // 8)):
-        for low in range(0, len(marks), step):
-            marked = np.unpackbits(marks[low : low + step], count=count, bitorder="little")
-            yield marked.astype(bits.dtype) << (8 * bits.itemsize - 1)
 
 
 def _facts_of(form: QuadraticForm) -> dict[str, Json]:

@@ -26,7 +26,6 @@ from quantum_memory.compression.lossy import ENOUGH, find_step, short
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from quantum_memory.compression.forms.base import Effort
     from quantum_memory.compression.forms.uniform import Source
 
     AnyNumbers = NDArray[Any]
@@ -50,7 +49,6 @@ class Trellis(Uniform):
     name: ClassVar[str] = "trellis"
     gain: ClassVar[float] = 0.5661
     block: ClassVar[int] = _LANES * SEGMENT
-    quick: ClassVar[frozenset[Effort]] = frozenset({"fast"})
 
     def integers(self, reals: AnyNumbers, step: float, kind: np.dtype[Any]) -> AnyNumbers:
         """Return what is stored for a block of float32 or float64, as integers of type `kind`."""
