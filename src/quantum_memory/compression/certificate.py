@@ -45,10 +45,11 @@ BLOCK = 1 << 17
 _PIECE = 1 << 17
 """Items that are widened at a time: few enough for the cache, enough that cores do not wait for one another."""
 
-_ROW = 1 << 12
-"""Items that are summed in floating point; the sums of rows are added without rounding (`math.fsum`)."""
+_ROW = 1 << 7
+"""Items that are multiplied and summed at a time. NumPy lets go of its lock only for products of more than 500 rows."""
 
-_ROUNDINGS = 2 * _ROW + 8
+_ROUNDINGS = 2 * _ROW + _PIECE // _ROW + 8
+"""Of the sum over a piece; those of pieces are added without rounding (`math.fsum`)."""
 _GAMMA = _ROUNDINGS * 2.0**-53 / (1 - _ROUNDINGS * 2.0**-53)
 
 _LEAST, _MOST = 2.0**-500, 2.0**1000
@@ -187,17 +188,17 @@ class Overlap:
         return 1.0 - self.infidelity()
 
     def _widen(self, items: AnyArray, out: AnyArray) -> None:
-        out[...] = items
+        np.copyto(out, items)  # an assignment that converts keeps NumPy's lock
         if self._shift:
             np.ldexp(_reals(out), self._shift, out=_reals(out))
 
     def _add_rows(self, sums: list[list[float]], x: AnyArray, y: AnyArray, e: AnyArray) -> None:
-        """Append the sums over each row, of two axes."""
+        """Append the sums over all items, of two axes."""
         squares = [np.vecdot(row, row) for row in (_reals(x), _reals(e), _reals(y))]
         inner = np.vecdot(x, e)
         self._vanished |= bool(not squares[1].all() and e.any())
         for one, values in zip(sums, (*squares, inner.real, inner.imag), strict=True):
-            one.extend(values.tolist())
+            one.append(float(values.sum()))
 
 
 def _reals(items: AnyArray) -> AnyArray:
