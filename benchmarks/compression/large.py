@@ -100,11 +100,11 @@ def quantised(folder: Path, qubits: int) -> list[Row]:
     return [
         at_most(f"{what}: save, against np.save + fsync", ratio, 1.6, "x"),
         _processor(what, {"save": found["save"]}),
-        Row(
+        at_most(
             f"{what}: load from a cold page cache, against np.load of the vector",
-            f"{loads['load'] / loads['np.load']:.2f} x",
-            "",
-            True,
+            {"load": loads["load"] / loads["np.load"]},
+            1,
+            "x",
         ),
     ]
 

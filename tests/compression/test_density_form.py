@@ -173,7 +173,7 @@ def test_negative_eigenvalues_count():
             checked(matrix, allowed)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     rows=st.integers(16, 48),
     rank=st.integers(1, 48),
@@ -187,7 +187,7 @@ def test_what_is_certified_holds(rows, rank, seed, decay, power):
         checked(matrix.astype(dtype), 10**power)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(rows=st.integers(2, 60), rank=st.integers(1, 60), seed=st.integers(0, 99))
 def test_factors_and_products_are_within_their_bounds(rows, rank, seed):
     matrix = ginibre(rows, rank, seed)
@@ -275,7 +275,7 @@ def test_arrays_of_another_kind_are_refused(shape):
         unpack(FORM, one.facts, one.parts, np.empty((96, 96)))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(data=st.data())
 def test_damaged_parts_are_refused_or_give_some_numbers(data):
     one, out = packed(data.draw(st.sampled_from(["rank 3", "thermal", "decaying"])))
@@ -309,7 +309,7 @@ def large(form, dtype):
 
 @pytest.mark.parametrize("form", [FORM, HermitianFold()], ids=lambda form: form.name)
 @pytest.mark.parametrize("dtype", [np.complex64, np.complex128])
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 @given(stretches=st.lists(STRETCHES, min_size=1, max_size=5))
 def test_any_stretch_is_that_of_the_whole(form, dtype, stretches):
     packed, whole = large(form, dtype)

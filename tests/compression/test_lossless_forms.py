@@ -408,7 +408,7 @@ def structured(draw: st.DrawFn) -> Array:
     return array
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(structured())
 def test_any_structured_array_comes_back(array: Array) -> None:
     for form in OURS:
@@ -417,7 +417,7 @@ def test_any_structured_array_comes_back(array: Array) -> None:
     assert packed is None or same_bits(restored(packed, array), array)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(1, 9), st.integers(0, 2**32), st.text("hsczx", min_size=1, max_size=5), st.sampled_from(TYPES[2:]))
 def test_any_clifford_circuit_leaves_a_stabilizer_state(n: int, seed: int, gates: str, dtype: Any) -> None:
     assert assert_lossless(clifford(n, dtype, seed, gates), Stabilizer()) is not None

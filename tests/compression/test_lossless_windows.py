@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from quantum_memory.compression.forms import quadratic_form
 from quantum_memory.compression.forms.dictionary import BYTES_BLOCK, Bytes, ByteWriter, Dictionary
-from quantum_memory.compression.forms.plain import bits_of
+from quantum_memory.compression.forms.flip_fold import FlipFold
+from quantum_memory.compression.forms.plain import Plain, bits_of, reals_of
 from quantum_memory.compression.forms.quadratic_form import BLOCK_QUBITS, CLASSES, Blocks, QuadraticForm
 from quantum_memory.compression.forms.registry import form_named, view_of
 from quantum_memory.compression.forms.sparse import Sparse
@@ -70,6 +71,11 @@ def far_apart() -> Array:
     return state
 
 
+def mirrored(half: Array, sign: int = 1) -> Array:
+    """Return a half and the same backwards."""
+    return np.concatenate([half, sign * half[::-1]])
+
+
 def scattered(share: float, count: int) -> Array:
     return generator(5).random(count) < share
 
@@ -95,6 +101,11 @@ ARRAYS: dict[str, tuple[Form, Callable[[], Array], dict[str, Any]]] = {
     "graph state": (Stabilizer(), lambda: graph(19), {"signs": False}),
     "signed graph state": (Stabilizer(), signed_graph, {"signs": True, "corrections": 4}),
     "half of a graph state": (Stabilizer(), half_graph, {}),
+    "general state": (Plain(), lambda: haar(19, np.complex64)[:-3], {}),
+    "general numbers": (Plain(), lambda: reals_of(haar(18))[1:], {}),
+    "mirrored": (FlipFold(), lambda: mirrored(haar(18, np.complex128)[:-5]), {"negated": False, "half": None}),
+    "mirrored, odd": (FlipFold(), lambda: np.delete(mirrored(haar(18, np.complex64)), 1 << 18), {}),
+    "mirrored, negated": (FlipFold(), lambda: mirrored(drawn(9, SIZE, np.float32), -1), {"negated": True}),
     "two amplitudes": (Stabilizer(), far_apart, {"corrections": 0}),
 }
 each_array = pytest.mark.parametrize("name", ARRAYS)
@@ -143,7 +154,7 @@ def test_windows_are_of_a_mebibyte_or_two(name: str) -> None:
     assert len(view.starts) > 1
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.data())
 def test_any_stretch_is_that_of_the_whole(data: st.DataObject) -> None:
     name = data.draw(st.sampled_from(sorted(ARRAYS)))
@@ -198,7 +209,7 @@ def quadratic_forms(draw: st.DrawFn) -> tuple[QuadraticForm, int]:
     return QuadraticForm(draw(below) & free, basis, linear, tuple(coupled)), n
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(quadratic_forms(), st.integers(0, 8))
 def test_each_block_of_a_stabilizer_state_is_what_its_form_says(made: tuple[QuadraticForm, int], qubits: int) -> None:
     form, n = made

@@ -143,7 +143,7 @@ MATRICES = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(MATRICES, st.booleans())
 def test_any_matrix_of_low_rank_comes_back_bit_for_bit(matrix, flat):
     array = low_rank_matrix(**matrix)
@@ -156,7 +156,7 @@ def test_any_matrix_of_low_rank_comes_back_bit_for_bit(matrix, flat):
         assert same_bits(array, unpacked(packed, array))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(MATRICES, st.sampled_from([-0.0, 5e-324, 1e-45, -1e300, 3e38]), st.integers(0, 2**20))
 def test_one_entry_may_be_unlike_the_others(matrix, special, place):
     array = low_rank_matrix(**matrix)
@@ -166,7 +166,7 @@ def test_one_entry_may_be_unlike_the_others(matrix, special, place):
     assert packed is None or same_bits(array, unpacked(packed, array))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     scale=st.sampled_from([1e-320, 1e-300, 1e-160, 1e-44, 1e-38, 1e37, 1e150, 1e300]),
     dtype=st.sampled_from(TYPES),
@@ -256,7 +256,7 @@ BLOCKS = [(np.complex128, False), (np.complex64, False), (np.complex64, True), (
 
 
 @pytest.mark.parametrize(("dtype", "real"), BLOCKS)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(stretch=STRETCHES)
 def test_any_stretch_is_that_of_the_whole(dtype, real, stretch):
     array, packed = several_blocks(dtype, real)
@@ -328,7 +328,7 @@ def test_a_decoder_in_plain_python_gives_the_same_bits():
     assert dropped == {True, False}
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     seed=st.integers(0, 2**32),
     dtype=st.sampled_from(TYPES),
@@ -544,7 +544,7 @@ def test_a_prediction_that_is_not_finite():
     refused(packed.facts, changed_numbers(packed, ["rows", "coefficients"], 1e308), np.empty_like(v))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(data=st.data())
 def test_any_byte_may_be_another(data):
     v, packed = good()

@@ -180,7 +180,7 @@ def test_the_same_state_makes_the_same_bytes():
     assert all(np.array_equal(part, other.parts[name]) for name, part in one.parts.items())
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     state=st.builds(random_mps, st.integers(8, 12), st.integers(1, 6), st.integers(0, 99)),
     power=st.floats(-12, -2),
@@ -247,7 +247,7 @@ def test_arrays_of_another_kind_are_refused(out):
         unpack(FORM, one.facts, one.parts, out)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(data=st.data())
 def test_damaged_parts_are_refused_or_give_some_numbers(data):
     one = packed(1e-3)
@@ -332,7 +332,7 @@ WINDOWS = [(1e-4, np.complex64), (1e-8, np.complex64), (1e-8, np.complex128)]
 
 
 @pytest.mark.parametrize(("infidelity", "dtype"), WINDOWS)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(stretch=STRETCHES)
 def test_any_stretch_is_that_of_the_whole(infidelity, dtype, stretch):
     packed, whole = several_windows(infidelity, dtype)

@@ -96,7 +96,7 @@ def test_states_without_a_fidelity_are_refused(bad):
         FORM.pack(np.full(2**10, bad), 1e-4, "balanced")
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(n=st.integers(1, 12), seed=st.integers(0, 99), real=st.booleans())
 def test_turns_are_undone_and_make_qubits_diagonal(n, seed, real):
     state = haar(n, np.float64 if real else np.complex128, seed) + product(n, seed, real=real)
@@ -134,7 +134,7 @@ def test_turns_do_not_depend_on_how_the_work_is_divided(monkeypatch):
         assert out.tobytes() == expected.tobytes()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     n=st.integers(8, 12),
     seed=st.integers(0, 99),
@@ -195,7 +195,7 @@ def test_arrays_of_another_kind_are_refused():
         unpack(FORM, {**one.facts, "turned": True}, complex_turns, np.empty(2**11))
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(data=st.data())
 def test_damaged_parts_are_refused_or_give_some_numbers(data):
     one = packed()
@@ -219,7 +219,7 @@ def several_windows(turns, dtype):
 
 @pytest.mark.parametrize("dtype", [np.complex64, np.complex128])
 @pytest.mark.parametrize("turns", [False, True])
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 @given(stretches=st.lists(STRETCHES, min_size=1, max_size=5))
 def test_any_stretch_is_that_of_the_whole(turns, dtype, stretches):
     packed, whole = several_windows(turns, dtype)

@@ -202,7 +202,6 @@ def test_what_is_no_state_is_refused(form, dtype):
     st.floats(1e-16, 0.9),
     st.sampled_from(EFFORTS),
 )
-@settings(deadline=None)
 def test_whatever_the_numbers_are_the_certificate_holds(reals, dtype, infidelity, effort):
     if np.dtype(dtype).itemsize in (4, 8) and dtype is not np.float64:
         reals = np.clip(reals, -3.4e38, 3.4e38)
@@ -313,7 +312,7 @@ CASES = [
 
 @each_form
 @pytest.mark.parametrize(("effort", "dtype", "real"), CASES)
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(stretch=STRETCHES)
 def test_any_stretch_is_that_of_the_whole(form, effort, dtype, real, stretch):
     packed, whole = several_windows(form, effort, dtype, real)

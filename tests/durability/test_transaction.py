@@ -147,7 +147,7 @@ STEPS = st.one_of(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(steps=st.lists(STEPS, max_size=25), short=st.booleans())
 def test_it_is_the_file_that_a_bytearray_is(tmp_path_factory, steps, short):
     path = tmp_path_factory.mktemp("model") / "file"

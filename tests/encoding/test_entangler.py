@@ -51,7 +51,7 @@ def in_qiskit(entangler):
     return circuit
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(entanglers, st.integers(0, 1000))
 def test_it_does_to_a_state_what_qiskit_does(entangler, seed):
     state = product_state(seed)
@@ -60,7 +60,7 @@ def test_it_does_to_a_state_what_qiskit_does(entangler, seed):
     np.testing.assert_allclose(ours, theirs, atol=1e-13)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(entanglers, st.integers(0, 1000))
 def test_undone_bits_have_the_statistics_of_the_product_state(entangler, seed):
     state = product_state(seed)
@@ -71,7 +71,7 @@ def test_undone_bits_have_the_statistics_of_the_product_state(entangler, seed):
     np.testing.assert_allclose(after, before[undone], atol=1e-14)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(entanglers)
 def test_parity_sets_say_what_undoing_does(entangler):
     bits = np.random.default_rng(0).integers(0, 2, (64, N))
@@ -80,7 +80,7 @@ def test_parity_sets_say_what_undoing_does(entangler):
         np.testing.assert_array_equal(undone[:, qubit], bits[:, list(measured)].sum(axis=1) % 2 ^ constant)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(entanglers, st.integers(0, 1000))
 def test_the_inverse_brings_the_state_back(entangler, seed):
     state = product_state(seed)

@@ -44,7 +44,7 @@ def assert_reads(reading, pad, tolerance=1e-12):
 
 
 @pytest.mark.parametrize("entangler", entanglers(27), ids=["none", "chain", "ring"])
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(point=points)
 def test_round_trip_at_27_qubits(entangler, point):
     code = PADEncoding(27, entangler=entangler)

@@ -259,7 +259,7 @@ JUNK = st.recursive(
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     key=st.sampled_from(["form", "dtype", "shape", "sha256", "facts", "parts", "tried", "certificate", "by_parts"]),
     value=JUNK,

@@ -17,10 +17,10 @@ import numpy as np
 import pytest
 
 import quantum_memory as qm
-from durability.test_paths import ROOT, tmpfs
 from quantum_memory.durability import files
 from quantum_memory.errors import ConflictError, IntegrityError, InvalidStateError, QuantumMemoryError, StorageError
 from quantum_memory.testing.faults import CountingFiles, FaultyFiles, PassingFiles, in_child
+from tests.durability.test_paths import ROOT, tmpfs
 
 RNG = np.random.default_rng(7)
 PSI = RNG.normal(size=1 << 10) + 1j * RNG.normal(size=1 << 10)

@@ -112,7 +112,7 @@ def block_path(tmp_path_factory):
 
 
 @given(key=st.one_of(basic_indices(SHAPE, allow_newaxis=True), st.just(()), st.just(Ellipsis)))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_indexing_is_numpy_indexing(block_path, key):
     with qm.open(block_path) as file:
         assert_identical(np.asarray(BLOCK[key]), np.asarray(file.arrays["classical"][key]))

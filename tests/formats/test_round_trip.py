@@ -13,9 +13,7 @@ from quantum_memory.testing import strategies as qst
 from quantum_memory.testing.equality import assert_identical
 
 CODECS = ["none", "zlib", "lz4", "zstd", "auto"]
-SETTINGS = settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
-)
+SETTINGS = settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 
 
 def through_qms(memory: MemoryState, codec: str = "auto") -> MemoryState:

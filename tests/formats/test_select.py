@@ -142,7 +142,7 @@ def test_a_selection_is_checked_counted_and_bounded_as_a_whole_is(tmp_path):
 
 
 @given(memory=qst.memory_states())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_every_leaf_has_a_name_of_its_own(memory):
     document = memory.flatten().document
     every = list(leaves(document))

@@ -25,9 +25,7 @@ from .watched import read
 
 FORMATS = ("json", "msgpack", "pickle", "numpy", "base64")
 MIB = 1 << 20
-SETTINGS = settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
-)
+SETTINGS = settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 EMOTION = {"recent_emotions": [{"pad_values": [0.1, -0.2, 0.3], "confidence": 0.5}], "average_confidence": 0.7}
 
 

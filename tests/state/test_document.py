@@ -26,7 +26,7 @@ def there_and_back(tree):
 
 
 @given(qst.memory_states())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_any_memory_is_put_together_again(memory):
     document, arrays = memory.flatten()
     assert_identical(memory, MemoryState.unflatten(document, arrays))

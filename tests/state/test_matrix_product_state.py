@@ -275,7 +275,7 @@ class TestCanonicalForm:
 
 
 class TestNumbers:
-    @settings(deadline=None, max_examples=25)
+    @settings(max_examples=25)
     @given(st.lists(st.integers(1, 3), min_size=1, max_size=5), st.integers(1, 4), st.integers(0, 99))
     def test_inner_and_norm_are_the_dense_ones(self, dims: list[int], bond: int, seed: int) -> None:
         a = chain(len(dims), bond, seed, dims=dims, log_scale=0.2)

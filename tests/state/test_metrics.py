@@ -132,7 +132,7 @@ class TestAgainstLibraries:
 
 
 class TestInequalities:
-    @settings(deadline=None, max_examples=30)
+    @settings(max_examples=30)
     @given(st.integers(1, 4), st.integers(1, 4), st.integers(1, 4), st.integers(0, 999))
     def test_fuchs_van_de_graaf(self, n: int, rank_a: int, rank_b: int, seed: int) -> None:
         a, b = matrix(n, seed, rank=min(rank_a, 2**n)), matrix(n, seed + 1, rank=min(rank_b, 2**n))
@@ -142,7 +142,7 @@ class TestInequalities:
         assert metrics.bures_distance(a, b) == pytest.approx(math.sqrt(2 * (1 - math.sqrt(f))), abs=1e-7)
         assert metrics.fidelity(a, a) == pytest.approx(1, abs=1e-7)
 
-    @settings(deadline=None, max_examples=30)
+    @settings(max_examples=30)
     @given(st.integers(1, 6), st.integers(0, 999))
     def test_pure_states_meet_the_upper_bound(self, n: int, seed: int) -> None:
         a, b = vector(n, seed), vector(n, seed + 1)

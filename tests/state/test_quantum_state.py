@@ -8,7 +8,7 @@ from itertools import permutations
 import numpy as np
 import pytest
 import quimb as qu
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from qiskit import QuantumCircuit
 from qiskit import quantum_info as qi
@@ -156,7 +156,6 @@ class TestQubitOrder:
             np.testing.assert_array_equal(state.sample(3, 0), [[1, 0]] * 3)
         assert little.amplitude("01") == big.amplitude("10") == 1
 
-    @settings(deadline=None)
     @given(st.lists(st.integers(1, 3), min_size=1, max_size=5), st.integers(0, 99))
     def test_reordering_reverses_digits_and_itself(self, dims: list[int], seed: int) -> None:
         values = amplitudes(int(np.prod(dims)), seed)

@@ -73,6 +73,8 @@ class _Unfolded(View):
         start = self.starts[index]
         here = min(max(0, self._half.size - start), len(out))
         self._half.read(start, out[:here])
+        if here == len(out):
+            return
         mirrored: AnyArray = np.empty(len(out) - here, self.dtype)
         self._half.read(self.size - start - len(out), mirrored)
         _items(out[here:])[:] = _flipped(_items(mirrored), negated=self._negated)
