@@ -225,9 +225,9 @@ def test_an_original_is_not_lost_by_accident(tmp_path: Path) -> None:
     assert path.read_bytes() == other.read_bytes()
 
 
-def forged(change: Any) -> bytes:
+def forged(change: Any, name: str = "rqc4") -> bytes:
     """Return a MessagePack file whose forms were changed by somebody who knows how to seal it."""
-    prepared = packing.packed(Prepared.plain(qm.MemoryState(vector("rqc4", 10))), qm_fidelity())
+    prepared = packing.packed(Prepared.plain(qm.MemoryState(vector(name, 10))), qm_fidelity())
 
     class Lying(Prepared):
         def parts(self, squares: Any = None) -> dict[str, Any]:
@@ -279,6 +279,20 @@ def test_no_lie_about_a_form_is_believed(tmp_path: Path, key: str, value: Any) -
         except QuantumMemoryError:
             continue
         assert key == "tried" or not any(lies)  # what was tried is nobody's promise
+
+
+@pytest.mark.parametrize("name", ["haar", "ghz"])
+@pytest.mark.parametrize("key", ["xxh3", "sha256"])
+def test_nor_is_one_about_what_is_unpacked(tmp_path: Path, key: str, name: str) -> None:
+    def change(forms: dict[str, Any]) -> None:
+        text = forms[AMPLITUDES][key]
+        forms[AMPLITUDES][key] = text[:-1] + ("0" if text[-1] != "0" else "1")
+
+    path = tmp_path / "a.msgpack"
+    path.write_bytes(forged(change, name))
+    for verb in (load, qm.verify):
+        with pytest.raises(IntegrityError, match="checksum" if key == "xxh3" else "content_id"):
+            verb(path)
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
+from xxhash import xxh3_64_digest
 
 from quantum_memory.errors import RESTORE, IntegrityError
-from quantum_memory.state.arrays import STORABLE
+from quantum_memory.state.arrays import STORABLE, bytes_of, chunk_count, combine_digests
 from quantum_memory.state.document import ArrayIdentity, array_paths
 from quantum_memory.state.json_text import to_json
 
@@ -24,12 +25,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from quantum_memory.compression.certificate import Certificate
+    from quantum_memory.state.arrays import AnyArray
 
 Json = Any
 
 _KEYS = {"form", "dtype", "shape", "sha256", "facts", "parts", "tried"}
 _TYPES = ("f32", "f64", "c64", "c128")
-_DIGEST_BYTES = 32
+_DIGEST_BYTES, _CHECKSUM_BYTES = 32, 8
 
 
 class Identified(Protocol):
@@ -54,8 +56,8 @@ class FormNode:
         Path of each part in the file, by its name.
     certificate
         How faithful it is; None for a form that keeps every bit.
-    by_parts
-        Whether the identity is that of the parts.
+    checksum
+        Of the array that is unpacked (see `Checksums`); empty where the identity is that of the parts.
     tried
         Bytes of every form that was considered for it, None for one that had nothing to offer.
     """
@@ -65,8 +67,13 @@ class FormNode:
     facts: dict[str, Json]
     parts: dict[str, str]
     certificate: Certificate | None = None
-    by_parts: bool = False
+    checksum: bytes = b""
     tried: dict[str, int | None] = field(default_factory=dict)
+
+    @property
+    def by_parts(self) -> bool:
+        """Whether the identity is that of the parts."""
+        return not self.checksum
 
     def to_json(self) -> dict[str, Json]:
         """Return what is written."""
@@ -81,6 +88,8 @@ class FormNode:
         }
         if self.by_parts:
             node["by_parts"] = True
+        else:
+            node["xxh3"] = self.checksum.hex()
         return node if self.certificate is None else node | {"certificate": self.certificate.to_json()}
 
 
@@ -91,6 +100,40 @@ def identity_of_parts(form: str, facts: Json, parts: Mapping[str, ArrayIdentity]
     """
     listed = {name: [one.dtype, list(one.shape), one.digest.hex()] for name, one in parts.items()}
     return hashlib.sha256(to_json({"facts": facts, "form": form, "parts": listed}, canonical=True)).digest()
+
+
+class Checksums:
+    """Of an array that is unpacked: quick ones of its chunks, from which one is made of all, and digests where asked.
+
+    Parameters
+    ----------
+    nbytes
+        Of the array.
+    digests
+        Whether to compute the digest that identifies it as well, which takes ten times as long.
+    """
+
+    def __init__(self, nbytes: int, *, digests: bool) -> None:
+        count = chunk_count(nbytes)
+        self._quick = [b""] * count
+        self._digests = [b""] * count if digests else None
+
+    def look(self, index: int, items: AnyArray) -> None:
+        """Note the chunk with this number; in any order, from any thread."""
+        raw = bytes_of(items)
+        self._quick[index] = xxh3_64_digest(raw)[::-1]  # little-endian, as it is everywhere here
+        if self._digests is not None:
+            self._digests[index] = hashlib.sha256(raw).digest()
+
+    @property
+    def checksum(self) -> bytes:
+        """xxh3 of the xxh3 of all chunks, one after another."""
+        return xxh3_64_digest(b"".join(self._quick))[::-1]
+
+    @property
+    def digest(self) -> bytes | None:
+        """Name of the content; None where it was not asked for."""
+        return None if self._digests is None else combine_digests(b"".join(self._digests), len(self._digests))
 
 
 @dataclass(frozen=True)
@@ -185,7 +228,7 @@ def _certificate(node: Json) -> Certificate:
 
 def _node(path: str, node: Json, stored: Mapping[str, Identified]) -> FormNode:
     bad = IntegrityError(f"what it says of its packed array {path[:80]!r} is not well formed", next_step=RESTORE)
-    if not isinstance(node, dict) or not _KEYS <= set(node) <= _KEYS | {"certificate", "by_parts"}:
+    if not isinstance(node, dict) or not _KEYS <= set(node) <= _KEYS | {"certificate", "by_parts", "xxh3"}:
         raise bad
     dtype, shape, facts, parts = node["dtype"], node["shape"], node["facts"], node["parts"]
     if not isinstance(facts, dict) or not isinstance(parts, dict) or dtype not in _TYPES:
@@ -201,9 +244,9 @@ def _node(path: str, node: Json, stored: Mapping[str, Identified]) -> FormNode:
         raise bad
     identity = ArrayIdentity(dtype, tuple(shape), bytes.fromhex(node["sha256"]))
     certificate = _certificate(node["certificate"]) if "certificate" in node else None
-    by_parts = node.get("by_parts", False) is True
-    made = FormNode(str(node["form"]), identity, facts, parts, certificate, by_parts, tried)
-    if made.to_json() != node or len(identity.digest) != _DIGEST_BYTES:
+    checksum = bytes.fromhex(node.get("xxh3", ""))
+    made = FormNode(str(node["form"]), identity, facts, parts, certificate, checksum, tried)
+    if made.to_json() != node or len(identity.digest) != _DIGEST_BYTES or len(checksum) not in {0, _CHECKSUM_BYTES}:
         raise bad
     _check_kind(made, path)
     if made.by_parts:

@@ -5,7 +5,6 @@ They are unpacked window by window: into the array that is asked for, or to be l
 
 from __future__ import annotations
 
-import hashlib
 import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from quantum_memory.errors import IntegrityError, UnsupportedVersionError
+from quantum_memory.formats.form_nodes import Checksums
 from quantum_memory.formats.reader import (
     Reader,
     WholeEntry,
@@ -23,7 +23,7 @@ from quantum_memory.formats.reader import (
     nbytes_of,
     new_array,
 )
-from quantum_memory.state.arrays import CHUNK_BYTES, STORABLE, bytes_of, chunk_count, chunk_items, combine_digests
+from quantum_memory.state.arrays import CHUNK_BYTES, STORABLE, chunk_count, chunk_items
 from quantum_memory.state.json_text import to_json
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ class FormReader:
             return self.inner.read(path, out=out, verify=verify, progress=progress)
         entry = look_up(self.entries, path, self.name)
         array = new_array(entry, path, self.name) if out is None else check_out(out, entry, path, self.name)
-        for _ in self._checked(path, node, array.reshape(-1)):
+        for _ in self._checked(path, node, verify, array.reshape(-1)):
             pass
         if progress is not None:
             progress(array.nbytes)
@@ -164,7 +164,7 @@ class FormReader:
         chunks = self.inner.check_everything(progress, look_at_plain)
         for path, node in self.forms.nodes.items():
             self._check_size(path)
-            for items in self._checked(path, node):
+            for items in self._checked(path, node, "full"):
                 if look is not None:
                     look(path, items)
             if progress is not None:
@@ -194,26 +194,23 @@ class FormReader:
             dtype = np.dtype(STORABLE[node.identity.dtype])
             return form_named(node.form).view(node.facts, parts, dtype, node.identity.shape)
 
-    def _checked(self, path: str, node: FormNode, out: AnyArray | None = None) -> Iterator[AnyArray]:
-        """Unpack an array, into `out` where there is one, and yield its chunks; compare it with its digest.
+    def _checked(self, path: str, node: FormNode, verify: Verify, out: AnyArray | None = None) -> Iterator[AnyArray]:
+        """Unpack an array, into `out` where there is one, and yield its chunks; compare it with what is known of it.
 
-        However it is read: checksums say that the parts are whole, this that they are understood. One that is
-        identified by its parts has been checked with them.
+        Checksums of the parts say that they are whole, this that they are understood. An array that is identified by
+        its parts has been checked with them.
         """
         from quantum_memory.compression.forms.views import scan  # noqa: PLC0415 - few files have forms
 
         view = self._view(path, node)
-        digests = [b""] * chunk_count(self.entries[path].nbytes)
-
-        def look(index: int, items: AnyArray) -> None:
-            if not node.by_parts:
-                digests[index] = hashlib.sha256(bytes_of(items)).digest()
-
+        sums = Checksums(self.entries[path].nbytes, digests=verify == "full")
         with self._told(path, node):
-            for _, row in scan(view, look, out):
+            for _, row in scan(view, _ignore if node.by_parts else sums.look, out):
                 yield from (chunk_items(row, index) for index in range(chunk_count(row.nbytes)))
-        if not node.by_parts and combine_digests(b"".join(digests), len(digests)) != node.identity.digest:
-            raise damaged(f"its array {path!r}, in the form {node.form!r}, does not match its SHA-256", self.name)
+        if node.by_parts:
+            return
+        if sums.checksum != node.checksum or sums.digest not in {None, node.identity.digest}:
+            raise damaged(f"its array {path!r}, in the form {node.form!r}, does not match its checksum", self.name)
 
     @contextmanager
     def _told(self, path: str, node: FormNode) -> Iterator[None]:
@@ -228,6 +225,10 @@ class FormReader:
                 path=error.path or self.name,
                 next_step=error.next_step,
             ) from error
+
+
+def _ignore(index: int, items: AnyArray) -> None:
+    """Look at a chunk of which nothing is to be noted."""
 
 
 def lossy_arrays(reader: Reader) -> dict[str, FormNode]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +11,10 @@ from quantum_memory.compression import representations
 from quantum_memory.compression.forms.base import Packed
 from quantum_memory.errors import InvalidStateError, StorageError
 from quantum_memory.formats import prepared
-from quantum_memory.formats.form_nodes import FormNode, Forms, identity_of_parts
+from quantum_memory.formats.form_nodes import Checksums, FormNode, Forms, identity_of_parts
 from quantum_memory.formats.reader import AMPLITUDES, PACKED
 from quantum_memory.formats.record import squared_norm
-from quantum_memory.state.arrays import bytes_of, chunk_count, combine_digests, dtype_name
+from quantum_memory.state.arrays import chunk_count, dtype_name
 from quantum_memory.state.document import ArrayIdentity, identify
 
 if TYPE_CHECKING:
@@ -62,12 +61,14 @@ def packed(plain: Prepared, asked: Fidelity, progress: Progress | None = None) -
                 next_step="give a copy of it there, or save without loss",
             )
         form, facts, made = found.packed.form, found.packed.facts, found.packed.parts
-        by_parts = not found.exact
-        digest = identity_of_parts(form, facts, identify(made)) if by_parts else seen.digest
+        if found.exact:
+            checksum, digest = seen.checksums.checksum, seen.checksums.digest or b""
+        else:
+            checksum, digest = b"", identity_of_parts(form, facts, identify(made))
         identity = ArrayIdentity(dtype_name(array.dtype) or "", array.shape, digest)
         parts = {name: f"{path}~{name}" for name in made}
-        nodes[path] = FormNode(form, identity, facts, parts, found.certificate, by_parts, found.tried)
-        squares = (None if by_parts else seen.squares) if path == AMPLITUDES else squares
+        nodes[path] = FormNode(form, identity, facts, parts, found.certificate, checksum, found.tried)
+        squares = (seen.squares if found.exact else None) if path == AMPLITUDES else squares
         if progress is not None:
             progress(max(0, array.nbytes - sum(part.nbytes for part in made.values())))
         del arrays[path]
@@ -97,18 +98,12 @@ class _Seen:
     """What is noted of an array as it will be loaded: whatever becomes of the one that was given to be saved."""
 
     def __init__(self, nbytes: int) -> None:
-        count = chunk_count(nbytes)
-        self._digests = [b""] * count
-        self.squares = [0.0] * count
+        self.checksums = Checksums(nbytes, digests=True)
+        self.squares = [0.0] * chunk_count(nbytes)
 
     def look(self, index: int, items: AnyArray) -> None:
-        self._digests[index] = hashlib.sha256(bytes_of(items)).digest()
+        self.checksums.look(index, items)
         self.squares[index] = squared_norm(items)
-
-    @property
-    def digest(self) -> bytes:
-        """Name of the content of the array."""
-        return combine_digests(b"".join(self._digests), len(self._digests))
 
 
 def _represented(array: AnyArray, asked: Fidelity, look: Look) -> Representation:
