@@ -15,7 +15,8 @@ from benchmarks.families import FAMILIES
 from benchmarks.harness import Row
 from benchmarks.tables import Table
 from quantum_memory.cli import bench_peers
-from quantum_memory.cli.bench_measure import EFFORTS, Point, array_of, ours, reals_of
+from quantum_memory.cli.bench_measure import Point, array_of, ours, reals_of
+from quantum_memory.compression.forms.base import EFFORTS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -56,7 +57,7 @@ def measure(names: Sequence[str], qubits: int, dtype: np.dtype[Any]) -> dict[str
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "state.qms")
         for name, state in states(names, qubits, dtype):
-            points, exact = {}, True
+            points, exact = dict[str, Point](), True
             for effort in EFFORTS:
                 points[effort] = ours(state, path, effort)
                 exact &= qm.load(path).quantum == state

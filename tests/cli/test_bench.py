@@ -20,9 +20,10 @@ from click.testing import CliRunner
 
 import quantum_memory as qm
 from quantum_memory.cli import bench_peers, main
-from quantum_memory.cli.bench_measure import EFFORTS, Point, Report
+from quantum_memory.cli.bench_measure import Point, Report
 from quantum_memory.cli.bench_plot import draw
 from quantum_memory.cli.bench_states import FAMILIES, make
+from quantum_memory.compression.forms.base import EFFORTS
 
 if TYPE_CHECKING:
     import subprocess

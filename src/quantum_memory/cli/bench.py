@@ -110,7 +110,8 @@ def _states(files: tuple[str, ...], families: tuple[str, ...], qubits: int, read
 
 def _show(out: Console, report: Report, infidelities: tuple[float, ...]) -> None:
     """Print a table: a row for each method, a column for each infidelity."""
-    from quantum_memory.cli.bench_measure import EFFORTS, shannon
+    from quantum_memory.cli.bench_measure import shannon
+    from quantum_memory.compression.forms.base import EFFORTS
 
     columns = {0.0: "every bit", **{asked: f"1-F <= {asked:.0e}" for asked in infidelities}}
     table = column_table("bits per real", *columns.values(), right=tuple(columns.values()))

@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import quantum_memory as qm
 from quantum_memory.cli import bench_peers
+from quantum_memory.compression.forms.base import EFFORTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from quantum_memory.state.arrays import AnyArray
     from quantum_memory.state.quantum_state import DensityMatrix, StateVector
-
-EFFORTS = ("fast", "balanced", "max")
 
 
 @dataclass(frozen=True)

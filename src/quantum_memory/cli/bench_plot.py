@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from quantum_memory.cli.bench_measure import EFFORTS, shannon
+from quantum_memory.cli.bench_measure import shannon
 from quantum_memory.cli.plot import check_matplotlib
+from quantum_memory.compression.forms.base import EFFORTS
 from quantum_memory.durability.atomic import DurableFile
 from quantum_memory.errors import InvalidStateError
 
@@ -73,12 +74,12 @@ def _panel(axes: Axes, report: Report) -> None:
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     exact = {point.method: point for point in report.points if point.requested == 0}
-    for method in EFFORTS:
-        colour, width = _OURS[method]
-        axes.plot(*_curve(report, method), label=f"ours, {method}", color=colour, linewidth=width)
-    for method in EFFORTS:
-        colour, width = _OURS[method]
-        axes.axhline(exact[method].bits_per_real, label=f"ours, {method}: every bit", color=colour,
+    for effort in EFFORTS:
+        colour, width = _OURS[effort]
+        axes.plot(*_curve(report, effort), label=f"ours, {effort}", color=colour, linewidth=width)
+    for effort in EFFORTS:
+        colour, width = _OURS[effort]
+        axes.axhline(exact[effort].bits_per_real, label=f"ours, {effort}: every bit", color=colour,
                      linewidth=max(1.0, 0.7 * width), linestyle=(0, (3, 1.5)))  # fmt: skip
     for method, colour in _PEERS.items():
         if any(point.method == method for point in report.points):

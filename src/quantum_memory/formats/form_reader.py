@@ -118,10 +118,9 @@ class FormReader:
             return self.inner.read(path, out=out, verify=verify, progress=progress)
         entry = look_up(self.entries, path, self.name)
         array = new_array(entry, path, self.name) if out is None else check_out(out, entry, path, self.name)
-        for _ in self._checked(path, node, verify, array.reshape(-1)):
-            pass
-        if progress is not None:
-            progress(array.nbytes)
+        for items in self._checked(path, node, verify, array.reshape(-1)):
+            if progress is not None:
+                progress(items.nbytes)
         return array
 
     def read_items(self, path: str, start: int, stop: int) -> AnyArray:

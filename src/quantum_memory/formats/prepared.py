@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
+from quantum_memory.compression.forms.base import EFFORTS
 from quantum_memory.errors import InvalidStateError
 from quantum_memory.formats.form_nodes import NO_FORMS, Forms
 from quantum_memory.formats.form_reader import lossy_arrays, taken_parts
@@ -23,10 +24,6 @@ if TYPE_CHECKING:
     from quantum_memory.state.arrays import AnyArray
     from quantum_memory.state.document import ArrayIdentity, QuantumState
     from quantum_memory.state.memory_state import MemoryState
-
-
-EFFORTS: tuple[Effort, ...] = ("fast", "balanced", "max")
-"""How long to look for the smallest form."""
 
 
 SMALLEST = 2048

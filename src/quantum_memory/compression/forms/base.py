@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 Json = Any
 Effort = Literal["fast", "balanced", "max"]
+EFFORTS: tuple[Effort, ...] = ("fast", "balanced", "max")
+"""How long to look for the smallest form."""
 
 IN_MEMORY_BYTES = 8 << 20
 """Up to so many bytes of a part are kept in memory while it is made; a longer one goes through a temporary file."""

@@ -9,6 +9,7 @@ import numpy as np
 
 from quantum_memory.compression.codecs import MINIMUM_GAIN
 from quantum_memory.compression.forms.base import (
+    EFFORTS,
     Effort,
     Form,
     Packed,
@@ -177,9 +178,8 @@ def candidates(array: AnyArray, effort: Effort, exclude: frozenset[str], tried: 
 
 
 def _packed(form: Form, array: AnyArray, effort: Effort) -> Packed | None:
-    """Pack an array; trying harder sometimes makes more of it, so that with "max" both are tried."""
-    efforts: tuple[Effort, ...] = ("balanced", "max") if effort == "max" else (effort,)
-    found = filter(None, (form.pack(array, one) for one in efforts))
+    """Pack an array; trying harder sometimes makes more of it, so that trying less is tried as well."""
+    found = filter(None, (form.pack(array, one) for one in EFFORTS[: EFFORTS.index(effort) + 1]))
     return min(found, key=lambda one: one.nbytes, default=None)
 
 
