@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-import time
 import tracemalloc
 from typing import TYPE_CHECKING, Any
 
@@ -527,21 +526,18 @@ def attempts() -> Iterator[tuple[str, dict[str, Any], dict[str, Any], Array]]:
 
 
 def test_facts_and_parts_that_nobody_wrote_do_nothing_but_raise_our_error() -> None:
-    slowest = 0.0
     tracemalloc.start()
     try:
         for form, facts, parts, array in attempts():
             out = np.empty_like(array)
             lazy = {name: Lazy(part) for name, part in parts.items()}
             tracemalloc.reset_peak()
-            before, start = tracemalloc.get_traced_memory()[0], time.perf_counter()
+            before = tracemalloc.get_traced_memory()[0]
             with contextlib.suppress(IntegrityError, UnsupportedVersionError):
                 unpack(form_named(form), facts, lazy, out)
-            slowest = max(slowest, time.perf_counter() - start)
             assert tracemalloc.get_traced_memory()[1] - before < 64 << 20
     finally:
         tracemalloc.stop()
-    assert slowest < 5
 
 
 def test_parts_are_read_in_slices() -> None:

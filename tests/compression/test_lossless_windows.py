@@ -292,6 +292,24 @@ def test_a_size_that_the_parts_do_not_have_is_refused_at_once(name: str) -> None
     assert refused(form_named(made.form), made.facts, made.parts, array.dtype, 2**56)
 
 
+def test_blocks_of_nothing_are_refused_before_they_are_counted() -> None:
+    count = 1 << 22
+    parts = {"numbers": np.zeros(0, np.uint8), "numbers.lengths": np.zeros(count, np.uint32)}
+    tracemalloc.start()
+    try:
+        assert refused(Plain(), {}, parts, np.float64, count << 18)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_places_out_of_all_proportion_are_refused_at_once() -> None:
+    row = np.zeros(1 << 20, np.uint8)
+    for places in ("mask", "gaps"):
+        facts = {"nonzero": 1 << 38, "places": places}
+        assert refused(Sparse(), facts, {places: row, f"{places}.lengths": row, "values": row}, np.float64, 1 << 42)
+
+
 def test_places_that_do_not_fit_are_refused_at_once() -> None:
     made, array = packed("many numbers")
     last = int(np.flatnonzero(bits_of(array))[-1])

@@ -10,7 +10,6 @@ import math
 import os
 import subprocess
 import sys
-import time
 import tracemalloc
 from pathlib import Path
 from unittest import mock
@@ -197,17 +196,6 @@ def test_a_random_state_is_refused(effort, dtype):
     rng = np.random.default_rng(5)
     array = rng.standard_normal(2**17).view(dtype) if np.dtype(dtype).itemsize > 8 else rng.random(2**16)
     assert FORM.pack(array.astype(dtype), effort) is None
-
-
-def test_a_random_state_is_refused_at_once():
-    array = np.random.default_rng(5).standard_normal(2**21).view(np.complex128)
-    FORM.pack(array, "balanced")
-    times = []
-    for _ in range(5):
-        start = time.process_time()
-        assert FORM.pack(array, "balanced") is None
-        times.append(time.process_time() - start)
-    assert min(times) < 0.05
 
 
 @pytest.mark.parametrize("dtype", TYPES)
@@ -445,7 +433,6 @@ def good():
 
 
 def refused(facts, parts, out):
-    start = time.process_time()
     tracemalloc.start()
     try:
         with pytest.raises(IntegrityError):
@@ -453,7 +440,6 @@ def refused(facts, parts, out):
         assert tracemalloc.get_traced_memory()[1] < 32 << 20
     finally:
         tracemalloc.stop()
-    assert time.process_time() - start < 5
 
 
 ODD = [None, True, -1, 0, 10**9, 2**70, 1.5, "1", [], {}, [1], [1, 2, 3], [[], 1], [-32, -32], [0, 0], [10**9, 10**9]]

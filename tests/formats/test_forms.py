@@ -449,6 +449,36 @@ def test_what_else_is_in_a_file_counts_as_it_is_stored(tmp_path: Path) -> None:
     assert load(tmp_path / "a.qms").classical["note"] == memory.classical["note"]
 
 
+@pytest.mark.parametrize("name", ["dm_pure", "dm_noisy"])
+def test_more_bytes_are_never_refused_where_fewer_will_do(tmp_path: Path, name: str) -> None:
+    worst = 1.0
+    for limit in (3_000, 6_000, 12_000, 20_000, 30_000, 40_000, 60_000):
+        try:
+            saved = qm.save(density(name, 6), tmp_path / "a.qms", max_bytes=limit)
+        except InvalidStateError:
+            assert worst == 1.0
+            continue
+        assert saved.bytes <= limit
+        assert saved.infidelity is None or saved.infidelity <= worst * 1.1
+        worst = saved.infidelity or 0.0
+    assert worst < 1e-6
+
+
+@pytest.mark.parametrize("fidelity", [0.5, 0.3, 0.1, 0.05])
+def test_hardly_any_fidelity_takes_hardly_any_bytes(tmp_path: Path, fidelity: float) -> None:
+    saved = qm.save(vector("haar", 14), tmp_path / "a.qms", fidelity=fidelity)
+    assert saved.infidelity is not None
+    assert 0.9 * (1 - fidelity) < saved.infidelity <= 1 - fidelity
+    assert saved.bytes < saved.raw_bytes / 40
+
+
+def test_progress_of_several_attempts_is_told_once(tmp_path: Path) -> None:
+    told: list[int] = []
+    saved = qm.save(vector("haar", 12), tmp_path / "a.qms", max_bytes=8000, progress=told.append)
+    assert min(told) > 0
+    assert saved.raw_bytes <= sum(told) < 1.1 * saved.raw_bytes
+
+
 def test_a_file_that_is_there_is_seen_before_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.qms").write_bytes(b"here")
     monkeypatch.setattr(packing, "packed", lambda *_: pytest.fail("it was packed"))

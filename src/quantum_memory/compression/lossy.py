@@ -23,6 +23,9 @@ MARGIN, _EXACT = 0.007, 1e-6
 """Shares of the allowed infidelity: how far below it a step is aimed, and what is reached only by components that are
 multiples of one another, which no larger step would change much."""
 
+_WHERE_MOST_IS_LOST = 0.7
+"""How a step changes where most components are rounded to zero, so that the infidelity says little of the next."""
+
 ENOUGH = 0.985
 """What share of the allowed infidelity is to be used."""
 
@@ -110,7 +113,8 @@ def find_step(first: float, infidelity_of: Callable[[float], float], allowed: fl
             if not below[0] < step < above[0]:
                 break
         else:
-            step *= min(max(math.sqrt((1 - MARGIN) * allowed / found), 0.25), 4.0)
+            change = min(max(math.sqrt((1 - MARGIN) * allowed / found), 0.25), 4.0)
+            step *= min(change, _WHERE_MOST_IS_LOST) if above and found > 1 / 2 else change
     return below
 
 

@@ -47,7 +47,7 @@ _CLEAR_WIN = 8
 """A lossy form that is so many times smaller than quantised numbers would be ends the search."""
 
 _ROUNDS = 12
-_LEAST, _GREATEST = -50.0, -1.0
+_LEAST, _GREATEST = -50.0, math.log2(0.95)
 """Infidelities that are tried to make an array fit, in log2."""
 _CLOSE, _NEARLY_FULL = 0.01, 0.985
 """The search ends when the infidelity is known to this, in log2, or when this share of the bytes is used."""
@@ -150,9 +150,10 @@ def fitting(array: AnyArray, most: int, effort: Effort, look: Look) -> Represent
             break
         else:
             too_long = at
-        if fits - too_long < _CLOSE or (found is one and length >= _NEARLY_FULL * most):
+        if fits - too_long < _CLOSE or (one is not None and found is one and length >= _NEARLY_FULL * most):
             break
-        better = at + 16 * (length - 0.995 * most) / reals
+        # What could not be packed says nothing of how far to go.
+        better = math.nan if one is None else at + 16 * (length - 0.995 * most) / reals
         at = better if too_long < better < fits else fits if found is None else (too_long + fits) / 2
     return None if found is None else _certified(original, found, None, tried, look)
 

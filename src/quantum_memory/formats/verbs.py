@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import threading
 from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, overload
@@ -36,6 +38,9 @@ if TYPE_CHECKING:
 __all__ = ["Saved", "info", "load", "open", "save"]
 
 _ATTEMPTS, _LONGER = 6, 64
+
+_GROWTH = {"json": 4 / 3, "b64": 4 / 3}
+"""How many bytes a byte of the state takes in text."""
 
 
 def save(
@@ -149,6 +154,28 @@ class _TooLong(Exception):  # noqa: N818 - no error
         self.length = length
 
 
+class _Once:
+    """Tells of the progress of several attempts as if they were one."""
+
+    def __init__(self, progress: Progress | None) -> None:
+        self._progress = progress
+        self._told = self._done = 0
+        self._lock = threading.Lock()
+
+    def again(self) -> Progress | None:
+        """Return what the next attempt is to call."""
+        self._done = 0
+        return None if self._progress is None else self._tell
+
+    def _tell(self, count: int) -> None:
+        with self._lock:
+            self._done += count
+            new = self._done - self._told
+            self._told = max(self._told, self._done)
+        if new > 0 and self._progress is not None:
+            self._progress(new)
+
+
 def _fitted(kind: Format, path: Path, memory: Prepared, options: SaveOptions, asked: Fidelity) -> Saved:
     """Save a memory in at most so many bytes: how many a file needs besides the state is seen by writing it."""
 
@@ -160,14 +187,17 @@ def _fitted(kind: Format, path: Path, memory: Prepared, options: SaveOptions, as
     from quantum_memory.formats.packing import packed, state_bytes  # noqa: PLC0415 - as above
 
     most = left = asked.max_bytes or 0
+    progress = _Once(options.progress)
     for attempt in range(_ATTEMPTS):
+        options = replace(options, progress=progress.again())
         prepared = packed(memory, replace(asked, max_bytes=left), options.progress)
         try:
             with before_naming(check):
                 return _saved(kind, path, prepared, options)
         except _TooLong as error:
-            # Besides the state; what is said of the next one may be a little longer.
-            left = most - (error.length - state_bytes(prepared)) - attempt * _LONGER
+            # What is said of the next one may be a little longer.
+            excess = (error.length - most) / _GROWTH.get(kind.name, 1)
+            left = math.floor(state_bytes(prepared) - excess) - attempt * _LONGER
     raise InvalidStateError(f"it does not fit into {most} bytes", path=path, next_step="allow more bytes")
 
 

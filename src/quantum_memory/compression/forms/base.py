@@ -166,6 +166,8 @@ class Stream:
                 with short:
                     self._file.write(short.getbuffer())
             self._file.write(data)
+        except StorageError:  # of the temporary file
+            raise
         except OSError as error:
             raise _no_room(error) from error
 
@@ -190,6 +192,10 @@ def row_parts(name: str, stream: Stream, lengths: Sequence[int]) -> dict[str, An
     return {name: stream.array()} | several
 
 
+_NOTED = 1 << 9
+"""Blocks from one of which it is noted where it begins to the next."""
+
+
 class RowBlocks:
     """The blocks of a packed row; see `row_parts`.
 
@@ -208,17 +214,26 @@ class RowBlocks:
 
     def __init__(self, parts: Mapping[str, Part], name: str, count: int, most: int) -> None:
         self._stream = part_of(parts, name, np.uint8)
-        lengths: AnyArray
-        if count > 1:
-            lengths = part_of(parts, f"{name}.lengths", np.uint32, count)[:]
-        else:
-            lengths = np.full(count, self._stream.shape[0])
-        self._ends = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
-        if self._stream.shape[0] != self._ends[-1] or lengths.max(initial=0) > most:
+        self._lengths = part_of(parts, f"{name}.lengths", np.uint32, count) if count > 1 else None
+        self._starts = [0]  # of every `_NOTED`-th block: a file can state that it has any number
+        for first in range(0, count, _NOTED):
+            lengths = self._between(first, min(first + _NOTED, count))
+            if not lengths.min() or lengths.max() > most:
+                raise malformed(f"a block of {name!r} does not have the length that is stated")
+            self._starts.append(self._starts[-1] + int(lengths.sum()))
+        if self._stream.shape[0] != self._starts[-1]:
             raise malformed(f"the blocks of {name!r} do not have the lengths that are stated")
 
     def __getitem__(self, index: int) -> AnyArray:
-        return self._stream[int(self._ends[index]) : int(self._ends[index + 1])]
+        first = index - index % _NOTED
+        lengths = self._between(first, index + 1)
+        stop = self._starts[index // _NOTED] + int(lengths.sum())
+        return self._stream[stop - int(lengths[-1]) : stop]
+
+    def _between(self, first: int, last: int) -> AnyArray:
+        if self._lengths is None:
+            return np.full(last - first, self._stream.shape[0])
+        return self._lengths[first:last].astype(np.int64)
 
 
 def malformed(what: str) -> IntegrityError:

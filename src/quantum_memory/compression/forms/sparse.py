@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from quantum_memory.compression.cores import on_all_cores
-from quantum_memory.compression.forms.base import Effort, Packed, malformed
+from quantum_memory.compression.forms.base import Effort, Packed, malformed, part_of
 from quantum_memory.compression.forms.dictionary import BYTES_BLOCK, Bytes, ByteWriter, Same
 from quantum_memory.compression.forms.plain import LEVELS, PIECE, bits_of, real_type, reals_of, sample, whole_number
 from quantum_memory.compression.forms.views import Recent, View
@@ -33,6 +33,10 @@ _MOST_NON_ZERO = 0.6
 _HOPELESS_IN_SAMPLE = 0.8
 _GAPS_UP_TO = 1 / 8
 _LONGEST_WITH_GAPS = 1 << 32
+
+
+_QUICKLY, _MOST_RATIO = 1 << 30, 64
+"""So many bytes of places are unpacked in a second or two; more of them are to be worth it."""
 
 
 @dataclass(frozen=True)
@@ -83,10 +87,18 @@ class Sparse:
             return Same(dtype, size, np.zeros(1, f"<u{real_type(dtype).itemsize}"))
         places = facts.get("places")
         if places == "gaps":
+            _check_work(parts, "gaps", 4 * count)
             return _ByGaps(parts, dtype, size, count)
         if places == "mask":
+            _check_work(parts, "mask", size * dtype.itemsize // real_type(dtype).itemsize // 8)
             return _ByMask(parts, dtype, size, count)
         raise malformed("there are no such places of numbers")
+
+
+def _check_work(parts: Mapping[str, Part], name: str, nbytes: int) -> None:
+    """Refuse places that take long to go through, which is done once, while hardly anything is stored of them."""
+    if nbytes > max(_QUICKLY, _MOST_RATIO * part_of(parts, name, np.uint8).shape[0]):
+        raise malformed(f"its places take {nbytes} bytes, out of all proportion to what is stored of them")
 
 
 def _non_zero(bits: NDArray[Any]) -> int | None:
