@@ -34,6 +34,8 @@ _HOMES = {
     "EmotionalStateSerializer": "formats.state_serializer",
     "MPSTensorSerializer": "formats.state_serializer",
     "QuantumClassicalInterface": "quantum_classical_interface",
+    "MigrationUtilities": "lifecycle.migration.utilities",
+    "VersionManager": "lifecycle.version_manager",
     "MemoryState": "state.memory_state",
     "StateVector": "state.quantum_state",
     "DensityMatrix": "state.quantum_state",
@@ -73,6 +75,8 @@ __all__ = [  # noqa: RUF022 - as in _HOMES
     "EmotionalStateSerializer",
     "MPSTensorSerializer",
     "QuantumClassicalInterface",
+    "MigrationUtilities",
+    "VersionManager",
     "MemoryState",
     "StateVector",
     "DensityMatrix",
@@ -123,6 +127,8 @@ if TYPE_CHECKING:
     from quantum_memory.formats.verbs import info, load, save
     from quantum_memory.formats.verbs import open as open  # noqa: A004 - not in __all__, which would hide Python's own
     from quantum_memory.formats.verify import verify
+    from quantum_memory.lifecycle.migration.utilities import MigrationUtilities
+    from quantum_memory.lifecycle.version_manager import VersionManager
     from quantum_memory.quantum_classical_interface import QuantumClassicalInterface
     from quantum_memory.state import metrics
     from quantum_memory.state.emotional_state import EmotionalContext, Trajectory

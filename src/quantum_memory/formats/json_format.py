@@ -53,6 +53,7 @@ ZLIB_HEAD = b'{"original_size": '
 
 
 _PARTS = ("metadata", "quantum_data", "classical_data", "emotional_context")
+_HEAD_BYTES = 64
 _HEAD = {"format", "version", "content_id"}
 _SEAL = re.compile(rb',\n"sha256":"([0-9a-f]{64})"}\n\Z')
 _SEAL_BYTES = len(b',\n"sha256":""}\n') + 64
@@ -271,7 +272,7 @@ def to_zlib(text: bytes) -> bytes:
         It is too long, or holds too many plain values, for a file that it makes so short.
     """
     stream = Zlib(level=9).encode(text)
-    header = _header(len(text), stream)
+    header = _header(len(text), stream, VERSION)
     packed = struct.pack("<I", len(header)) + header + bytes(stream)
     if len(text) > _max_text_bytes(len(packed)):
         raise InvalidStateError(
@@ -305,21 +306,26 @@ def from_zlib(data: bytes, name: str = "<bytes>", *, max_text_bytes: int = MAX_T
             path=name,
             next_step="read the file with quantum_memory.load",
         )
-    if header != _header(size, stream):
+    version = facts.get("version")
+    if header != _header(size, stream, version):
         raise IntegrityError("its stream does not match its header", path=name, next_step=RESTORE)
     try:
-        return bytes(Zlib().decode(stream, size))
+        text = bytes(Zlib().decode(stream, size))
     except IntegrityError as error:
         raise error.at(name) from error.__cause__
+    # One that is too new is told by its text. A header alone that says so is damaged.
+    if version != VERSION and f'"version":"{version}"'.encode() not in text[:_HEAD_BYTES]:
+        raise IntegrityError("its header does not match its text", path=name, next_step=RESTORE)
+    return text
 
 
-def _header(original: int, stream: Buffer) -> bytes:
+def _header(original: int, stream: Buffer, version: object = VERSION) -> bytes:
     """Return the one header that a stream can have, so that any other is recognised as damaged."""
     facts = {
         "original_size": original,
         "compressed_size": len(stream),
         "compression_ratio": 1 - len(stream) / original if original else 0.0,
-        "version": VERSION,
+        "version": version,
         "sha256": hashlib.sha256(stream).hexdigest(),
     }
     return json.dumps(facts).encode("ascii")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from quantum_memory.durability.files import ReadableBytes, ReadableFile
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 SIDECAR = "_quantum.npz"
 """What stands in the name of the archive of tensors where the name of the state has ``.json``."""
 
+VERSIONS = ("1.0", "2.0")
+"""The versions that the first implementation wrote, in their order."""
+
 _PACKED_SIDECAR_RATIO = 8
 _OTHERS = {
     frozenset({"checkpoints", "checkpoint_history"}): "the registry of a folder of checkpoints",
@@ -43,7 +47,7 @@ def is_interface(document: Any) -> bool:
     return isinstance(document, dict) and "interface_config" in document
 
 
-def refuse_others(document: Any, path: str) -> None:
+def refuse_others(document: Any, path: str | None) -> None:
     """Say what JSON of the first implementation is that is no state.
 
     Raises
@@ -74,18 +78,37 @@ def of_document(document: dict[str, Any], kind: str, source: Readable, max_bytes
     return found.legacy(kind, version)
 
 
+def stated_version(document: Mapping[str, Any]) -> str:
+    """Return the version that a document of the interface states, at its top or in its metadata; without one it is 1.0.
+
+    Raises
+    ------
+    IntegrityError
+        What it states is no version, or it states two.
+    InvalidStateError
+        It states none, and is no state of the interface.
+    """
+    places = (document, document.get("metadata"))
+    stated = [place["version"] for place in places if isinstance(place, Mapping) and "version" in place]
+    if not all(isinstance(one, str) and re.fullmatch(r"\d{1,6}(\.\d{1,6})*", one, re.ASCII) for one in stated):
+        raise IntegrityError("it does not say which version it is")
+    if len(set(stated)) > 1:
+        raise IntegrityError(f"it says that it is of version {stated[0]}, and in its metadata of version {stated[1]}")
+    if not stated and not is_interface(document):
+        raise InvalidStateError(
+            "it states no version and is no state of the interface", next_step="give the content of one of its files"
+        )
+    return str(stated[0]) if stated else VERSIONS[0]
+
+
 def _version(document: dict[str, Any]) -> str:
-    metadata = document.get("metadata")
-    said = metadata.get("version") if isinstance(metadata, dict) else document.get("version")
-    version = "1.0" if said is None else said
-    if version in {"1.0", "2.0"}:
-        return str(version)
-    if isinstance(version, str) and re.fullmatch(r"\d{1,6}(\.\d{1,6})*", version):
+    version = stated_version(document)
+    if version not in VERSIONS:
         raise UnsupportedVersionError(
             f"it is a state of the interface of version {version}, which the first implementation never wrote",
             next_step="read it with the program that wrote it",
         )
-    raise IntegrityError("it does not say which version it is")
+    return version
 
 
 def _take_beside(found: Found, source: Readable, max_bytes: int) -> None:

@@ -1,0 +1,1 @@
+"""Versions as data: steps between them, the shortest way over steps, and what differs between two documents."""
