@@ -139,10 +139,13 @@ def _read(source: Readable, options: OpenOptions) -> Reader:
     check_seal(source, start, bytes.fromhex(comment[1].decode()))
     if _directory_bytes(source, start) > MAX_DIRECTORY_BYTES:
         raise IntegrityError("the directory of its archive is past the limits of the format")
+    stream = Stream(source)
     try:
-        with zipfile.ZipFile(cast("Any", Stream(source))) as archive:
+        with zipfile.ZipFile(cast("Any", stream)) as archive:
             return _read_archive(archive, source, options)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+        if stream.failure is not None:
+            raise stream.failure from None
         raise IntegrityError(f"its archive is damaged: {error}") from error
 
 

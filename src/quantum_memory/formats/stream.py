@@ -6,6 +6,8 @@ import io
 import os
 from typing import TYPE_CHECKING, Any
 
+from quantum_memory.errors import StorageError
+
 if TYPE_CHECKING:
     from quantum_memory.durability.files import Readable
 
@@ -17,11 +19,17 @@ class Stream(io.RawIOBase):
     ----------
     source
         What is read. Closing the stream leaves it open.
+
+    Attributes
+    ----------
+    failure : StorageError or None
+        What the operating system refused last: libraries say something else of it.
     """
 
     def __init__(self, source: Readable) -> None:
         self._source = source
         self._position = 0
+        self.failure: StorageError | None = None
 
     def readable(self) -> bool:
         return True
@@ -42,6 +50,10 @@ class Stream(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         wanted = memoryview(buffer).cast("B")
         part = wanted[: max(0, min(len(wanted), self._source.size - self._position))]
-        self._source.read_into(part, self._position)
+        try:
+            self._source.read_into(part, self._position)
+        except StorageError as error:
+            self.failure = error
+            raise
         self._position += len(part)
         return len(part)

@@ -55,13 +55,16 @@ def read_members(source: Readable, allowed: Mapping[unpickler.Name, Any], max_by
 
     Raises
     ------
-    IntegrityError, UnsafeError, BudgetError
+    IntegrityError, UnsafeError, BudgetError, StorageError
     """
     _check_directory(source)
+    stream = Stream(source)
     try:
-        with zipfile.ZipFile(Stream(source)) as archive:
+        with zipfile.ZipFile(stream) as archive:
             return _members(archive, allowed, max_bytes)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OSError) as error:
+        if stream.failure is not None:
+            raise stream.failure from None
         raise IntegrityError(f"it is no whole zip archive: {error!s:.200}", next_step=RESTORE) from error
 
 
