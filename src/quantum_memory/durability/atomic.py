@@ -184,7 +184,7 @@ class NewFile:
         self._temporary = None
         self.is_there = True
         if self._durable:
-            _sync_folder(self._files, self._folder)
+            sync_folder(self._files, self._folder)
 
     def _link(self, temporary: str) -> None:
         try:
@@ -367,7 +367,8 @@ def _remove_if_dead(files: Files, path: str) -> bool:
         files.close(fd)
 
 
-def _sync_folder(files: Files, folder: str) -> None:
+def sync_folder(files: Files, folder: str) -> None:
+    """Make the names in a folder durable, where its file system can; it raises `OSError` as the system does."""
     fd = files.open(folder, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
     try:
         files.fsync(fd)

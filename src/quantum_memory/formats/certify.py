@@ -10,13 +10,13 @@ import numpy as np
 
 from quantum_memory.compression.certificate import DEFINITION, overlap, scale_of
 from quantum_memory.errors import IntegrityError, InvalidStateError
-from quantum_memory.formats.form_reader import lossy_arrays
+from quantum_memory.formats.form_reader import StoredRow, lossy_arrays
 from quantum_memory.formats.prepared import Prepared
 from quantum_memory.formats.reader import PACKED
 from quantum_memory.formats.registry import OpenOptions, open_reader
 from quantum_memory.formats.verify import verify
 from quantum_memory.state import metrics
-from quantum_memory.state.arrays import STORABLE, array_digest
+from quantum_memory.state.arrays import array_digest
 from quantum_memory.state.memory_state import as_memory_state
 from quantum_memory.state.quantum_state import DensityMatrix
 
@@ -144,21 +144,6 @@ def _array(original: Any, where: str, *, allow_pickle: bool) -> AnyArray:
     return np.ascontiguousarray(arrays[where])
 
 
-class _Row:
-    """A state vector in a file, of which only what is being compared is read."""
-
-    def __init__(self, reader: Reader, path: str) -> None:
-        self._reader = reader
-        self._path = path
-        entry = reader.entries[path]
-        self.shape = entry.shape
-        self.dtype = np.dtype(STORABLE[entry.dtype])
-
-    def __getitem__(self, items: slice) -> AnyArray:
-        start, stop, _ = items.indices(self.shape[0])
-        return self._reader.read_items(self._path, start, stop)
-
-
 def _measured(reader: Reader, where: str, certificate: Certificate, psi: AnyArray) -> tuple[float, float] | None:
     """Return 1 - F as it is computed now, and what it is at least."""
     if array_digest(psi).hex() != certificate.original:
@@ -168,7 +153,7 @@ def _measured(reader: Reader, where: str, certificate: Certificate, psi: AnyArra
             next_step=f"give the one whose array has the SHA-256 {certificate.original[:12]}...",
         )
     if certificate.definition == DEFINITION:
-        total = overlap(psi, _Row(reader, where), scale_of(psi).shift)
+        total = overlap(psi, StoredRow(reader, where), scale_of(psi).shift)
         return total.infidelity(), total.least_infidelity()
     if len(psi) > _LARGEST_MATRIX:
         return None

@@ -244,8 +244,8 @@ def taken_parts(reader: Reader, nodes: Mapping[str, FormNode]) -> dict[str, AnyA
     return {part: reader.inner.read(part) for node in nodes.values() for part in node.parts.values()}
 
 
-class _StoredPart:
-    """A part in a file, read a window at a time."""
+class StoredRow:
+    """An array of one axis in a file, of which only the slices that are taken are read."""
 
     def __init__(self, reader: Reader, path: str) -> None:
         self._reader = reader
@@ -253,6 +253,17 @@ class _StoredPart:
         entry = reader.entries[path]
         self.shape = entry.shape
         self.dtype = np.dtype(STORABLE[entry.dtype])
+
+    def __getitem__(self, items: slice) -> AnyArray:
+        start, stop, _ = items.indices(self.shape[0])
+        return self._reader.read_items(self._path, start, stop)
+
+
+class _StoredPart(StoredRow):
+    """A part, of which slices are taken that lie next to one another: it is read a window at a time."""
+
+    def __init__(self, reader: Reader, path: str) -> None:
+        super().__init__(reader, path)
         self._window: tuple[int, AnyArray] | None = None
         self._lock = threading.Lock()
 

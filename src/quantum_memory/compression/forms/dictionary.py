@@ -14,7 +14,7 @@ import numpy as np
 
 from quantum_memory.compression.codecs.zstandard import Zstd
 from quantum_memory.compression.forms.base import Effort, Packed, RowBlocks, Stream, malformed, part_of, row_parts
-from quantum_memory.compression.forms.plain import LEVELS, PIECE, bits_of, real_type, sample, whole_number
+from quantum_memory.compression.forms.plain import LEVELS, PIECE, bits_of, real_type, reals_in, sample, whole_number
 from quantum_memory.compression.forms.views import View
 from quantum_memory.compression.numbers import Numbers, NumberWriter
 
@@ -129,7 +129,7 @@ class Dictionary:
     def view(
         self, facts: Mapping[str, Json], parts: Mapping[str, Part], dtype: np.dtype[Any], shape: tuple[int, ...]
     ) -> View:
-        width, each = whole_number(facts, "bits", 16), dtype.itemsize // real_type(dtype).itemsize
+        width, each = whole_number(facts, "bits", 16), reals_in(dtype)
         table = part_of(parts, "table", f"<u{real_type(dtype).itemsize}")
         if width not in (0, 1, 2, 4, 8, 16) or not 1 <= table.shape[0] <= 1 << width:
             raise malformed("symbols and table do not fit together")
@@ -250,7 +250,7 @@ class _Symbols(View):
     """What symbols stand for. All symbols of a byte are looked up at once, in a table of what each byte stands for."""
 
     def __init__(self, dtype: np.dtype[Any], size: int, table: AnyArray, width: int, symbols: View) -> None:
-        self._each = dtype.itemsize // real_type(dtype).itemsize
+        self._each = reals_in(dtype)
         super().__init__(dtype, size, range(0, size, PIECE // self._each))
         self._symbols = symbols
         self._per_item = max(1, 8 // width)

@@ -40,6 +40,11 @@ def real_type(dtype: np.dtype[Any]) -> np.dtype[Any]:
     return np.dtype(f"<f{dtype.itemsize // 2 if dtype.kind == 'c' else dtype.itemsize}")
 
 
+def reals_in(dtype: np.dtype[Any]) -> int:
+    """Return how many real numbers an item has: 2 where it is complex, otherwise 1."""
+    return dtype.itemsize // real_type(dtype).itemsize
+
+
 def reals_of(array: AnyArray) -> NDArray[Any]:
     """Return a view of a contiguous array as one row of real numbers, each real part before its imaginary part."""
     return array.reshape(-1).view(real_type(array.dtype))
@@ -100,7 +105,7 @@ class Plain:
 
 class _PlainView(View):
     def __init__(self, parts: Mapping[str, Part], dtype: np.dtype[Any], size: int) -> None:
-        reals = dtype.itemsize // real_type(dtype).itemsize
+        reals = reals_in(dtype)
         super().__init__(dtype, size, range(0, size, BLOCK // reals))
         self._numbers = Numbers(parts, "numbers", real_type(dtype), size * reals)
 

@@ -17,7 +17,16 @@ import numpy as np
 from quantum_memory.compression.cores import on_all_cores
 from quantum_memory.compression.forms.base import Effort, Packed, malformed, part_of
 from quantum_memory.compression.forms.dictionary import BYTES_BLOCK, Bytes, ByteWriter, Same
-from quantum_memory.compression.forms.plain import LEVELS, PIECE, bits_of, real_type, reals_of, sample, whole_number
+from quantum_memory.compression.forms.plain import (
+    LEVELS,
+    PIECE,
+    bits_of,
+    real_type,
+    reals_in,
+    reals_of,
+    sample,
+    whole_number,
+)
 from quantum_memory.compression.forms.views import Recent, View
 from quantum_memory.compression.numbers import BLOCK, Numbers, NumberWriter
 
@@ -82,7 +91,7 @@ class Sparse:
         self, facts: Mapping[str, Json], parts: Mapping[str, Part], dtype: np.dtype[Any], shape: tuple[int, ...]
     ) -> View:
         size = math.prod(shape)
-        count = whole_number(facts, "nonzero", size * (dtype.itemsize // real_type(dtype).itemsize))
+        count = whole_number(facts, "nonzero", size * reals_in(dtype))
         if not count:
             return Same(dtype, size, np.zeros(1, f"<u{real_type(dtype).itemsize}"))
         places = facts.get("places")
@@ -90,7 +99,7 @@ class Sparse:
             _check_work(parts, "gaps", 4 * count)
             return _ByGaps(parts, dtype, size, count)
         if places == "mask":
-            _check_work(parts, "mask", size * dtype.itemsize // real_type(dtype).itemsize // 8)
+            _check_work(parts, "mask", size * reals_in(dtype) // 8)
             return _ByMask(parts, dtype, size, count)
         raise malformed("there are no such places of numbers")
 
@@ -115,7 +124,7 @@ class _Scattered(View):
     """Zeros, and the row `values` of other numbers."""
 
     def __init__(self, parts: Mapping[str, Part], dtype: np.dtype[Any], size: int, count: int) -> None:
-        self._each = dtype.itemsize // real_type(dtype).itemsize
+        self._each = reals_in(dtype)
         super().__init__(dtype, size, range(0, size, PIECE // self._each))
         self._numbers = size * self._each
         self._values = Numbers(parts, "values", real_type(dtype), count)

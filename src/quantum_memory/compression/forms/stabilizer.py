@@ -24,7 +24,7 @@ import numpy as np
 
 from quantum_memory.compression.forms.base import Effort, Packed, malformed, part_of
 from quantum_memory.compression.forms.dictionary import Bytes, ByteWriter
-from quantum_memory.compression.forms.plain import PIECE, bits_of, real_type, reals_of, sample, whole_number
+from quantum_memory.compression.forms.plain import PIECE, bits_of, reals_in, reals_of, sample, whole_number
 from quantum_memory.compression.forms.quadratic_form import CLASSES, Blocks, QuadraticForm
 from quantum_memory.compression.forms.views import View
 
@@ -104,7 +104,7 @@ class Stabilizer:
         signs, corrections = facts.get("signs"), whole_number(facts, "corrections", MOST_CORRECTIONS)
         if type(signs) is not bool:
             raise malformed("'signs' is to be true or false")
-        each = dtype.itemsize // real_type(dtype).itemsize
+        each = reals_in(dtype)
         marks = Bytes(parts, "signs", -(-size * each // 8)) if signs else None
         places, items = np.empty(0, np.int64), np.empty(0, dtype)
         if corrections:

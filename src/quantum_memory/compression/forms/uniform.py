@@ -23,7 +23,7 @@ from quantum_memory.compression.certificate import Overlap, scale_of
 from quantum_memory.compression.codecs import Zstd
 from quantum_memory.compression.cores import on_all_cores
 from quantum_memory.compression.forms.base import Packed, RowBlocks, Stream, malformed, part_of, row_parts
-from quantum_memory.compression.forms.plain import real_type
+from quantum_memory.compression.forms.plain import real_type, reals_in
 from quantum_memory.compression.forms.views import View
 from quantum_memory.compression.lossy import ENOUGH, MARGIN, Certified, find_step, short
 from quantum_memory.errors import InvalidStateError
@@ -134,7 +134,7 @@ class Uniform:
             raise malformed("there are other facts about quantised numbers")
         if real and dtype.kind != "c":
             raise malformed("numbers that are real anyway are said to be")
-        each = 1 if real else dtype.itemsize // real_type(dtype).itemsize
+        each = 1 if real else reals_in(dtype)
         count = each * math.prod(shape)
         step = _step_from_json(facts.get("step"), real_type(dtype))
         integers: View

@@ -21,13 +21,11 @@ from quantum_memory.formats.reader import AMPLITUDES
 from quantum_memory.formats.verbs import load, save
 from quantum_memory.lifecycle.migration.survey import digest_of
 from quantum_memory.lifecycle.migration.workplace import check_inside, drop, explained
+from quantum_memory.lifecycle.version_manager import VersionManager
 
 if TYPE_CHECKING:
     from quantum_memory.lifecycle.migration.entries import Entry, Source
     from quantum_memory.state.memory_state import MemoryState
-
-CURRENT = "2.0"
-"""The version of the documents that are written."""
 
 
 @dataclass(frozen=True)
@@ -158,7 +156,7 @@ def _noted(task: Task) -> dict[str, Any]:
     entry = task.entry
     return {
         "from": {"kind": entry.kind, "version": entry.version},
-        "to": {"format": entry.target, "version": CURRENT},
+        "to": {"format": entry.target, "version": VersionManager.CURRENT_VERSION},
         "when": task.when,
         "release": __version__,
         "sha256": entry.sources[0].sha256,

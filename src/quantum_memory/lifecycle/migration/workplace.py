@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from quantum_memory.durability.atomic import sync_folder
 from quantum_memory.durability.files import Files, close_quietly, current, is_unsupported
 from quantum_memory.durability.locks import open_locked
 from quantum_memory.errors import ConflictError, MissingError, StorageError, UnsafeError
@@ -189,14 +190,7 @@ def sync_folders(paths: Iterable[str]) -> None:
     files = current()
     for folder in dict.fromkeys(os.path.dirname(path) for path in paths):  # noqa: PTH120
         with explained("make the names durable in", folder):
-            fd = files.open(folder, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
-            try:
-                files.fsync(fd)
-            except OSError as error:
-                if not is_unsupported(error):
-                    raise
-            finally:
-                close_quietly(files, fd)
+            sync_folder(files, folder)
 
 
 def drop(path: str) -> None:
