@@ -3,7 +3,6 @@
 import copy
 import json
 import math
-import zlib
 
 import numpy as np
 import pytest
@@ -267,20 +266,6 @@ def test_a_memory_that_is_no_interface_is_refused(lived, tmp_path):
     with pytest.raises(InvalidStateError, match="from_file"):
         lived.load_state(tmp_path / "six.json")
     assert everything(lived) == before
-
-
-def test_a_state_of_the_first_implementation_is_recognised(lived, tmp_path):
-    old = {"interface_config": {"n_qubits": 27}, "measurement_cache": []}
-    (tmp_path / "old.json").write_text(json.dumps(old))
-    with pytest.raises(UnsupportedVersionError, match="first implementation"):
-        lived.load_state(tmp_path / "old.json")
-    text = json.dumps(old).encode()
-    packed = zlib.compress(text, 9)
-    facts = {"original_size": len(text), "compressed_size": len(packed), "compression_ratio": 0.0, "version": "2.0"}
-    header = json.dumps(facts).encode()
-    (tmp_path / "old.json.zlib").write_bytes(len(header).to_bytes(4, "little") + header + packed)
-    with pytest.raises(UnsupportedVersionError, match="first implementation"):
-        lived.load_state(tmp_path / "old.json.zlib")
 
 
 def test_unknown_entanglers_and_trajectories_are_refused(lived):

@@ -15,14 +15,14 @@ from quantum_memory.encoding.measurement import MeasurementCache, measure
 from quantum_memory.encoding.noise import NoiseModel
 from quantum_memory.encoding.pad_encoding import PADEncoding, Reading
 from quantum_memory.encoding.trajectory import fubini_study, pad_geodesic
-from quantum_memory.errors import IntegrityError, InvalidStateError, UnsupportedVersionError
+from quantum_memory.errors import InvalidStateError
 from quantum_memory.formats.verbs import Saved, load, save
-from quantum_memory.network_weights import load_weights, takes_weights, weights_of
+from quantum_memory.interface.held import Held
+from quantum_memory.interface.memory import VERSION, from_memory, to_memory
+from quantum_memory.interface.network import load_weights, takes_weights, weights_of
 from quantum_memory.state import metrics
 from quantum_memory.state.document import content_id, flatten, identify
 from quantum_memory.state.emotional_state import Emotion, EmotionalContext, Trajectory
-from quantum_memory.state.matrix_product_state import MatrixProductState
-from quantum_memory.state.memory_state import MemoryState
 from quantum_memory.state.pad import PAD, PADScale
 from quantum_memory.state.sites import checked_count, generator
 
@@ -31,12 +31,11 @@ if TYPE_CHECKING:
 
     from numpy.typing import DTypeLike
 
+    from quantum_memory.state.matrix_product_state import MatrixProductState
+    from quantum_memory.state.memory_state import MemoryState
     from quantum_memory.state.quantum_state import QubitOrder, StateVector
 
     Point = PAD | Sequence[float]
-
-VERSION = "2.0"
-"""Version of what the interface keeps; a change that an older release could not read changes it."""
 
 SAVES_KEPT = 100
 """How many saves the interface remembers."""
@@ -110,7 +109,7 @@ class QuantumClassicalInterface:
         self.network = network
         self.metadata: dict[str, Any] = {}
         self.cache = MeasurementCache(cache_size)
-        self.created_at = _now()
+        self.created_at: str | None = _now()
         self.emotion = EmotionalContext(pad=_NEUTRAL)
         self._state: MatrixProductState | None = None
         self._saves: deque[dict[str, Any]] = deque(maxlen=SAVES_KEPT)
@@ -311,26 +310,12 @@ class QuantumClassicalInterface:
 
     def to_memory(self) -> MemoryState:
         """Return everything that the interface holds as a memory: what `save_state` saves."""
-        config = {
-            "encoding": self.encoding.to_json(),
-            "noise": None if self.noise is None else self.noise.to_json(),
-            "terms": [(weight, tuple(pad)) for weight, pad in self._terms],
-        }
-        classical: dict[str, Any] = {
-            "interface_config": config,
-            "measurement_cache": self.cache.to_tree(),
-            "measurement_fidelities": self._fidelities,
-        }
-        if self.network is not None:
-            classical["network"] = weights_of(self.network)
-        ours = {"version": VERSION, "n_qubits": self.n_qubits}
-        if taken := ours.keys() & self.metadata.keys():
-            raise InvalidStateError(
-                f"interface.metadata has the key {min(taken)!r}, which the interface writes itself",
-                next_step="give it another name",
-            )
-        metadata = {**ours, **self.metadata}
-        return MemoryState(self.state, classical, self.emotion, metadata, self._record())
+        held = Held(
+            self.encoding, self._state, self._terms, self.emotion, self.cache, self.noise, self.network, self.metadata,
+            self._fidelities, self.created_at,
+        )  # fmt: skip
+        weights = None if self.network is None else weights_of(self.network)
+        return to_memory(held, self.state, weights, self._record())
 
     def save_state(self, path: str | os.PathLike[str], *, durable: bool = True) -> Saved:
         """Save everything: the state, its emotional context, the measurements, the network, and the facts about them.
@@ -377,7 +362,13 @@ class QuantumClassicalInterface:
         """Replace everything by what a file holds.
 
         The file is verified, and everything in it understood, before anything here changes; when that fails, nothing
-        does.
+        does. The file itself is only read.
+
+        A file of the first implementation is migrated in memory. Its tensors are the state; where it has none, the
+        point that it measured last is encoded. What has no counterpart here is in
+        ``metadata["first_implementation"]``, as a document of the current version, and ``metadata["migration_info"]``
+        says from which version it was brought to that. `save_state` saves all of it in the current version; ``qmem
+        migrate`` replaces files where they are.
 
         Raises
         ------
@@ -420,44 +411,18 @@ class QuantumClassicalInterface:
     @classmethod
     def _from_memory(cls, memory: MemoryState, path: str | os.PathLike[str]) -> Self:
         """Return an interface with what a memory holds; its network is the tree of the weights."""
-        try:
-            classical, metadata = memory.classical, dict(memory.metadata)
-            config = classical["interface_config"]
-            if "legacy" in memory.record:
-                raise UnsupportedVersionError(
-                    "it is a state of the first implementation, which this interface does not go on with"
-                )
-            version = metadata.pop("version")
-            encoding = PADEncoding.from_json(config["encoding"])
-            if version != VERSION or metadata.pop("n_qubits") != encoding.n_qubits:
-                raise IntegrityError("its metadata do not fit its state")
-            if not isinstance(memory.quantum, MatrixProductState) or memory.quantum.dims != (2,) * encoding.n_qubits:
-                raise IntegrityError("its quantum state is not one of its encoding")
-            made = cls(
-                encoding.n_qubits,
-                registers=encoding.registers,
-                entangler=encoding.entangler,
-                noise=None if config["noise"] is None else NoiseModel.from_json(config["noise"]),
-                network=classical.get("network"),
-            )
-            made._state = memory.quantum
-            made.emotion = memory.emotion or EmotionalContext()
-            made.cache = MeasurementCache.from_tree(classical["measurement_cache"])
-            made.metadata = metadata
-            made.created_at = str(memory.record["created_at"])
-            made._terms = [(weight, PAD(*pad)) for weight, pad in config["terms"]]
-            made._fidelities = [float(value) for value in classical["measurement_fidelities"]]
-            if not made._terms or not all(0 <= value <= 1 + 1e-9 for value in made._fidelities):
-                raise IntegrityError("its terms or its fidelities are not those of an interface")
-        except (IntegrityError, UnsupportedVersionError) as error:
-            error.next_step = error.next_step or "load it with quantum_memory.load"
-            raise error.at(path) from None
-        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-            raise IntegrityError(
-                f"it is whole, but not the state of an interface: {error}",
-                path=path,
-                next_step="load it with quantum_memory.load",
-            ) from error
+        held = from_memory(memory, path)
+        encoding = held.encoding
+        made = cls(
+            encoding.n_qubits,
+            registers=encoding.registers,
+            entangler=encoding.entangler,
+            noise=held.noise,
+            network=held.network,
+        )
+        made._state, made._terms, made.emotion = held.state, held.terms, held.emotion
+        made.cache, made.metadata, made.created_at = held.cache, held.metadata, held.created_at
+        made._fidelities = held.fidelities
         return made
 
     def _hold(self, terms: list[tuple[complex, PAD]], state: MatrixProductState, pad: PAD) -> None:
@@ -480,8 +445,10 @@ class QuantumClassicalInterface:
             "max_fidelity": max(readings, default=None),
         }
 
-    def _state_fidelity(self) -> float:
-        """Return the fidelity of the held state to what was encoded, computed once for each state."""
+    def _state_fidelity(self) -> float | None:
+        """Return the fidelity of the held state to what was encoded, computed once for each state; None if unknown."""
+        if not self._terms:
+            return None
         state, fidelity = self._fidelity_of
         if state is not self.state:
             one = len(self._terms) == 1

@@ -6,6 +6,7 @@ import json
 import math
 import re
 import statistics
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -195,6 +196,8 @@ def test_figures_are_those_of_the_first_implementation(manager, path):
         assert ours["fidelity_metrics"] == theirs["fidelity_metrics"]
         if count == 1:  # it gave a stability of 0, which one emotion does not have
             del theirs["emotional_context"]["emotional_stability"]
+        for emotion in ours["emotional_context"]["recent_emotions"]:
+            del emotion["pad_bipolar"]  # which it did not have
         assert ours["emotional_context"] == theirs["emotional_context"]
 
 
@@ -218,11 +221,29 @@ def test_pad_keeps_its_numbers_and_the_scale_is_noted(manager):
     assert "pad_scales" not in manager.migrate(MINIMAL)["metadata"]  # there are none
 
 
+def test_pad_is_converted_exactly_beside_its_numbers(manager):
+    old = read(LEGACY / "json_v1" / "v1_n3_mps.json")
+    recent = manager.migrate(old)["emotional_context"]["recent_emotions"]
+    points = [item["state"]["pad_values"] for item in old["measurement_cache"]]
+    assert [one["pad_values"] for one in recent] == points
+    exact = [[p, float(2 * Fraction(a) - 1), float(2 * Fraction(d) - 1)] for p, a, d in points]
+    assert [one["pad_bipolar"] for one in recent] == exact
+
+
+@pytest.mark.parametrize("point", [[0.5, -0.25, 0.5], [0.5, 0.5], "calm", [True, 0.5, 0.5], [0.5, math.nan, 0.5]])
+def test_what_is_not_on_the_old_scale_is_not_converted(manager, point):
+    new = manager.migrate({"interface_config": {}, "measurement_cache": [{"state": {"pad_values": point}}]})
+    (emotion,) = new["emotional_context"]["recent_emotions"]
+    assert repr(emotion["pad_values"]) == repr(point)
+    assert "pad_bipolar" not in emotion
+
+
 def test_what_does_not_follow_stays_away(manager):
     states = [{"confidence": 0.5}, {"measurement_fidelity": float("nan"), "pad_values": [0, 0, 0]}]
     new = manager.migrate({"interface_config": {}, "measurement_cache": [{"state": one} for one in states]})
     assert new["fidelity_metrics"] == {}
-    assert new["emotional_context"] == {"recent_emotions": [{"confidence": 0.5}, {"pad_values": [0, 0, 0]}]}
+    emotions = [{"confidence": 0.5}, {"pad_values": [0, 0, 0], "pad_bipolar": [0.0, -1.0, -1.0]}]
+    assert new["emotional_context"] == {"recent_emotions": emotions}
     assert manager.migrate({"interface_config": None})["fidelity_metrics"] == {}
 
 

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
 
 from quantum_memory.errors import IntegrityError, InvalidStateError
 from quantum_memory.state.emotional_state import ANCHORS, PAD, Emotion, EmotionalContext, PADScale, Trajectory
@@ -27,7 +26,7 @@ OLD = {
 
 
 def in_scale(scale):
-    return hnp.arrays(np.float64, 3, elements=st.floats(*scale.bounds))
+    return st.tuples(*(st.floats(*ends) for ends in scale.bounds)).map(np.array)
 
 
 # --- scales and points
@@ -35,27 +34,30 @@ def in_scale(scale):
 
 @pytest.mark.parametrize("scale", PADScale)
 def test_the_ends_and_the_middle_of_a_scale_are_exact(scale):
-    low, high = scale.bounds
-    assert scale.to_bipolar([low, (low + high) / 2, high]).tolist() == [-1, 0, 1]
-    assert scale.from_bipolar([-1, 0, 1]).tolist() == [low, (low + high) / 2, high]
+    low, high = np.transpose(scale.bounds)
+    assert scale.to_bipolar([low, (low + high) / 2, high]).tolist() == [[-1] * 3, [0] * 3, [1] * 3]
+    assert scale.from_bipolar([[-1] * 3, [0] * 3, [1] * 3]).tolist() == [
+        low.tolist(), ((low + high) / 2).tolist(), high.tolist()
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("scale", "bipolar"),
     [
-        (PADScale.BIPOLAR, lambda x: x),
-        (PADScale.UNIT, lambda x: 2 * x - 1),
-        (PADScale.LIKERT9, lambda x: (x - 5) / 4),
-        (PADScale.LIKERT5, lambda x: (x - 3) / 2),
+        (PADScale.BIPOLAR, [lambda x: x] * 3),
+        (PADScale.UNIT, [lambda x: 2 * x - 1] * 3),
+        (PADScale.LIKERT9, [lambda x: (x - 5) / 4] * 3),
+        (PADScale.LIKERT5, [lambda x: (x - 3) / 2] * 3),
+        (PADScale.MIXED, [lambda x: x, lambda x: 2 * x - 1, lambda x: 2 * x - 1]),
     ],
 )
 @given(data=st.data())
 def test_conversion_is_the_affine_map_to_the_last_digit_but_one(scale, bipolar, data):
     values = data.draw(in_scale(scale))
-    exact = [float(bipolar(Fraction(float(value)))) for value in values]
+    exact = [float(convert(Fraction(float(value)))) for convert, value in zip(bipolar, values, strict=True)]
     np.testing.assert_allclose(scale.to_bipolar(values), exact, rtol=0, atol=2**-53)
     np.testing.assert_allclose(
-        scale.from_bipolar(scale.to_bipolar(values)), values, rtol=0, atol=4e-16 * scale.bounds[1]
+        scale.from_bipolar(scale.to_bipolar(values)), values, rtol=0, atol=4e-16 * scale.bounds[0][1]
     )
 
 
@@ -73,6 +75,7 @@ def test_conversion_keeps_the_dtype_and_the_shape():
         (PADScale.UNIT, [0.5, -0.3, 0.5], r"arousal -0\.3 is outside the unit scale \[0, 1\]"),
         (PADScale.LIKERT9, [0.5, 5, 5], r"pleasure 0\.5 is outside the likert9 scale \[1, 9\]"),
         (PADScale.LIKERT5, [[3, 3, 3], [3, float("nan"), 3]], "arousal nan is outside"),
+        (PADScale.MIXED, [-0.5, -0.3, 0.5], r"arousal -0\.3 is outside the mixed scale \[0, 1\]"),
         (PADScale.BIPOLAR, [0, 0], "come in threes"),
         (PADScale.BIPOLAR, 0.0, "come in threes"),
         (PADScale.BIPOLAR, ["0", "0", "0"], "real numbers"),
@@ -287,3 +290,28 @@ def test_a_damaged_tree_is_an_integrity_error(change):
         EmotionalContext.from_tree(full_context().to_tree() | change)
     with pytest.raises(IntegrityError):
         EmotionalContext.from_tree({})
+
+
+def test_a_context_is_brought_to_another_scale():
+    context = EmotionalContext(
+        pad=PAD(0.5, 0.5, 0.5),
+        scale=PADScale.MIXED,
+        recent_emotions=(Emotion((-0.5, 0.25, 1.0), "then", 0.5, {"why": "rain"}), Emotion((0.5, 0.75, 0.0))),
+        stability=0.5,
+        confidence=0.25,
+        trajectory=Trajectory(np.float32([[0, 0.5, 1]]), np.array([7]), np.float32([[0.25, 0.25, 0.25]])),
+        extra={"mood": "calm"},
+    )
+    bipolar = context.to_scale(PADScale.BIPOLAR)
+    assert [one.pad for one in bipolar.recent_emotions] == [(-0.5, -0.5, 1), (0.5, 0.5, -1)]
+    assert bipolar.recent_emotions[0].extra == {"why": "rain"}
+    assert bipolar.trajectory == Trajectory(np.float32([[0, 0, 1]]), np.array([7]), np.float32([[0.25, 0.5, 0.5]]))
+    assert bipolar.stability == 1 - (0.25 + 0.25 + 1) / 3
+    assert (bipolar.pad, bipolar.confidence, bipolar.extra) == (context.pad, 0.25, context.extra)
+    back = bipolar.to_scale(PADScale.MIXED)
+    assert (back.recent_emotions, back.trajectory) == (context.recent_emotions, context.trajectory)
+    assert context.to_scale(PADScale.MIXED) is context
+
+
+def test_the_stability_of_emotions_that_are_not_there_cannot_be_converted():
+    assert EmotionalContext(scale=PADScale.MIXED, stability=0.5).to_scale(PADScale.BIPOLAR).stability is None

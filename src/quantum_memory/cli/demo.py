@@ -19,10 +19,11 @@ if TYPE_CHECKING:
 @click.option("--data", metavar="FILE.csv", help="A path of your own: a CSV file with columns V, A, D.")
 @click.option(
     "--scale",
-    type=click.Choice(["auto", "bipolar", "unit", "likert5", "likert9"]),
+    type=click.Choice(["auto", "bipolar", "unit", "likert5", "likert9", "mixed"]),
     default="auto",
     show_default=True,
-    help="The scale of its values: [-1, 1], [0, 1], [1, 5], [1, 9], or auto: the first but [0, 1] that holds all.",
+    help="The scale of its values: [-1, 1], [0, 1], [1, 5], [1, 9]; mixed: V in [-1, 1], A and D in [0, 1]; or auto: "
+    "the first of [-1, 1], [1, 5], [1, 9] that holds all.",
 )
 @click.option(
     "--limit", type=click.IntRange(1), default=200, show_default=True, help="How many points to take at most."

@@ -187,8 +187,8 @@ def _scale(rows: Sequence[_Row], path: str) -> tuple[PADScale, tuple[str, ...]]:
     low = min(min(row.values) for row in rows)
     high = max(max(row.values) for row in rows)
     for scale in (PADScale.BIPOLAR, PADScale.LIKERT5, PADScale.LIKERT9):
-        if scale.bounds[0] <= low and high <= scale.bounds[1]:
-            least, greatest = scale.bounds
+        least, greatest = scale.bounds[0]  # the same of all three axes
+        if least <= low and high <= greatest:
             note = f"The scale {scale.value} [{least:g}, {greatest:g}] is the first that holds every value, "
             return scale, (f"{note}{low:g} to {high:g}; if they are on another one, say so with --scale.",)
     raise InvalidStateError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -270,6 +270,42 @@ class EmotionalContext:
             ),
         }
         return _with_keys(known, self.extra, self.keys)
+
+    def to_scale(self, scale: PADScale) -> Self:
+        """Return the context with its emotions and its trajectory on another scale.
+
+        On the bipolar scale each number has been rounded once. `stability` is computed again from the emotions where
+        there was one and two or more emotions are there; otherwise it is None, for the number alone cannot be
+        converted.
+
+        Parameters
+        ----------
+        scale
+            The other scale.
+        """
+        if scale is self.scale:
+            return self
+
+        def convert(values: FloatArray) -> FloatArray:
+            return scale.from_bipolar(self.scale.to_bipolar(values))
+
+        rows = convert(np.array([one.pad for one in self.recent_emotions]).reshape(-1, len(AXES)))
+        recent = tuple(replace(one, pad=row) for one, row in zip(self.recent_emotions, rows.tolist(), strict=True))
+        path = self.trajectory
+        if path is not None:
+            errors = path.standard_error
+            if errors is not None:
+                old, new = (np.diff(one.bounds).T for one in (self.scale, scale))
+                errors = errors * (new / old).astype(errors.dtype)
+            path = Trajectory(convert(path.pad), path.time, errors)
+        known = self.stability is not None and len(rows) > 1
+        return replace(
+            self,
+            scale=scale,
+            recent_emotions=recent,
+            trajectory=path,
+            stability=Trajectory(rows).stability() if known else None,
+        )
 
     def to_tree(self) -> dict[str, Any]:
         """Return the fields that are set, as a tree of dictionaries, tuples, arrays and plain values: as stored."""

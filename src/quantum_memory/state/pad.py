@@ -27,27 +27,34 @@ AXES = ("pleasure", "arousal", "dominance")
 
 
 class PADScale(Enum):
-    """A scale on which PAD values are given, each an affine image of [-1, 1].
+    """A scale on which PAD values are given, each axis an affine image of [-1, 1].
 
-    ========  ==========  ======================  =================================
-    scale     range       to bipolar              used by
-    ========  ==========  ======================  =================================
-    bipolar   [-1, 1]     x                       Mehrabian, ALMA, NRC-VAD 2
-    unit      [0, 1]      2 x - 1                 NRC-VAD 1
-    likert9   [1, 9]      (x - 5) / 4             ANEW, Warriner et al. 2013
-    likert5   [1, 5]      (x - 3) / 2             EmoBank
-    ========  ==========  ======================  =================================
+    ========  ===========================  ======================  =================================
+    scale     range                        to bipolar              used by
+    ========  ===========================  ======================  =================================
+    bipolar   [-1, 1]                      x                       Mehrabian, ALMA, NRC-VAD 2
+    unit      [0, 1]                       2 x - 1                 NRC-VAD 1
+    likert9   [1, 9]                       (x - 5) / 4             ANEW, Warriner et al. 2013
+    likert5   [1, 5]                       (x - 3) / 2             EmoBank
+    mixed     pleasure [-1, 1],            x for pleasure,         files of the first implementation
+              the others [0, 1]            2 x - 1 for the others
+    ========  ===========================  ======================  =================================
     """
 
     BIPOLAR = "bipolar"
     UNIT = "unit"
     LIKERT9 = "likert9"
     LIKERT5 = "likert5"
+    MIXED = "mixed"
 
     @property
-    def bounds(self) -> tuple[float, float]:
-        """The least and the greatest value."""
-        return {"bipolar": (-1.0, 1.0), "unit": (0.0, 1.0), "likert9": (1.0, 9.0), "likert5": (1.0, 5.0)}[self.value]
+    def bounds(self) -> tuple[tuple[float, float], tuple[float, float], tuple[float, float]]:
+        """The least and the greatest value of each axis."""
+        both, upper = (-1.0, 1.0), (0.0, 1.0)
+        if self is PADScale.MIXED:
+            return both, upper, upper
+        same = {"bipolar": both, "unit": upper, "likert9": (1.0, 9.0), "likert5": (1.0, 5.0)}[self.value]
+        return same, same, same
 
     def check(self, values: ArrayLike) -> FloatArray:
         """Return `values` as a floating-point array of shape (..., 3), having checked that they are on this scale.
@@ -69,25 +76,33 @@ class PADScale(Enum):
                 f"PAD values come in threes, but the shape is {array.shape}",
                 next_step="give [p, a, d] or an (..., 3) array",
             )
-        low, high = self.bounds
+        low, high = np.transpose(self.bounds)
         outside = ~((array >= low) & (array <= high))  # negated, so that NaN is outside too
         if outside.any():
             where = np.argwhere(outside)[0]
+            least, greatest = self.bounds[where[-1]]
             raise InvalidStateError(
-                f"{AXES[where[-1]]} {array[tuple(where)]} is outside the {self.value} scale [{low:g}, {high:g}]",
+                f"{AXES[where[-1]]} {array[tuple(where)]} is outside the {self.value} scale [{least:g}, {greatest:g}]",
                 next_step="declare the scale of the values (PADScale), or correct the value; nothing is clipped",
             )
         return array
 
     def to_bipolar(self, values: ArrayLike) -> FloatArray:
         """Return `values`, given on this scale and of shape (..., 3), on [-1, 1]; the dtype is kept."""
-        low, high = self.bounds
-        return (self.check(values) - (low + high) / 2) / ((high - low) / 2)
+        array = self.check(values)
+        middle, half = self._affine(array.dtype)
+        return (array - middle) / half
 
     def from_bipolar(self, values: ArrayLike) -> FloatArray:
         """Return `values`, given on [-1, 1] and of shape (..., 3), on this scale; the dtype is kept."""
-        low, high = self.bounds
-        return PADScale.BIPOLAR.check(values) * ((high - low) / 2) + (low + high) / 2
+        array = PADScale.BIPOLAR.check(values)
+        middle, half = self._affine(array.dtype)
+        return array * half + middle
+
+    def _affine(self, dtype: np.dtype[Any]) -> tuple[FloatArray, FloatArray]:
+        """Return the middle and half the range of each axis, which every floating-point dtype has exactly."""
+        low, high = np.transpose(self.bounds)
+        return ((low + high) / 2).astype(dtype), ((high - low) / 2).astype(dtype)
 
 
 @dataclass(frozen=True)

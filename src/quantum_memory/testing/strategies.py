@@ -201,10 +201,9 @@ def trees(leaves: st.SearchStrategy[Any] | None = None, max_leaves: int = 15) ->
 def emotional_contexts(draw: st.DrawFn) -> EmotionalContext:
     """Emotional contexts on every scale."""
     scale = draw(st.sampled_from(PADScale))
-    low, high = scale.bounds
-    value, unit = st.floats(low, high), st.floats(0, 1)
-    rows = draw(st.none() | st.lists(st.tuples(value, value, value), max_size=4))
-    emotion = st.builds(Emotion, st.tuples(value, value, value), st.none() | st.text(max_size=9), st.none() | unit)
+    point, unit = st.tuples(*(st.floats(low, high) for low, high in scale.bounds)), st.floats(0, 1)
+    rows = draw(st.none() | st.lists(point, max_size=4))
+    emotion = st.builds(Emotion, point, st.none() | st.text(max_size=9), st.none() | unit)
     return EmotionalContext(
         pad=draw(st.none() | st.builds(PAD, *[st.floats(-1, 1)] * 3)),
         scale=scale,

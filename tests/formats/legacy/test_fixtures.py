@@ -144,7 +144,6 @@ def test_notes_say_what_is_odd():
     assert "matches its SHA-256" in notes["hdf5/h_n3_gzip.h5"]
     assert "no archive of tensors" in notes["json_v1/v1_minimal.json"]
     assert "no archive of tensors" not in notes["json_v2/v2_n3_mps.json"]
-    assert "not on one scale" in notes["qms/q_n3_none.qms"]
     assert "torch tensor" in notes["serializer/s_n3_json.json"]
 
 

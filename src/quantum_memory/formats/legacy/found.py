@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from quantum_memory.errors import InvalidStateError, UnsafeError
+from quantum_memory.formats.legacy import emotion
 from quantum_memory.state.matrix_product_state import MatrixProductState
 from quantum_memory.state.memory_state import MemoryState
 from quantum_memory.state.quantum_state import StateVector
 
 if TYPE_CHECKING:
     from quantum_memory.state.document import QuantumState
+    from quantum_memory.state.emotional_state import EmotionalContext
 
 MAX_LEVELS = 100
 """Levels of nesting of a tree: fewer than a document may have, since it goes into one."""
@@ -99,12 +101,16 @@ class Found:
     def legacy(self, kind: str, version: str | None) -> Legacy:
         """Return the memory, with its kind and version in the record."""
         check_depth([self.classical, self.metadata])
-        if "emotional_context" in self.classical:
-            # Pleasure is in [-1, 1], arousal and dominance in [0, 1]: no `PADScale` is like that.
-            self.notes.append("its emotional context is kept as it is, for its three axes are not on one scale")
         record = {"legacy": {"kind": kind, "version": version}}
-        memory = MemoryState(self.quantum, self.classical, metadata=self.metadata, record=record)
+        memory = MemoryState(self.quantum, self.classical, self._emotion(), self.metadata, record)
         return Legacy(kind, version, memory, self.notes)
+
+    def _emotion(self) -> EmotionalContext | None:
+        try:
+            return emotion.converted(self.classical)
+        except InvalidStateError as error:
+            self.notes.append(f"its emotions are kept as they are, and not converted: {error.message}")
+            return None
 
 
 def check_depth(tree: Any) -> None:

@@ -6,12 +6,15 @@ not have stay away, and so do a mean, a least and a greatest of no measurements.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 
+from quantum_memory.errors import InvalidStateError
 from quantum_memory.lifecycle.versions.step import Step
 from quantum_memory.lifecycle.versions.tree import ABSENT, Document
+from quantum_memory.state.pad import AXES, PADScale
 
 CARRIED = ("interface_config", "measurement_cache", "classical_network_state")
 """Members that both versions have, and that mean the same in both."""
@@ -22,11 +25,7 @@ HISTORY = "migration_info"
 UNRECOGNISED = "unrecognised"
 """Where in a document of version 2.0 members of 1.0 stand that neither version knows."""
 
-PAD_SCALES = {"pleasure": [-1.0, 1.0], "arousal": [0.0, 1.0], "dominance": [0.0, 1.0]}
-"""The least and the greatest of each axis of PAD in files of the first implementation."""
-
 _RECENT = 10
-_PAD_AXES = 3
 _UNMEASURABLE = 1e100
 """Fidelities, confidences and PAD values are of the order of 1. From such numbers, and NaN, nothing follows."""
 
@@ -44,7 +43,7 @@ def upgrade(document: Document) -> Document:
     if isinstance(config, dict) and "device" in config:
         metadata["device"] = config["device"]
     if any("pad_values" in state for state in states or []):
-        metadata["pad_scales"] = {axis: list(ends) for axis, ends in PAD_SCALES.items()}
+        metadata["pad_scales"] = {axis: list(ends) for axis, ends in zip(AXES, PADScale.MIXED.bounds, strict=True)}
     if history is not ABSENT:
         metadata[HISTORY] = history
     return {
@@ -91,14 +90,24 @@ def _fidelity_metrics(states: list[Document]) -> Document:
 def _emotional_context(states: list[Document]) -> Document:
     """Return the last emotions, the mean of their confidence, and how little they change."""
     recent = states[-_RECENT:]
-    keys = ("pad_values", "timestamp", "confidence")
-    made: Document = {"recent_emotions": [{key: state[key] for key in keys if key in state} for state in recent]}
+    made: Document = {"recent_emotions": [_emotion(state) for state in recent]}
     confidence = _numbers([state.get("confidence") for state in recent], len(recent))
     if confidence is not None:
         made["average_confidence"] = _mean(confidence)
-    points = [_numbers(state.get("pad_values"), _PAD_AXES) for state in recent]
+    points = [_numbers(state.get("pad_values"), len(AXES)) for state in recent]
     if len(points) >= 2 and None not in points:  # of one emotion alone nobody can say whether it is stable
         made["emotional_stability"] = 1.0 - float(np.mean(np.var(np.array(points), axis=0)))
+    return made
+
+
+def _emotion(state: Document) -> Document:
+    """Return the emotion of a measurement: its PAD values as they are and, where they are on their scale, bipolar."""
+    keys = ("pad_values", "timestamp", "confidence")
+    made: Document = {key: state[key] for key in keys if key in state}
+    point = _numbers(state.get("pad_values"), len(AXES))
+    if point is not None:
+        with suppress(InvalidStateError):
+            made["pad_bipolar"] = PADScale.MIXED.to_bipolar(point).tolist()
     return made
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from quantum_memory.errors import InvalidStateError
 
 if TYPE_CHECKING:
@@ -27,6 +29,13 @@ def load_weights(network: Any, weights: Any, path: str | os.PathLike[str]) -> No
         raise InvalidStateError(
             f"a {type(network).__name__} has no load_state_dict", next_step="read the weights from .network instead"
         )
+    if hasattr(network, "parameters") and isinstance(weights, dict):
+        import torch  # noqa: PLC0415 - it is there, since the network is one of its modules
+
+        # The first implementation saved lists, which are arrays by now.
+        weights = {
+            name: torch.from_numpy(one.copy()) if isinstance(one, np.ndarray) else one for name, one in weights.items()
+        }
     before = copy.deepcopy(network.state_dict())
     try:
         network.load_state_dict(weights)

@@ -1,0 +1,1 @@
+"""What the `QuantumClassicalInterface` holds, and how that becomes a memory and comes back from one."""
