@@ -365,3 +365,13 @@ def test_the_history_of_saves_says_what_they_cost(tmp_path):
         assert one["bits_per_real"] == file.stat().st_size * 8 / (2 << 12)
     status = interface.get_interface_status()
     assert status["compression_metrics"]["compressed_size_bytes"] == interface.state.nbytes
+
+
+def test_a_memory_is_given_back(lived):
+    memory, now = lived.to_memory(), everything(lived)
+    lived.encode([0.5, 0.5, 0.5])
+    lived.metadata["new"] = True
+    lived.restore_memory(memory)
+    assert everything(lived) == now
+    with pytest.raises(InvalidStateError, match="12 qubits"):
+        QuantumClassicalInterface(3).restore_memory(memory)

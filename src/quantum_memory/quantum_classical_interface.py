@@ -377,7 +377,17 @@ class QuantumClassicalInterface:
         InvalidStateError
             It is the state of an interface with another number of qubits; `from_file` makes one that fits.
         """
-        fresh = self._from_memory(load(path), path)
+        self._take(load(path), path)
+
+    def restore_memory(self, memory: MemoryState) -> None:
+        """Replace everything by what `to_memory` returned, of this interface or of another one of as many qubits.
+
+        It raises what `load_state` raises, and nothing has changed then.
+        """
+        self._take(memory, None)
+
+    def _take(self, memory: MemoryState, path: str | os.PathLike[str] | None) -> None:
+        fresh = self._from_memory(memory, path)
         if fresh.n_qubits != self.n_qubits:
             raise InvalidStateError(
                 f"it holds {fresh.n_qubits} qubits, this interface {self.n_qubits}",
@@ -409,7 +419,7 @@ class QuantumClassicalInterface:
         return made
 
     @classmethod
-    def _from_memory(cls, memory: MemoryState, path: str | os.PathLike[str]) -> Self:
+    def _from_memory(cls, memory: MemoryState, path: str | os.PathLike[str] | None) -> Self:
         """Return an interface with what a memory holds; its network is the tree of the weights."""
         held = from_memory(memory, path)
         encoding = held.encoding

@@ -59,7 +59,7 @@ def to_memory(held: Held, state: MatrixProductState, weights: Any, record: dict[
     return MemoryState(state, classical, held.emotion, {**ours, **held.metadata}, record)
 
 
-def from_memory(memory: MemoryState, path: str | os.PathLike[str]) -> Held:
+def from_memory(memory: MemoryState, path: str | os.PathLike[str] | None) -> Held:
     """Return what an interface holds that was saved as a memory, by this release or by the first implementation.
 
     Raises
@@ -73,7 +73,7 @@ def from_memory(memory: MemoryState, path: str | os.PathLike[str]) -> Held:
             raise IntegrityError("its fidelities are not those of readings")
     except IntegrityError as error:
         error.next_step = error.next_step or "load it with quantum_memory.load"
-        raise error.at(path) from None
+        raise (error if path is None else error.at(path)) from None
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise IntegrityError(
             f"it is whole, but not the state of an interface: {error}",

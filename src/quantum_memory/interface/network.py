@@ -23,7 +23,7 @@ def weights_of(network: Any) -> Any:
     return network.state_dict() if takes_weights(network) else network
 
 
-def load_weights(network: Any, weights: Any, path: str | os.PathLike[str]) -> None:
+def load_weights(network: Any, weights: Any, path: str | os.PathLike[str] | None) -> None:
     """Give weights to a network, or leave it as it was and say why not."""
     if not takes_weights(network):
         raise InvalidStateError(
