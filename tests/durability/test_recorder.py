@@ -73,6 +73,27 @@ def test_a_folder_sync_before_the_rename_does_not_count(recording, tmp_path):
     assert len(recording.violations()) == 1
 
 
+def test_a_folder_whose_name_is_not_synced_is_seen(recording, tmp_path):
+    recording.mkdir(str(tmp_path / "a"))
+    recording.mkdir(str(tmp_path / "a/b"))
+    sync_folder(recording, tmp_path / "a")
+    assert recording.violations() == [f"{tmp_path} was not synced after a was made"]
+    sync_folder(recording, tmp_path)
+    assert recording.violations() == []
+
+
+def test_what_was_made_in_a_folder_that_is_gone_needs_no_sync(recording, tmp_path):
+    recording.mkdir(str(tmp_path / "a"))
+    sync_folder(recording, tmp_path)
+    recording.mkdir(str(tmp_path / "a/b"))
+    with pytest.raises(OSError, match="not empty"):
+        recording.rmdir(str(tmp_path / "a"))
+    assert len(recording.violations()) == 1
+    recording.rmdir(str(tmp_path / "a/b"))
+    recording.rmdir(str(tmp_path / "a"))
+    assert recording.violations() == []
+
+
 def test_a_dirty_file_that_is_closed_must_be_removed(recording, tmp_path):
     recording.close(create(recording, tmp_path / "t"))
     assert recording.violations() == [f"{tmp_path / 't'} was closed with unsynced bytes and left there"]

@@ -1,8 +1,7 @@
 """Real power cuts: a file system on a loop device is shut down under a writer, mounted again, and looked at.
 
-``FS_IOC_SHUTDOWN`` without a flush is what a power cut does: what was not synced is gone, and the journal is replayed
-at the next mount. Half of the cuts come right after another process has synced a file of its own, which commits the
-journal and so brings to light what an unsynced rename would hide. Needs root, loop devices and the mkfs tools.
+Half of the cuts come right after another process has synced a file of its own, which commits the journal and so brings
+to light what an unsynced rename would hide. Needs root, loop devices and the mkfs tools: see `loop_disk`.
 
 On XFS the writer is stopped before the cut. There an ``fsync`` that is under way while the file system is shut down can
 return success although its log record is lost (seen with bare system calls as well: 7 of 900 cuts), which a power cut
@@ -10,12 +9,10 @@ cannot do: no program runs on to see the return.
 """
 
 import contextlib
-import fcntl
 import os
 import random
 import signal
 import struct
-import subprocess
 import time
 
 import numpy as np
@@ -24,15 +21,15 @@ import pytest
 import quantum_memory as qm
 from quantum_memory.errors import IntegrityError, MissingFileError
 
+from ..lifecycle.batches import Batch
+from ..lifecycle.power_cuts import WORKS, RealCuts, cut_on_the_model
+from ..loop_disk import EXT4, EXT4_LEAST, XFS, LoopDisk
+
 pytestmark = pytest.mark.soak
 
-FS_IOC_SHUTDOWN = 0x8004587D
-NO_FLUSH = 2
 CUTS = int(os.environ.get("QMEM_SOAK_CUTS", "700"))
-
-
-def run(*command):
-    subprocess.run([str(part) for part in command], check=True, capture_output=True)
+SEEDS = 8
+KINDS = pytest.mark.parametrize("kind", [EXT4, EXT4_LEAST, XFS], ids=" ".join)
 
 
 def write_until_the_power_goes(path, generation, acknowledge):
@@ -53,19 +50,12 @@ def generation_on_disk(path):
     return generation
 
 
-def cut(mount, rng, writer=None):
+def cut(disk, rng, writer=None):
     time.sleep(rng.uniform(0, 0.05))
     if writer is not None:
         os.kill(writer, signal.SIGSTOP)
         os.waitpid(writer, os.WUNTRACED)
-    if rng.random() < 0.5:
-        fd = os.open(mount / "foreign", os.O_CREAT | os.O_WRONLY)
-        os.write(fd, b"x")
-        os.fsync(fd)
-        os.close(fd)
-    fd = os.open(mount, os.O_RDONLY)
-    fcntl.ioctl(fd, FS_IOC_SHUTDOWN, struct.pack("I", NO_FLUSH))
-    os.close(fd)
+    disk.cut(commit=rng.random() < 0.5)
 
 
 def drained(fd):
@@ -75,36 +65,24 @@ def drained(fd):
 
 
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize(
-    ("kind", "options", "size"),
-    [
-        ("ext4", "loop,commit=1", "64M"),
-        ("ext4", "loop,data=writeback,noauto_da_alloc", "64M"),
-        ("xfs", "loop", "320M"),
-    ],
-)
-def test_no_acknowledged_save_is_lost_and_none_is_torn(tmp_path, kind, options, size):
-    image, mount = tmp_path / "image", tmp_path / "mount"
-    mount.mkdir()
-    run("truncate", "-s", size, image)
-    run(f"mkfs.{kind}", "-q", *(["-F"] if kind == "ext4" else ["-f"]), image)
-    run("mount", "-o", options, image, mount)
-    rng = random.Random(kind + options)
-    path, acknowledged, total = mount / "state.qms", 0, 0
-    try:
+@KINDS
+def test_no_acknowledged_save_is_lost_and_none_is_torn(tmp_path, kind):
+    rng = random.Random(" ".join(kind))
+    acknowledged = total = 0
+    with LoopDisk(tmp_path, *kind) as disk:
+        path = disk.mount / "state.qms"
         for _ in range(CUTS):
             reading, writing = os.pipe()
             child = os.fork()
             if child == 0:
                 write_until_the_power_goes(path, acknowledged, writing)
             os.close(writing)
-            cut(mount, rng, child if kind == "xfs" else None)
+            cut(disk, rng, child if kind == XFS else None)
             with contextlib.suppress(ProcessLookupError):
                 os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
             acks = drained(reading)
-            run("umount", mount)
-            run("mount", "-o", options, image, mount)
+            disk.again()
             total += len(acks)
             try:
                 found = generation_on_disk(path)
@@ -114,7 +92,32 @@ def test_no_acknowledged_save_is_lost_and_none_is_torn(tmp_path, kind, options, 
                 pytest.fail(f"torn: {error}")
             assert found >= max(acks, default=acknowledged), "an acknowledged save was lost"
             acknowledged = found
-    finally:
-        run("umount", mount)
     assert total > CUTS  # the writer did write
-    print(f"\n{kind} {options}: {CUTS} cuts, {total} acknowledged saves, 0 lost, 0 torn")
+    print(f"\n{' '.join(kind)}: {CUTS} cuts, {total} acknowledged saves, 0 lost, 0 torn")
+
+
+@pytest.mark.timeout(3600)
+@KINDS
+@pytest.mark.parametrize("name", WORKS)
+def test_a_migration_goes_on_after_a_cut_at_any_call(tmp_path, kind, name):
+    with LoopDisk(tmp_path, *kind) as disk:
+        cuts = RealCuts(disk, name)
+        for k in range(cuts.count):
+            for commit in (False, True):
+                for anew in (False, True):
+                    cuts.at(k, commit=commit, anew=anew)
+        cuts.after_the_end()
+    print(f"\n{' '.join(kind)}, {name}: {4 * cuts.count + 1} cuts, no name without its file")
+
+
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("name", WORKS)
+def test_a_migration_goes_on_after_a_cut_on_the_model_of_a_disk(tmp_path, name):
+    work, cuts = WORKS[name](Batch(tmp_path)), 0
+    for seed in range(SEEDS):
+        k = 0
+        while cut_on_the_model(work, k, seed, anew=seed % 2 == 0):
+            k += 1
+        work.check_done()
+        cuts += k
+    print(f"\nmodel of a disk, {name}: {cuts} cuts, no name without its file")

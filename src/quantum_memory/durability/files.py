@@ -1,4 +1,4 @@
-"""The operating system, as the dozen calls that this package makes of it.
+"""The operating system, as the few calls that this package makes of it.
 
 Everything that writes goes through `Files`, so that a test can make any call fail, record the order of calls, or keep
 what a power cut would leave (`quantum_memory.testing`). `using` puts another implementation in force for a block.
@@ -47,6 +47,8 @@ class Files(Protocol):
     def rename(self, source: str, target: str) -> None: ...
     def link(self, source: str, target: str) -> None: ...
     def unlink(self, path: str) -> None: ...
+    def mkdir(self, path: str, mode: int = 0o777) -> None: ...
+    def rmdir(self, path: str) -> None: ...
     def names(self, folder: str) -> list[str]: ...
 
 
@@ -108,6 +110,12 @@ class RealFiles:
 
     def unlink(self, path: str) -> None:
         os.unlink(path)
+
+    def mkdir(self, path: str, mode: int = 0o777) -> None:
+        os.mkdir(path, mode)
+
+    def rmdir(self, path: str) -> None:
+        os.rmdir(path)
 
     def names(self, folder: str) -> list[str]:
         return os.listdir(folder)

@@ -106,6 +106,12 @@ class PassingFiles:
     def unlink(self, path: str) -> None:
         self.call("unlink", path)
 
+    def mkdir(self, path: str, mode: int = 0o777) -> None:
+        self.call("mkdir", path, mode)
+
+    def rmdir(self, path: str) -> None:
+        self.call("rmdir", path)
+
     def names(self, folder: str) -> list[str]:
         listed: list[str] = self.call("names", folder)
         return listed
@@ -172,7 +178,8 @@ class RecordingFiles(PassingFiles):
 
         1. A file gets the name of the target only after everything written to it was synced.
         2. A file with unsynced bytes is closed only if it is removed, or that was at least tried.
-        3. After a file got its name the folder is synced, before the operation is acknowledged.
+        3. After a file got its name, or a folder was made, the folder that it is in is synced, before the operation is
+           acknowledged.
         4. No temporary name is used twice.
         5. A failed ``fsync`` is not tried again on the same file.
         6. No descriptor stays open.
@@ -260,6 +267,15 @@ class _Audit:
     def _unlink(self, call: Call, _: bool) -> None:
         self.dirty.pop(call.arguments[0], None)
         self.closed_dirty.discard(call.arguments[0])
+
+    def _mkdir(self, call: Call, failed: bool) -> None:
+        made = Path(call.arguments[0])
+        if not failed:
+            self.unsynced_folders[str(made.parent)] = f"{made.name} was made"
+
+    def _rmdir(self, call: Call, failed: bool) -> None:
+        if not failed:
+            self.unsynced_folders.pop(call.arguments[0], None)
 
 
 class CountingFiles(PassingFiles):

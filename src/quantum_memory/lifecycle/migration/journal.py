@@ -1,7 +1,8 @@
 """The journal of a migration: a line for each stage of each file, with a checksum, appended durably.
 
-A line is there before what it announces is done, or after what it reports is durable. What a kill has cut short at the
-end is no line; a bad one anywhere else is damage.
+A line is there before what it announces is done, or after what it reports is durable. Lines that are appended together
+say where the first of them begins: of the last ones a kill or a power cut may have left any part, which ends before the
+first that is no line. A bad one anywhere else is damage.
 """
 
 from __future__ import annotations
@@ -124,7 +125,8 @@ class Journal:
         """Append lines; they are durable when this returns."""
         text = bytearray()
         taken = []
-        for line in lines:
+        for facts in lines:
+            line = {**facts, "from": self._length}
             taken.append((line, self._length + len(text)))
             text += _sealed(line)
         if not text:
@@ -166,7 +168,8 @@ def _sealed(line: dict[str, Any]) -> bytes:
 
 
 def _lines(path: str, start: int = 0, piece: int = _PIECE) -> Iterator[tuple[int, bytes, dict[str, Any]]]:
-    """Yield offset, text and content of each line; the last one is left out where it is cut short."""
+    """Yield offset, text and content of each line, up to where the lines that were appended last are torn."""
+    torn = None
     with ReadableFile(path) as source:
         offset, rest = start, b""
         while offset + len(rest) < source.size:
@@ -176,13 +179,20 @@ def _lines(path: str, start: int = 0, piece: int = _PIECE) -> Iterator[tuple[int
             for text in texts:
                 line = _unsealed(text)
                 if line is None:
-                    if offset + len(text) + 1 == source.size:
-                        return
-                    raise IntegrityError(f"it is damaged at byte {offset}", path=path, next_step=RESTORE)
-                yield offset, text + b"\n", line
+                    torn = offset if torn is None else torn
+                elif torn is None:
+                    yield offset, text + b"\n", line
+                elif _first(line, offset) > torn:
+                    raise IntegrityError(f"it is damaged at byte {torn}", path=path, next_step=RESTORE)
                 offset += len(text) + 1
             if len(rest) > _LONGEST_LINE:
                 raise IntegrityError(f"it has no lines from byte {offset} on", path=path, next_step=RESTORE)
+
+
+def _first(line: dict[str, Any], offset: int) -> int:
+    """Return where the first of the lines begins that were appended with this one, which is at `offset`."""
+    first = line.get("from")
+    return first if type(first) is int else offset
 
 
 def _unsealed(text: bytes) -> dict[str, Any] | None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 _LOCK_TIMEOUT = 0.2
+_REMEMBERED = 1 << 12
 
 
 class Workplace:
@@ -38,6 +39,7 @@ class Workplace:
 
     def __init__(self, root: str, plan_id: str) -> None:
         self.root = root
+        self._durable: set[str] = set()  # folders whose names are, as far as that is remembered
         self.place = os.path.join(root, WORKPLACE, plan_id)  # noqa: PTH118
         self.plan, self.journal, self.staged, self._originals = (
             os.path.join(self.place, name)  # noqa: PTH118
@@ -65,11 +67,37 @@ class Workplace:
             drop(os.path.join(self.staged, name))  # noqa: PTH118
 
     def remove_empty(self) -> None:
-        """Remove the folders of new files and of originals where nothing is in them."""
+        """Remove the folders of new files and of originals where nothing is in them, durably."""
+        files = current()
+        removed = []
         for folder in (self.staged, self._originals):
             for inner, _, _ in os.walk(folder, topdown=False):
                 with contextlib.suppress(OSError):
-                    Path(inner).rmdir()
+                    files.rmdir(inner)
+                    removed.append(inner)
+        self._durable.difference_update(removed)
+        sync_folders(one for one in removed if os.path.isdir(os.path.dirname(one)))  # noqa: PTH112, PTH120
+
+    def make_folder(self, path: str) -> None:
+        """Make a folder and those above it, down from the root, durably.
+
+        One that is there already may have been made by a process that was killed before it could sync its name.
+        """
+        new = []
+        while path != self.root and path not in self._durable:
+            new.append(path)
+            path = os.path.dirname(path)  # noqa: PTH120
+        if len(self._durable) > _REMEMBERED:
+            self._durable.clear()
+        for folder in reversed(new):
+            with explained("make a folder", folder):
+                try:
+                    current().mkdir(folder)
+                except FileExistsError:
+                    if not os.path.isdir(folder):  # noqa: PTH112
+                        raise
+            sync_folders([folder])
+            self._durable.add(folder)
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -83,7 +111,7 @@ class Workplace:
         files = current()
         path = os.path.join(self.root, WORKPLACE, "lock")  # noqa: PTH118
         check_inside(self.root, os.path.relpath(self.place, self.root))
-        make_folder(os.path.dirname(path))  # noqa: PTH120
+        self.make_folder(os.path.dirname(path))  # noqa: PTH120
         with explained("make the lock", path):
             close_quietly(files, files.open(path, os.O_RDWR | os.O_CREAT))
         try:
@@ -171,18 +199,6 @@ def explained(doing: str, path: str) -> Iterator[None]:
         raise
     except OSError as error:
         raise StorageError.from_os_error(error, doing, path) from error
-
-
-def make_folder(path: str) -> None:
-    """Make a folder and those above it, durably."""
-    missing = []
-    while not os.path.isdir(path):  # noqa: PTH112
-        missing.append(path)
-        path = os.path.dirname(path)  # noqa: PTH120
-    for folder in reversed(missing):
-        with explained("make a folder", folder):
-            Path(folder).mkdir(exist_ok=True)
-            sync_folders([folder])
 
 
 def sync_folders(paths: Iterable[str]) -> None:
