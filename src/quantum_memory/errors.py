@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 RESTORE = "restore the file from a copy"
 """The next step when a file is damaged."""
 
+UPGRADE = "pip install --upgrade quantum-memory"
+"""The next step when a file is of a later release."""
+
 
 class QuantumMemoryError(Exception):
     """Base of every error raised by this package.

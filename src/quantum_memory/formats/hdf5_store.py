@@ -17,6 +17,7 @@ from quantum_memory.formats import hdf5_guard as guard
 from quantum_memory.formats.foreign import foreign
 from quantum_memory.formats.hdf5_index import INDEX_ROW
 from quantum_memory.formats.hdf5_layout import ALIGNED_FROM, ALIGNMENT, new_dataset, new_group
+from quantum_memory.formats.stated_version import check_version
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -275,11 +276,7 @@ def check_root(root: h5py.File) -> None:
     if not guard.has_attribute(root, "format") or guard.text_attribute(root, "format", 64) != FORMAT:
         raise IntegrityError("it is an HDF5 file, but no store of quantum-memory", next_step="read it with h5py")
     version = guard.text_attribute(root, "version", 16)
-    if version != VERSION:
-        raise UnsupportedVersionError(
-            f"it is a store of version {version}; this release reads version {VERSION}",
-            next_step="pip install --upgrade quantum-memory",
-        )
+    check_version(version, VERSION)
 
 
 def has_foreign(path: str) -> bool:

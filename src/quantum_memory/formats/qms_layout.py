@@ -21,8 +21,16 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import xxhash
 
-from quantum_memory.errors import RESTORE, IntegrityError, InvalidStateError, UnsafeError, UnsupportedVersionError
+from quantum_memory.errors import (
+    RESTORE,
+    UPGRADE,
+    IntegrityError,
+    InvalidStateError,
+    UnsafeError,
+    UnsupportedVersionError,
+)
 from quantum_memory.formats.foreign import foreign
+from quantum_memory.formats.stated_version import check_version
 from quantum_memory.state.arrays import CHUNK_BYTES, HIDDEN, STORABLE, chunk_count, combine_digests
 from quantum_memory.state.document import MAX_DIMENSIONS, ArrayIdentity
 
@@ -202,8 +210,10 @@ def read_layout(source: Readable) -> Layout:
             f"it is a QMS file of version {version} and needs a reader of version {oldest_reader}; this one reads up "
             f"to version {VERSION}",
             path=source.name,
-            next_step="pip install --upgrade quantum-memory",
+            next_step=UPGRADE,
         )
+    if version < VERSION:
+        check_version(str(version), str(VERSION), source.name)
     if (head != header() and version <= VERSION) or (chunk_bytes, alignment) != (CHUNK_BYTES, ALIGNMENT):
         raise _damaged("its header has facts that no release writes", source)
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from quantum_memory.compression.codecs import NONE, codec_with_id
-from quantum_memory.errors import IntegrityError, UnsafeError, UnsupportedVersionError
+from quantum_memory.compression.codecs import NONE, Codec, codec_with_id, is_known, name_of
+from quantum_memory.errors import UPGRADE, IntegrityError, UnsafeError, UnsupportedVersionError
 from quantum_memory.formats import qms_layout as layout
 from quantum_memory.formats.form_nodes import Forms
 from quantum_memory.formats.reader import check_out, damaged, look_up, new_array, parts_of_chunks
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from quantum_memory.state.arrays import AnyArray
 
 _CHUNKS_PER_TASK = 8
+_LISTED = 5
 
 
 class QMSReader:
@@ -74,7 +75,7 @@ class QMSReader:
                 raise UnsupportedVersionError(
                     f"it has a section {entry.section} that this release does not know and must not skip",
                     path=source.name,
-                    next_step="pip install --upgrade quantum-memory",
+                    next_step=UPGRADE,
                 )
         if document is None:
             raise self._damaged("it has no document")
@@ -110,7 +111,7 @@ class QMSReader:
         return {
             "stored_bytes": entry.stored_bytes,
             "chunks": len(entry.chunks),
-            "codecs": sorted({codec_with_id(int(number)).name for number in set(entry.chunks["codec"].tolist())}),
+            "codecs": sorted({name_of(number) for number in set(entry.chunks["codec"].tolist())}),
         }
 
     def read(
@@ -196,21 +197,38 @@ class QMSReader:
     ) -> int:
         """Check every byte of the file: all chunks against both digests, and the padding; return the number of chunks.
 
-        Nothing is kept, so that the memory needed is a few chunks.
+        Nothing is kept, so that the memory needed is a few chunks. Of a chunk whose codec is not known, what is stored
+        is compared with its checksum.
+
+        Raises
+        ------
+        IntegrityError
+            The file is damaged.
+        UnsupportedVersionError
+            It is not, as far as it could be checked: some chunks are written with codecs that are not known.
         """
         self.check_rest()
+        unknown: dict[str, list[int]] = {}
         for entry in self.layout.entries:
             dtype = np.dtype(STORABLE[entry.dtype])
+            if numbers := [number for number in np.unique(entry.chunks["codec"]).tolist() if not is_known(number)]:
+                unknown[entry.name] = numbers
 
             def check(index: int, offset: int, entry: layout.Entry = entry, dtype: np.dtype[Any] = dtype) -> None:
-                buffer = np.empty(entry.raw_length(index), np.uint8)
-                self._fill(entry, index, offset, buffer.data, "full")
-                if look is not None and self.entries.get(entry.name) is entry:  # a skipped one may have the name
-                    look(entry.name, buffer.view(dtype))
+                if is_known(int(entry.chunks["codec"][index])):
+                    buffer = np.empty(entry.raw_length(index), np.uint8)
+                    self._fill(entry, index, offset, buffer.data, "full")
+                    if look is not None and self.entries.get(entry.name) is entry:  # a skipped one may have the name
+                        look(entry.name, buffer.view(dtype))
+                else:
+                    stored = self.source.read(offset, int(entry.chunks["stored"][index]))
+                    self._check_stored(entry, index, offset, memoryview(stored))
                 if progress is not None:
-                    progress(buffer.nbytes)
+                    progress(entry.raw_length(index))
 
             self._on_all_chunks(entry, check)
+        if unknown:
+            raise self._not_checked(unknown)
         return sum(len(entry.chunks) for entry in self.layout.entries)
 
     def check_rest(self) -> None:
@@ -258,11 +276,7 @@ class QMSReader:
 
     def _fill(self, entry: layout.Entry, index: int, offset: int, raw: memoryview, verify: Verify) -> None:
         """Read, check and decode one chunk into `raw`. The checksum comes first: no decoder sees damaged bytes."""
-        number, stored_length = int(entry.chunks["codec"][index]), int(entry.chunks["stored"][index])
-        try:
-            codec = codec_with_id(number)
-        except UnsupportedVersionError as error:
-            raise error.at(self.source.name) from None
+        codec, stored_length = self._codec(entry, index), int(entry.chunks["stored"][index])
         direct = codec is NONE and stored_length == len(raw)
         stored = raw if direct else memoryview(bytearray(stored_length))
         self.source.read_into(stored, offset)
@@ -274,6 +288,27 @@ class QMSReader:
                 raise error.at(self.source.name) from None
         if verify == "full":
             self._check_raw(entry, index, raw)
+
+    def _codec(self, entry: layout.Entry, index: int) -> Codec:
+        try:
+            return codec_with_id(int(entry.chunks["codec"][index]))
+        except UnsupportedVersionError as error:
+            raise UnsupportedVersionError(
+                f"its array {entry.name!r} cannot be read: {error.message}",
+                path=self.source.name,
+                next_step=error.next_step,
+            ) from None
+
+    def _not_checked(self, unknown: dict[str, list[int]]) -> UnsupportedVersionError:
+        names = ", ".join(repr(name) for name in list(unknown)[:_LISTED])
+        more = f" and {len(unknown) - _LISTED} more" if len(unknown) > _LISTED else ""
+        numbers = ", ".join(map(str, sorted({number for each in unknown.values() for number in each})))
+        return UnsupportedVersionError(
+            f"{len(unknown)} of its arrays could not be checked: {names}{more}. They have chunks written with codec "
+            f"{numbers}, which this release does not know; what could be checked is whole",
+            path=self.source.name,
+            next_step=UPGRADE,
+        )
 
     def _check_stored(self, entry: layout.Entry, index: int, offset: int, stored: memoryview) -> None:
         """Compare the stored bytes of a chunk with their checksum."""

@@ -7,12 +7,11 @@ nothing else is looked at. It says that the file is whole, not who wrote it: wha
 from __future__ import annotations
 
 import hashlib
-import re
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from quantum_memory.errors import RESTORE, IntegrityError, InvalidStateError, UnsupportedVersionError
+from quantum_memory.errors import RESTORE, IntegrityError, InvalidStateError
 from quantum_memory.formats.form_reader import with_forms
 from quantum_memory.formats.reader import (
     AMPLITUDES,
@@ -24,6 +23,7 @@ from quantum_memory.formats.reader import (
     new_array,
 )
 from quantum_memory.formats.record import squared_norm
+from quantum_memory.formats.stated_version import check_version
 from quantum_memory.state.arrays import (
     CHUNK_BYTES,
     STORABLE,
@@ -279,11 +279,6 @@ def check_format(kind: object, version: object) -> None:
     ------
     IntegrityError, UnsupportedVersionError
     """
-    known = isinstance(version, str) and re.fullmatch(r"\d{1,6}\.\d{1,6}", version, re.ASCII)
-    if kind != FORMAT or not known:
+    if kind != FORMAT or version is None:
         raise IntegrityError("it does not say that it is a saved state, and of which version", next_step=RESTORE)
-    if version != VERSION:
-        raise UnsupportedVersionError(
-            f"it is of version {version}; this release reads version {VERSION}",
-            next_step="pip install --upgrade quantum-memory",
-        )
+    check_version(version, VERSION)

@@ -16,11 +16,11 @@ from quantum_memory.compression.codecs.lz4_block import LZ4
 from quantum_memory.compression.codecs.pco import Pcodec
 from quantum_memory.compression.codecs.stored import Stored
 from quantum_memory.compression.codecs.zstandard import Zstd
-from quantum_memory.errors import InvalidStateError, UnsupportedVersionError
+from quantum_memory.errors import UPGRADE, InvalidStateError, UnsupportedVersionError
 
 __all__ = [
     "CODECS", "LZ4", "MINIMUM_GAIN", "NAMES", "NONE", "ZLIB_JSON", "Buffer", "Codec", "Zlib", "Zstd", "codec_named",
-    "codec_with_id", "encode_if_smaller",
+    "codec_with_id", "encode_if_smaller", "is_known", "name_of",
 ]  # fmt: skip
 
 MINIMUM_GAIN = 0.03
@@ -67,8 +67,18 @@ def codec_with_id(number: int) -> Codec:
     except KeyError:
         raise UnsupportedVersionError(
             f"a chunk is written with codec {number}, which this release does not know",
-            next_step="read it with a newer release of quantum-memory",
+            next_step=UPGRADE,
         ) from None
+
+
+def is_known(number: int) -> bool:
+    """Tell whether there is a codec of that number."""
+    return number in _BY_ID
+
+
+def name_of(number: int) -> str:
+    """Return what the codec of that number is called, known or not."""
+    return _BY_ID[number].name if is_known(number) else f"unknown codec {number}"
 
 
 def encode_if_smaller(codec: Codec, raw: Buffer) -> tuple[Codec, Buffer]:
