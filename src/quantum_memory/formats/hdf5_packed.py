@@ -21,6 +21,7 @@ from quantum_memory.formats.hdf5_layout import hdf5_chunks
 if TYPE_CHECKING:
     import h5py
 
+    from quantum_memory.durability.files import Readable
     from quantum_memory.durability.transaction import TransactionFile
 
     Raw = bytes | bytearray | memoryview
@@ -44,6 +45,8 @@ class PackedArray:
         The store.
     dataset
         The dataset, which has been checked to be what it should be.
+    chunks
+        The shape that its chunks must have, which holds runs, too; by default that which every release gives it.
 
     Attributes
     ----------
@@ -56,7 +59,9 @@ class PackedArray:
         Its chunks are others than any release writes.
     """
 
-    def __init__(self, file: TransactionFile, dataset: h5py.Dataset) -> None:
+    def __init__(
+        self, file: Readable | TransactionFile, dataset: h5py.Dataset, chunks: tuple[int, ...] | None = None
+    ) -> None:
         self._file = file
         self._dataset = dataset
         self._name = f"its dataset {dataset.name!s:.80}"
@@ -65,7 +70,7 @@ class PackedArray:
         self._filters = [one[0] for one in self._plans]
         self.parallel = _DECODED_HERE.issuperset(self._filters)
         shape, self._shape, itemsize = dataset.shape, dataset.chunks, dataset.dtype.itemsize
-        if self._shape != hdf5_chunks(shape, itemsize):
+        if self._shape != (chunks or hdf5_chunks(shape, itemsize)):
             raise IntegrityError(f"{self._name} has chunks of shape {self._shape}, as no release writes them")
         self._run: int = math.prod(self._shape) * itemsize
         axis = next((axis for axis, length in enumerate(self._shape) if length > 1), len(shape) - 1)

@@ -165,9 +165,12 @@ class StateReader:
         items = np.empty(stop - start, dtype)
         per_chunk = CHUNK_BYTES // dtype.itemsize
         for index, there, here in parts_of_chunks(dtype, start, stop):
-            chunk = np.empty(min(per_chunk, total - index * per_chunk), dtype)
+            length = min(per_chunk, total - index * per_chunk)
+            whole = there == slice(0, length)
+            chunk = items[here] if whole else np.empty(length, dtype)
             self._fill(path, index, chunk, "fast")
-            items[here] = chunk[there]
+            if not whole:
+                items[here] = chunk[there]
         return items
 
     def is_mapped(self, path: str) -> bool:

@@ -90,7 +90,9 @@ class StateWriter:
         put = (self._packed if packed else self._contiguous)(group, name, array.shape, np.dtype(STORABLE[kind]))
 
         def write(index: int) -> None:
-            items = chunk_items(array, index).copy()
+            items = chunk_items(array, index)
+            if isinstance(array, np.ndarray):  # of others, they are nobody else's already
+                items = items.copy()
             raw = bytes_of(items)
             digests[index] = xxhash.xxh3_64_intdigest(raw).to_bytes(8, "little") + hashlib.sha256(raw).digest()
             if tally:

@@ -52,7 +52,10 @@ if TYPE_CHECKING:
 
     Path = str | os.PathLike[str]
 
-_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+@=-]{0,63}")
+ID_LENGTH = 64
+"""How long the id of a state may be."""
+
+_ID = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._+@=-]{{0,{ID_LENGTH - 1}}}")
 
 
 class HDF5QuantumStorage:
@@ -108,7 +111,7 @@ class HDF5QuantumStorage:
         Parameters
         ----------
         state_data
-            Anything that `quantum_memory.save` takes.
+            Anything that `quantum_memory.save` takes, or such a thing taken apart.
         state_id
             Its name: up to 64 letters, digits and ``._+@=-``. By default the time, ``YYYYMMDD_HHMMSS_ffffff`` in UTC.
         progress
@@ -128,7 +131,8 @@ class HDF5QuantumStorage:
         StorageError
             The operating system refused; the store is as it was.
         """
-        memory, asked = Prepared.plain(as_memory_state(state_data)), Fidelity.asked(fidelity, None, effort)
+        memory = state_data if isinstance(state_data, Prepared) else Prepared.plain(as_memory_state(state_data))
+        asked = Fidelity.asked(fidelity, None, effort)
         return self._append(memory if asked is None else packed(memory, asked, progress), state_id, progress)
 
     def _append(self, memory: Prepared, state_id: str | None, progress: Progress | None = None) -> str:
@@ -374,8 +378,13 @@ class HDF5QuantumStorage:
             )
 
 
+def is_state_id(name: str) -> bool:
+    """Tell whether a state may have this id."""
+    return _ID.fullmatch(name) is not None
+
+
 def _checked_id(name: str, what: str) -> str:
-    if not isinstance(name, str) or not _ID.fullmatch(name):
+    if not isinstance(name, str) or not is_state_id(name):
         raise InvalidStateError(
             f"{name!r:.80} is no id of {what}", next_step="use up to 64 letters, digits and any of ._+@=-"
         )

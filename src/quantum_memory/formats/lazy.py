@@ -95,6 +95,10 @@ class LazyArray:
         out = new_array(self._entry, self.path, self._reader.name)
         return self._reader.read(self.path, out=out, verify=verify, progress=progress)
 
+    def items(self, start: int, stop: int) -> AnyArray:
+        """Return items ``start:stop`` in C order, checked."""
+        return self._reader.read_items(self.path, start, stop)
+
     def map(self) -> AnyArray:
         """Return the array as a private view of the file, checked, without a copy where it is stored as it is."""
         return self._reader.map(self.path)
@@ -241,9 +245,15 @@ class StateFile:
         *,
         verify: Verify = "fast",
         max_bytes: int | None = None,
+        mmap: bool = False,
         progress: Callable[[int], object] | None = None,
     ) -> dict[str, Any]:
         """Return what matches a pattern of names, as it was saved; nothing else is read. See `quantum_memory.load`.
+
+        Parameters
+        ----------
+        mmap
+            Map arrays that are stored as they are, instead of copying them; others are read.
 
         Raises
         ------
@@ -256,8 +266,14 @@ class StateFile:
         reader = self._reader
         nodes = select(self.document, pattern, reader.name)
         lazy = [self.arrays[path] for path in sorted(array_paths(list(nodes.values())))]
-        check_budget(sum(array.nbytes for array in lazy), max_bytes, reader.name)
-        arrays = {array.path: array.read(verify=verify, progress=progress) for array in lazy}
+        mapped = {array.path for array in lazy if mmap and reader.is_mapped(array.path)}
+        check_budget(sum(array.nbytes for array in lazy if array.path not in mapped), max_bytes, reader.name)
+        arrays = {
+            array.path: reader.map(array.path, verify=verify, progress=progress)
+            if array.path in mapped
+            else array.read(verify=verify, progress=progress)
+            for array in lazy
+        }
         with well_formed(reader.name):
             return dict(zip(nodes, unflatten(list(nodes.values()), arrays), strict=True))
 

@@ -85,6 +85,7 @@ class Prepared:
         What the memory says of itself.
     arrays
         What is stored, by path: the arrays of the memory, and the parts of those that are in a form.
+        Large ones of an old store are `state.arrays.Windows`, which only a store takes.
     record
         What the caller has noted beside the memory, without what is noted at every save.
     quantum

@@ -136,12 +136,15 @@ class Format:
         Bytes that its files have at an offset.
     legacy
         Tells files of the first implementation, where those begin like ours.
+    others
+        Other suffixes that ask for it.
     """
 
     name: str
     home: tuple[str, str]
     signs: tuple[tuple[int, bytes], ...]
     legacy: Callable[[bytes], bool] | None = None
+    others: tuple[str, ...] = ()
 
     def begins(self, head: bytes) -> bool:
         """Tell whether a file that begins with `head` is one of this format."""
@@ -150,6 +153,11 @@ class Format:
     def is_legacy(self, head: bytes) -> bool:
         """Tell whether a file that begins as ours do is one of the first implementation, which had the same suffix."""
         return self.legacy is not None and self.legacy(head)
+
+    @property
+    def suffixes(self) -> tuple[str, ...]:
+        """The suffixes that ask for it, with their dots; the first is the one that is recommended."""
+        return tuple(f".{name}" for name in (self.name, *self.others))
 
     @property
     def handler(self) -> Handler:
@@ -169,7 +177,7 @@ FORMATS = (
     Format("json", ("json_format", "JSON"), ((0, b'{"format":"quantum-memory"'),)),
     Format("msgpack", ("msgpack_format", "MessagePack"), ((1, b"\xa6format\xaequantum-memory"),)),
     Format("npz", ("npz_format", "NPZ"), ((30, b"quantum-memory.npy"),)),
-    Format("pkl", ("pickle_format", "Pickle"), ((2, b"}(\x8c\x06format\x8c\x0equantum-memory"),)),
+    Format("pkl", ("pickle_format", "Pickle"), ((2, b"}(\x8c\x06format\x8c\x0equantum-memory"),), others=("pickle",)),
     Format("b64", ("base64_format", "Base64"), ((4, b"b3JtYXSucXVhbnR1bS1tZW1v"),)),
 )
 """All formats. A suffix that ends with another comes before it."""
@@ -190,7 +198,7 @@ def format_of_suffix(path: Path) -> Format:
     """Return the format that the suffix of a path asks for."""
     name = PurePath(path).name.lower()
     for one in FORMATS:
-        if name.endswith(f".{one.name}"):
+        if name.endswith(one.suffixes):
             return one
     raise InvalidStateError(
         "its suffix does not say a format", path=path, next_step=f"end the name with one of {suffixes()}"

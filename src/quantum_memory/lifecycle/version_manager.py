@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 from quantum_memory._version import __version__
 from quantum_memory.errors import InvalidStateError, UnsupportedVersionError
-from quantum_memory.formats.legacy.interface import refuse_others, stated_version
+from quantum_memory.formats.legacy.interface import stated_version
+from quantum_memory.formats.legacy.lists import refuse_lists
 from quantum_memory.formats.seal import FORMAT, VERSION, check_format
 from quantum_memory.lifecycle.steps import STEPS
 from quantum_memory.lifecycle.steps.upgrade_1_0_to_2_0 import HISTORY
@@ -90,7 +91,7 @@ class VersionManager:
         if _is_ours(data):
             check_format(data["format"], data.get("version"))
             return str(data["version"])
-        refuse_others(data, None)
+        refuse_lists(data)
         return self._known(stated_version(data))
 
     def needs_migration(self, data: Document) -> bool:

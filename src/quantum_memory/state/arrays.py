@@ -10,7 +10,7 @@ import hashlib
 import os
 import re
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -40,6 +40,29 @@ identity."""
 _NAME_OF = {np.dtype(code): name for name, code in STORABLE.items()}
 
 
+class Windows(Protocol):
+    """An array that is elsewhere, and of which a run of items is read at a time."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Element type."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Length of each axis."""
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that it would take in memory."""
+
+    def items(self, start: int, stop: int) -> AnyArray:
+        """Return items ``start:stop`` in C order, as a contiguous little-endian array of their own."""
+
+
 def dtype_name(dtype: np.dtype[np.generic]) -> str | None:
     """Return the stored name of `dtype` in either byte order, or None when no format stores it directly."""
     return _NAME_OF.get(dtype.newbyteorder("<"))
@@ -55,7 +78,7 @@ def chunk_count(nbytes: int) -> int:
     return -(-nbytes // CHUNK_BYTES)
 
 
-def chunk_items(array: AnyArray, index: int) -> AnyArray:
+def chunk_items(array: AnyArray | Windows, index: int) -> AnyArray:
     """Return the items of chunk `index` as a contiguous little-endian 1-D array, without a copy where there is no need.
 
     Parameters
@@ -65,14 +88,16 @@ def chunk_items(array: AnyArray, index: int) -> AnyArray:
     index
         Which chunk, from 0.
     """
-    per_chunk = CHUNK_BYTES // array.itemsize
+    per_chunk = CHUNK_BYTES // array.dtype.itemsize
+    if not isinstance(array, np.ndarray):
+        return array.items(index * per_chunk, min((index + 1) * per_chunk, array.nbytes // array.dtype.itemsize))
     items = slice(index * per_chunk, (index + 1) * per_chunk)
     flat = array.reshape(-1)[items] if array.flags.c_contiguous else array.flat[items]
     little = flat.dtype.newbyteorder("<")
     return flat if flat.dtype == little else flat.astype(little)
 
 
-def chunk_bytes(array: AnyArray, index: int) -> memoryview:
+def chunk_bytes(array: AnyArray | Windows, index: int) -> memoryview:
     """Return the logical bytes of chunk `index` of `array`."""
     return bytes_of(chunk_items(array, index))
 
@@ -91,7 +116,7 @@ def combine_digests(digests: bytes, count: int) -> bytes:
     return digests if count == 1 else hashlib.sha256(digests).digest()
 
 
-def array_digest(array: AnyArray) -> bytes:
+def array_digest(array: AnyArray | Windows) -> bytes:
     """Return the SHA-256 that identifies the logical bytes of `array` (see `combine_digests`)."""
     count = chunk_count(array.nbytes)
 

@@ -27,7 +27,7 @@ from quantum_memory.state.quantum_state import DensityMatrix, StateVector
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from quantum_memory.state.arrays import AnyArray
+    from quantum_memory.state.arrays import AnyArray, Windows
 
 QuantumState = StateVector | DensityMatrix | MatrixProductState
 Json = Any
@@ -135,7 +135,7 @@ def array_paths(node: Json) -> set[str]:
     return found
 
 
-def identify(arrays: Mapping[str, AnyArray]) -> dict[str, ArrayIdentity]:
+def identify(arrays: Mapping[str, AnyArray | Windows]) -> dict[str, ArrayIdentity]:
     """Return the identity of each array, hashing on all cores."""
     return {
         path: ArrayIdentity(dtype_name(array.dtype) or "", array.shape, array_digest(array))

@@ -160,7 +160,10 @@ def test_what_an_array_may_take_is_limited():
 
 
 ORIGINALS = [(entry["path"], (DATA / entry["path"]).read_bytes()) for entry in FIXTURES]
-ORIGINALS += [(name, (DATA / name).read_bytes()) for name in ("json_v1/v1_n3_mps_quantum.npz",)]
+ORIGINALS += [
+    (name, (DATA / name).read_bytes())
+    for name in ("json_v1/v1_n3_mps_quantum.npz", "others/checkpoint_registry.json", "others/backup_metadata.json")
+]
 EDITS = st.lists(
     st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 9), st.binary(min_size=1, max_size=8)),
     min_size=1,

@@ -264,6 +264,11 @@ def _exported(source: Readable, position: int, marker: bytes, max_bytes: int) ->
 def check_vector(found: Found, amplitudes: Any, checksum: Any) -> None:
     """Compare the SHA-256 of the amplitudes with the one that the file gives.
 
+    Parameters
+    ----------
+    amplitudes
+        An array, one that stays in the file (`windows.StoredArray`), or None.
+
     Raises
     ------
     IntegrityError
@@ -273,7 +278,12 @@ def check_vector(found: Found, amplitudes: Any, checksum: Any) -> None:
         found.notes.append("it has no state vector")
     elif checksum is None:
         found.notes.append("it gives no checksum: damage inside its numbers cannot be seen")
-    elif hashlib.sha256(amplitudes).hexdigest() != checksum:
+    elif _sha256(amplitudes) != checksum:
         raise IntegrityError("its state vector does not match its SHA-256", next_step=RESTORE)
     else:
         found.notes.append("its state vector matches its SHA-256; the format has no checksum of anything else")
+
+
+def _sha256(amplitudes: Any) -> str:
+    in_memory = isinstance(amplitudes, np.ndarray)
+    return hashlib.sha256(amplitudes.data).hexdigest() if in_memory else str(amplitudes.seen.sha256)

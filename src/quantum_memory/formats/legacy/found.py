@@ -14,6 +14,8 @@ from quantum_memory.state.memory_state import MemoryState
 from quantum_memory.state.quantum_state import StateVector
 
 if TYPE_CHECKING:
+    from quantum_memory.formats.legacy.windows import StoredArray
+    from quantum_memory.state.arrays import AnyArray
     from quantum_memory.state.document import QuantumState
     from quantum_memory.state.emotional_state import EmotionalContext
 
@@ -37,12 +39,15 @@ class Legacy:
         What it held. `memory.record` says kind and version, too.
     notes
         What somebody should know about it, a sentence each: what the format cannot say, and what is odd.
+    windows
+        The arrays that stay in the file, by the `windows.address` of what stands in their place in `memory`.
     """
 
     kind: str
     version: str | None
     memory: MemoryState
     notes: list[str]
+    windows: dict[int, StoredArray] = field(default_factory=dict)
 
 
 @dataclass
@@ -57,6 +62,7 @@ class Found:
     metadata: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     quantum: QuantumState | None = None
+    windows: dict[int, StoredArray] = field(default_factory=dict)
 
     def keep(self, name: str, value: Any) -> None:
         """Keep something in the classical part, under its own name or, if that is taken, under one with a stroke."""
@@ -76,17 +82,18 @@ class Found:
         size = amplitudes.size
         qubits = size >= 2 and size & (size - 1) == 0
         try:
-            vector = StateVector(amplitudes, qubit_order="big", dims=None if qubits else (size,))
+            vector = StateVector(self._here(amplitudes), qubit_order="big", dims=None if qubits else (size,))
         except InvalidStateError as error:
-            self.keep("state_vector", amplitudes)
+            self.keep("state_vector", self._here(amplitudes))
             self.notes.append(f"its state_vector is kept as an array, for it is no state vector: {error.message}")
             return
         self.quantum = vector
         with np.errstate(over="ignore"):  # amplitudes of 1e200 are among the problems
-            self.notes += vector.problems()
+            self.notes += (vector if isinstance(amplitudes, np.ndarray) else amplitudes).problems()
 
     def take_tensors(self, tensors: list[Any]) -> None:
         """Take the tensors of a chain: as the quantum state where there is no vector, otherwise beside it."""
+        tensors = [self._here(tensor) for tensor in tensors]
         if self.quantum is None:
             try:
                 self.quantum = MatrixProductState(tensors)
@@ -98,12 +105,22 @@ class Found:
             self.notes.append("it has a state vector and mps_tensors; the tensors are kept in the classical part")
         self.keep("mps_tensors", tensors)
 
+    def _here(self, array: Any) -> AnyArray:
+        """Return an array that is in memory; of one that stays in the file, what stands in its place."""
+        if isinstance(array, np.ndarray):
+            return array
+        from quantum_memory.formats.legacy.windows import address  # noqa: PLC0415 - only for large states
+
+        outline: AnyArray = array.outline()
+        self.windows[address(outline)] = array
+        return outline
+
     def legacy(self, kind: str, version: str | None) -> Legacy:
         """Return the memory, with its kind and version in the record."""
         check_depth([self.classical, self.metadata])
         record = {"legacy": {"kind": kind, "version": version}}
         memory = MemoryState(self.quantum, self.classical, self._emotion(), self.metadata, record)
-        return Legacy(kind, version, memory, self.notes)
+        return Legacy(kind, version, memory, self.notes, self.windows)
 
     def _emotion(self) -> EmotionalContext | None:
         try:

@@ -33,32 +33,11 @@ VERSIONS = ("1.0", "2.0")
 """The versions that the first implementation wrote, in their order."""
 
 _PACKED_SIDECAR_RATIO = 8
-_OTHERS = {
-    frozenset({"checkpoints", "checkpoint_history"}): "the registry of a folder of checkpoints",
-    frozenset({"backups", "rotation_history"}): "the list of a folder of backups",
-    frozenset({"files_processed", "files_migrated"}): "the report of a migration",
-    frozenset({"state_hash", "file_path"}): "what is noted about a checkpoint",
-}
-"""What else the first implementation wrote as JSON, by keys that it has."""
 
 
 def is_interface(document: Any) -> bool:
     """Tell whether JSON is a state of the interface."""
     return isinstance(document, dict) and "interface_config" in document
-
-
-def refuse_others(document: Any, path: str | None) -> None:
-    """Say what JSON of the first implementation is that is no state.
-
-    Raises
-    ------
-    InvalidStateError
-    """
-    for keys, what in _OTHERS.items():
-        if isinstance(document, dict) and keys.issubset(document):
-            raise InvalidStateError(
-                f"this is {what}, not a state", path=path, next_step="give one of the files that it names"
-            )
 
 
 def of_document(document: dict[str, Any], kind: str, source: Readable, max_bytes: int) -> Legacy:

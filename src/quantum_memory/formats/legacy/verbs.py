@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from quantum_memory.durability.files import ReadableFile, physical_memory
 from quantum_memory.errors import RESTORE, IntegrityError, InvalidStateError, MissingFileError, QuantumMemoryError
 from quantum_memory.formats import hdf5_guard, json_format
 from quantum_memory.formats.foreign import foreign
-from quantum_memory.formats.legacy import containers, interface, serializer, stores
+from quantum_memory.formats.legacy import containers, interface, lists, serializer, stores
 from quantum_memory.formats.legacy.found import Found
 from quantum_memory.formats.legacy.text import check_length, from_text, unpacked_text
 from quantum_memory.formats.seal import FORMAT
@@ -48,7 +49,7 @@ def recognise(head: bytes, name: str, size: int) -> str | None:
     if head[4:].startswith(containers.EXPORT_HEAD):
         return "qms-export"
     if head.startswith(hdf5_guard.SIGNATURE):
-        return "hdf5-store" if _is_store(name) else None
+        return stores.KIND if _is_store(name) else None
     if head.startswith(_ZIP):
         return _kind_of_archive(head, name)
     if head[4:6] in {b"\x78\xda", b"\x78\x9c", b"\x78\x01"} and name.endswith(".npz.zlib"):
@@ -100,12 +101,10 @@ def read(
         The store has no such state.
     """
     head = source.read(0, min(HEAD_BYTES, source.size))
-    kind = (
-        _kind_of_store(source) if head.startswith(hdf5_guard.SIGNATURE) else recognise(head, source.name, source.size)
-    )
     most = physical_memory() if max_bytes is None else max_bytes
-    if kind == "hdf5-store":
-        return stores.read_store(source, kind, state_id, most)
+    if head.startswith(hdf5_guard.SIGNATURE):
+        return stores.read_store(source, state_id, most)
+    kind = recognise(head, source.name, source.size)
     if state_id is not None:
         raise InvalidStateError("only a store has states by id", path=source.name, next_step="leave state_id out")
     if kind is None:
@@ -115,17 +114,6 @@ def read(
         return _read_json(source, kind, most)
     with well_formed(source.name):
         return _read(source, kind, most, allow_pickle=allow_pickle)
-
-
-def _kind_of_store(source: Readable) -> str:
-    """Tell a store from other HDF5 files, and say what is wrong with a damaged one."""
-    with hdf5_guard.opened(source):
-        pass
-    if not stores.is_store(source):
-        raise IntegrityError(
-            "it is an HDF5 file, but no store of quantum-memory", path=source.name, next_step="read it with h5py"
-        )
-    return "hdf5-store"
 
 
 def _read(source: Readable, kind: str, max_bytes: int, *, allow_pickle: bool) -> Legacy:
@@ -151,17 +139,48 @@ def _read(source: Readable, kind: str, max_bytes: int, *, allow_pickle: bool) ->
 
 def _read_json(source: Readable, kind: str, max_bytes: int) -> Legacy:
     with well_formed(source.name):
-        check_length(source.size, json_format.MAX_TEXT_BYTES)
-        data = source.read(0, source.size)
-        text = unpacked_text(data) if kind == "interface-json-zlib" else data
-        document = from_text(text, file_bytes=source.size)
-    interface.refuse_others(document, source.name)
-    with well_formed(source.name):
-        if interface.is_interface(document):
-            return interface.of_document(document, kind.replace("serializer", "interface"), source, max_bytes)
-        if kind != "interface-json-zlib" and serializer.has_arrays(document):
-            return serializer.of_tree(document, "serializer-json")
-        raise IntegrityError("it is JSON, but not that of a memory", next_step="give the path of one")
+        text = text_of(source, kind)
+        document = document_of(text, source.size)
+        made = _of_document(document, kind, source, max_bytes)
+    # What registries of checkpoints and lists of backups know a file by.
+    made.memory.record["legacy"]["text_sha256"] = hashlib.sha256(text).hexdigest()
+    return made
+
+
+def _of_document(document: Any, kind: str, source: Readable, max_bytes: int) -> Legacy:
+    if interface.is_interface(document):
+        return interface.of_document(document, kind.replace("serializer", "interface"), source, max_bytes)
+    if (list_kind := lists.kind_of(document)) is not None:
+        return lists.of_document(document, list_kind)
+    if serializer.has_arrays(document):
+        return serializer.of_tree(document, "serializer-json")
+    raise IntegrityError("it is JSON, but not that of a memory", next_step="give the path of one")
+
+
+def text_of(source: Readable, kind: str) -> bytes | bytearray:
+    """Return the JSON text of a file, unpacked where its kind is that of packed text.
+
+    Raises
+    ------
+    IntegrityError, UnsafeError
+    """
+    check_length(source.size, json_format.MAX_TEXT_BYTES)
+    data = source.read(0, source.size)
+    return unpacked_text(data) if kind == "interface-json-zlib" else data
+
+
+def document_of(text: bytes | bytearray, file_bytes: int, *, numbers: bool = True) -> Any:
+    """Return what JSON text says; see `text.from_text`.
+
+    Raises
+    ------
+    IntegrityError, UnsafeError
+    """
+    try:
+        return from_text(text, file_bytes=file_bytes, numbers=numbers)
+    except IntegrityError:
+        lists.explain_cut_short(text)
+        raise
 
 
 def _is_store(name: str) -> bool:

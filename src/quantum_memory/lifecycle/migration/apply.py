@@ -25,17 +25,17 @@ from quantum_memory._version import __version__
 from quantum_memory.durability.atomic import DurableFile
 from quantum_memory.durability.files import current
 from quantum_memory.errors import ConflictError, QuantumMemoryError, StorageError
+from quantum_memory.lifecycle.migration.digests import digest_at
 from quantum_memory.lifecycle.migration.entries import WORKPLACE, Entry
 from quantum_memory.lifecycle.migration.journal import Journal, Stage, read_progress
 from quantum_memory.lifecycle.migration.staging import Made, Task, make_all
-from quantum_memory.lifecycle.migration.survey import Inline, digest_at, in_groups
+from quantum_memory.lifecycle.migration.survey import Inline, in_groups
 from quantum_memory.lifecycle.migration.workplace import (
     Workplace,
     check_inside,
     exists,
     explained,
     link,
-    make_folder,
     real_root,
     same_file,
     sync_folders,
@@ -147,7 +147,7 @@ def _check_space(plan: Plan, root: str) -> None:
 def _prepare(plan: Plan, place: Workplace) -> None:
     """Make the folders, keep a copy of the plan, and remove new files that a killed `apply` left without names."""
     for folder in (place.place, place.staged):
-        make_folder(folder)
+        place.make_folder(folder)
     if not os.path.exists(place.plan):  # noqa: PTH110
         with DurableFile(place.plan) as sink:
             plan.copy_to(sink)
@@ -260,7 +260,7 @@ def _replace(place: Workplace, journal: Journal, group: list[tuple[Made, Entry]]
     for source in sources:
         kept, here = place.kept(source), place.at(source)
         check_inside(place.root, source.path)
-        make_folder(os.path.dirname(kept))  # noqa: PTH120
+        place.make_folder(os.path.dirname(kept))  # noqa: PTH120
         with explained("keep the original of", here):
             if not same_file(files, here, kept):
                 link(here, kept)

@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 
 from quantum_memory.errors import InvalidStateError, UnsafeError
 from quantum_memory.formats.legacy.interface import SIDECAR
-from quantum_memory.formats.registry import format_of_suffix
+from quantum_memory.lifecycle.migration.names import target_of
 
 Action = Literal["migrate", "leave", "damaged"]
 
@@ -155,11 +155,11 @@ def _entry(node: dict[str, Any]) -> Entry:
             raise ValueError("it has archives that do not belong to it")
         fields["sidecars"] = sidecars
         try:
-            named = format_of_suffix(path).name
+            named = target_of(path)
         except InvalidStateError as error:
             raise ValueError(error.message) from None
         if fields["target"] != named:
-            raise ValueError("its target is not the format of its suffix")
+            raise ValueError("its target is not the format that its name says")
     elif {"source", "sidecars", "target"} & set(fields):
         raise ValueError("it has a source, and is not to be migrated")
     entry = Entry(**fields)

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import os
 import stat
-from contextlib import suppress
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import closing, contextmanager, suppress
+from contextvars import copy_context
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -17,15 +20,31 @@ from quantum_memory._version import __version__
 from quantum_memory.durability.files import ReadableFile, current
 from quantum_memory.errors import ConflictError, IntegrityError, QuantumMemoryError
 from quantum_memory.formats import legacy
-from quantum_memory.formats.reader import AMPLITUDES
-from quantum_memory.formats.verbs import load, save
-from quantum_memory.lifecycle.migration.survey import digest_of
+from quantum_memory.formats.legacy import stores
+from quantum_memory.formats.legacy.windows import prepared
+from quantum_memory.formats.registry import SaveOptions
+from quantum_memory.formats.verbs import load, write
+from quantum_memory.formats.verbs import open as open_state
+from quantum_memory.lifecycle.migration.digests import digest_of
+from quantum_memory.lifecycle.migration.names import new_ids
+from quantum_memory.lifecycle.migration.survey import Inline
 from quantum_memory.lifecycle.migration.workplace import check_inside, drop, explained
 from quantum_memory.lifecycle.version_manager import VersionManager
+from quantum_memory.state.arrays import CHUNK_BYTES, chunk_items, dtype_name
+from quantum_memory.state.document import content_id, identify
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from quantum_memory.formats.legacy import Legacy
+    from quantum_memory.formats.prepared import Prepared
     from quantum_memory.lifecycle.migration.entries import Entry, Source
-    from quantum_memory.state.memory_state import MemoryState
+    from quantum_memory.state.arrays import AnyArray, Windows
+
+T = TypeVar("T")
+
+_LARGE = 64 << 20
+"""Bytes of a file from which on it is worth a thread to do at once what need not be done in turn."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +84,7 @@ class Made:
     sha256, bytes
         Of the new file.
     content_ids
-        Of its states, by their ids; of a file of one state, by "".
+        Of its states, by their ids; of a file of one state, by "". None where nothing was written.
     error
         What went wrong; otherwise None. There is then no new file.
     """
@@ -117,32 +136,87 @@ def check_unchanged(root: str, source: Source) -> None:
 
 
 def _made(task: Task) -> Made:
-    entry = task.entry
-    for old in entry.sources:
-        check_unchanged(task.root, old)
-    ids: dict[str, str] = {}
-    with ReadableFile(os.path.join(task.root, entry.path)) as source:  # noqa: PTH118
-        names = legacy.ids(source) if entry.kind == "hdf5-store" else None
-        if task.new:
-            drop(task.new)
-        if task.new and names is not None:
-            _begin_store(task.new)
-        for name in [None] if names is None else names:
-            memory = legacy.read(source, allow_pickle=task.allow_pickle, state_id=name).memory
-            memory.record["migration"] = _noted(task)
-            ids[name or ""] = memory.content_id
-            if task.new:
-                _write(memory, task.new, name)
-                _compare(memory, ids[name or ""], task.new, name)
-    for old in entry.sources:
+    sources = task.entry.sources
+    with _aside(sources[0].bytes) as aside:
+        unchanged = _submit(aside, _check_all_unchanged, task)
+        if unchanged.done():
+            unchanged.result()
+        try:
+            made = _copied(task, aside)
+        except QuantumMemoryError:
+            unchanged.result()  # an error in what was changed meanwhile says nothing
+            raise
+        unchanged.result()
+    for old in sources:
         full = os.path.join(task.root, old.path)  # noqa: PTH118
         if _facts(full) != (old.bytes, old.mtime_ns):
             raise ConflictError("it was changed while it was read", path=full, next_step="make a new plan")
-    if not task.new:
-        return Made(task.number, content_ids=ids)
-    _finish(os.path.join(task.root, entry.path), task.new)  # noqa: PTH118
-    with ReadableFile(task.new) as new:
-        return Made(task.number, digest_of(new), new.size, ids)
+    return made
+
+
+def _check_all_unchanged(task: Task) -> None:
+    for old in task.entry.sources:
+        check_unchanged(task.root, old)
+
+
+def _copied(task: Task, aside: Executor) -> Made:
+    """Read every state, write it, and compare it. While the last one is compared, the new file is made durable."""
+    full, new = os.path.join(task.root, task.entry.path), task.new  # noqa: PTH118
+    ids: dict[str, str] = {}
+    finishing: list[Future[Any]] = []
+    with ReadableFile(full) as source, _opened(task, source) as states:
+        if new:
+            drop(new)
+            if task.entry.kind == stores.KIND:
+                _begin_store(new)
+        for number, (name, read) in enumerate(states, 1):
+            old = read()
+            old.memory.record["migration"] = _noted(task)
+            memory = prepared(old)
+            if not new:
+                continue
+            _write(memory, new, name, _compression(old))
+            if number == len(states):
+                finishing = _finishing(full, new, aside)
+            ids[name or ""] = _compare(memory, new, name)
+        if not new:
+            return Made(task.number)
+        _, (sha256, length) = (one.result() for one in finishing or _finishing(full, new, aside))
+        return Made(task.number, sha256, length, ids)
+
+
+@contextmanager
+def _opened(task: Task, source: ReadableFile) -> Iterator[list[tuple[str | None, Callable[[], Legacy]]]]:
+    """Open a file, and give the id of each state in the new one, None where that has no ids, and what reads it."""
+    if task.entry.kind != stores.KIND:
+        yield [(None, partial(legacy.read, source, allow_pickle=task.allow_pickle))]
+        return
+    with closing(legacy.Store(source)) as store:
+        yield [(new, partial(store.read, old)) for old, new in new_ids(store.ids).items()]
+
+
+@contextmanager
+def _aside(length: int) -> Iterator[Executor]:
+    """Give what does the work that need not wait for its turn: of a short file, this thread."""
+    if length < _LARGE:
+        yield Inline()
+        return
+    with ThreadPoolExecutor(2, "migration") as pool:
+        yield pool
+
+
+def _submit(aside: Executor, work: Callable[..., T], *given: Any) -> Future[T]:
+    return aside.submit(copy_context().run, work, *given)  # the context says which `Files` is in force
+
+
+def _finishing(old: str, new: str, aside: Executor) -> list[Future[Any]]:
+    """Begin to make a new file durable, and to find out its SHA-256 and its length."""
+    return [_submit(aside, _finish, old, new), _submit(aside, _named, new)]
+
+
+def _named(path: str) -> tuple[str, int]:
+    with ReadableFile(path) as file:
+        return digest_of(file), file.size
 
 
 def _facts(path: str) -> tuple[int, int]:
@@ -172,31 +246,85 @@ def _begin_store(path: str) -> None:
         pass
 
 
-def _write(memory: MemoryState, path: str, state_id: str | None) -> None:
+def _compression(old: Legacy) -> str | None:
+    """Return how a new store packs its arrays: as the old one did, which knew no better than gzip."""
+    return {"none": None, "lzf": "lzf"}.get(old.memory.metadata.get("compression", ""), "gzip")
+
+
+def _write(memory: Prepared, path: str, state_id: str | None, compression: str | None) -> None:
+    # Not durable: `_finish` does that once, for all states of a store.
     if state_id is None:
-        save(memory, path, durable=False)  # `_finish` does that once, for all states of a store
+        write(memory, path, SaveOptions(durable=False), None)
         return
     from quantum_memory.formats.hdf5_storage import HDF5QuantumStorage  # noqa: PLC0415 - only for HDF5
 
-    HDF5QuantumStorage(path, durable=False).save_quantum_state(memory, state_id)
+    HDF5QuantumStorage(path, compression, durable=False).save_quantum_state(memory, state_id)
 
 
-def _compare(memory: MemoryState, content: str, path: str, state_id: str | None) -> None:
-    """Read a state again, every byte checked, and compare it with the memory that was written."""
-    written = load(path, state_id=state_id, verify="full", allow_pickle=True)  # we have written it
-    old, new = memory.flatten().arrays, written.flatten().arrays
-    same = written.content_id == content and all(
-        np.array_equal(_bits(old[name]), _bits(new[name])) for name in old if name == AMPLITUDES
-    )
+def _compare(old: Prepared, path: str, state_id: str | None) -> str:
+    """Read a state again, every byte checked, compare it with what was written of it, and return its `content_id`."""
+    with _read_again(path, state_id) as (stated, document, arrays):
+        same = {name: _what(array) for name, array in arrays.items()} == {
+            name: _what(array) for name, array in old.arrays.items()
+        }
+        if same:
+            digests = identify({name: _Compared(array, old.arrays[name]) for name, array in arrays.items()})
+            name = content_id(old.document, digests)
+            same = content_id(document, digests) == name == stated
     if not same:
-        raise IntegrityError(
-            "what was written is not what was read, and was removed",
-            next_step="check the memory and the disk of this machine, and apply the plan again",
-        )
+        raise _unlike()
+    return name
 
 
-def _bits(array: Any) -> Any:
-    return np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+@contextmanager
+def _read_again(
+    path: str, state_id: str | None
+) -> Iterator[tuple[str, dict[str, Any], Mapping[str, AnyArray | Windows]]]:
+    """Open what was written, and give the `content_id` that it states, its document and its arrays.
+
+    The arrays of a store are read when they are touched: a state of the first implementation may be large there.
+    """
+    if state_id is None:
+        written = load(path, verify="full", allow_pickle=True)  # we have written it
+        yield written.content_id, *written.flatten()
+    else:
+        with open_state(path, state_id=state_id) as file:
+            yield file.info()["content_id"], file.document, file.arrays
+
+
+class _Compared:
+    """An array that was written, compared with the original as it is read.
+
+    Parameters
+    ----------
+    new, old
+        The two, of one type and one shape.
+    """
+
+    def __init__(self, new: AnyArray | Windows, old: AnyArray | Windows) -> None:
+        self._new = new
+        self._old = old
+        self.dtype, self.shape, self.ndim, self.nbytes = new.dtype, new.shape, new.ndim, new.nbytes
+
+    def items(self, start: int, stop: int) -> AnyArray:  # noqa: ARG002 - it is asked for chunk by chunk
+        """Return items, having seen that they are the same in every bit."""
+        index = start * self.dtype.itemsize // CHUNK_BYTES
+        new, old = chunk_items(self._new, index), chunk_items(self._old, index)
+        words = np.uint64 if new.nbytes % 8 == 0 else np.uint8
+        if not np.array_equal(new.view(words), old.view(words)):
+            raise _unlike()
+        return new
+
+
+def _what(array: AnyArray | Windows) -> tuple[str | None, tuple[int, ...]]:
+    return dtype_name(array.dtype), array.shape
+
+
+def _unlike() -> IntegrityError:
+    return IntegrityError(
+        "what was written is not what was read, and was removed",
+        next_step="check the memory and the disk of this machine, and apply the plan again",
+    )
 
 
 def _finish(old: str, new: str) -> None:

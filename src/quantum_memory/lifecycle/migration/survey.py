@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 from collections import deque
 from concurrent.futures import BrokenExecutor, Executor, Future, wait
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from quantum_memory.durability.files import ReadableFile, current, physical_memory
 from quantum_memory.errors import (
-    RESTORE,
     IntegrityError,
     InvalidStateError,
     MissingFileError,
@@ -21,20 +19,20 @@ from quantum_memory.errors import (
 )
 from quantum_memory.formats import hdf5_guard, legacy
 from quantum_memory.formats.foreign import foreign
-from quantum_memory.formats.json_format import MAX_TEXT_BYTES
-from quantum_memory.formats.legacy import interface, serializer
+from quantum_memory.formats.legacy import interface, lists, serializer
 from quantum_memory.formats.legacy.found import NO_CHECKSUM, Found
-from quantum_memory.formats.legacy.text import check_length, most_text, unpacked_text
-from quantum_memory.formats.legacy.verbs import HEAD_BYTES, recognise
-from quantum_memory.formats.registry import FORMATS, format_of_head, format_of_suffix
+from quantum_memory.formats.legacy.verbs import HEAD_BYTES, document_of, recognise, text_of
+from quantum_memory.formats.registry import format_of_head
+from quantum_memory.lifecycle.migration.digests import check_named, digest_of, limited
 from quantum_memory.lifecycle.migration.entries import WORKPLACE, Entry, Source, left, sidecar_of, state_of
+from quantum_memory.lifecycle.migration.names import kept_copy_of, may_be_ours, new_ids, target_of
 from quantum_memory.lifecycle.migration.plan import HEAD as PLAN_HEAD
-from quantum_memory.state.json_text import count_nodes, max_nodes
+from quantum_memory.lifecycle.migration.workplace import explained, real_root
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from quantum_memory.durability.files import Readable
+    from quantum_memory.formats.registry import Path
 
 PICKLES = "a pickle is read only where that is allowed: plan again with allow_pickle=True (--allow-pickle)"
 
@@ -42,15 +40,10 @@ _MAX_LEVELS = 200
 """Levels of folders: each is an open descriptor while what is in it is looked at."""
 
 _AT_ONCE, _AHEAD = 32, 8
-_PIECE = 1 << 20
 _SPARE_BYTES = 16 << 10
-_SUFFIXES = (*(f".{one.name}" for one in FORMATS), ".pickle", ".npz.zlib")
 _OTHERS = "it is a file of another program"
-_KEPT = ".json.backup_"
 _JSON = {"interface-json", "interface-json-zlib", "serializer-json"}
-_WARNED = (
-    "the checksums in it are of the originals, which are kept until the migration is made final (qmem migrate commit)"
-)
+_NO_ARCHIVE = "there is no archive of tensors beside it, so that it has no quantum state"
 
 
 class Inline(Executor):
@@ -100,6 +93,11 @@ def in_groups(
         wait(ahead)  # what is being done when an error ends this
 
 
+def count_entries(folder: Path) -> int:
+    """Return how many files of a folder a plan will have, as far as their names tell."""
+    return sum(1 for _ in Survey(real_root(folder), executor=Inline()).found())
+
+
 class Survey:
     """The files of a folder.
 
@@ -111,6 +109,8 @@ class Survey:
         Whether pickles are to be migrated.
     executor
         What looks into the files.
+    progress
+        Called with how many files are done, after each group.
 
     Attributes
     ----------
@@ -118,25 +118,37 @@ class Survey:
         How many files of other programs there were so far.
     """
 
-    def __init__(self, root: str, *, allow_pickle: bool, executor: Executor) -> None:
+    def __init__(
+        self,
+        root: str,
+        *,
+        allow_pickle: bool = False,
+        executor: Executor,
+        progress: Callable[[int], object] | None = None,
+    ) -> None:
         self.others = 0
         self._root = root
         self._allow_pickle = allow_pickle
         self._executor = executor
+        self._progress = progress
 
     def entries(self) -> Iterator[Entry]:
         """Yield an entry for each file that may be one of ours."""
-        for group in in_groups(self._executor, look_at_all, self._found(), self._root, self._allow_pickle):
+        for group in in_groups(self._executor, look_at_all, self.found(), self._root, self._allow_pickle):
             yield from group
+            if self._progress is not None:
+                self._progress(len(group))
 
-    def _found(self) -> Iterator[str | Entry]:
+    def found(self) -> Iterator[str | Entry]:
         """Walk the folder; what can be said of a file without opening it is said here."""
         device = current().stat(self._root).st_dev
-        walks = [("", os.scandir(self._root))]
+        with explained("list", self._root):
+            walks = [("", os.scandir(self._root))]
         try:
             while walks:
                 prefix, walk = walks[-1]
-                item = next(walk, None)
+                with explained("list", os.path.join(self._root, prefix)):  # noqa: PTH118
+                    item = next(walk, None)
                 if item is None:
                     walk.close()
                     walks.pop()
@@ -148,7 +160,7 @@ class Survey:
                     reason = self._entered(walks, path, device)
                     if reason:
                         yield left(path, reason)
-                elif not _may_be_ours(item.name):
+                elif not may_be_ours(item.name):
                     self.others += 1
                 elif item.is_symlink():
                     yield left(path, "it is a symbolic link, which is not followed")
@@ -178,10 +190,6 @@ class Survey:
         return state is not None and os.path.isfile(os.path.join(self._root, state))  # noqa: PTH113, PTH118
 
 
-class _NoState(Exception):  # noqa: N818 - no error
-    """It is a list or a report that the first implementation wrote beside its states."""
-
-
 def look_at_all(paths: list[str | Entry], root: str, allow_pickle: bool) -> list[Entry]:
     """Look into files, and say of each what is to be done; entries among them are returned as they are."""
     return [path if isinstance(path, Entry) else look(root, path, allow_pickle=allow_pickle) for path in paths]
@@ -202,26 +210,10 @@ def look(root: str, path: str, *, allow_pickle: bool = False) -> Entry:
             return _looked(source, root, path, allow_pickle)
     except MissingFileError:
         return left(path, "it was removed while the plan was made")
-    except _NoState as list_or_report:
-        return left(path, str(list_or_report), "", _WARNED)
     except InvalidStateError as error:
         return left(path, error.message)
     except QuantumMemoryError as error:
         return Entry(path, "damaged", error.message)
-
-
-def digest_of(source: Readable) -> str:
-    """Return the SHA-256 of a file."""
-    digest = hashlib.sha256()
-    for start in range(0, source.size, _PIECE):
-        digest.update(source.read(start, min(_PIECE, source.size - start)))
-    return digest.hexdigest()
-
-
-def digest_at(path: str) -> str:
-    """Return the SHA-256 of the file at a path."""
-    with ReadableFile(path) as source:
-        return digest_of(source)
 
 
 def seen(root: str, path: str) -> Source:
@@ -235,14 +227,8 @@ def seen(root: str, path: str) -> Source:
         return Source(path, digest_of(source), source.size, facts.st_mtime_ns)
 
 
-def _may_be_ours(name: str) -> bool:
-    return name.lower().endswith(_SUFFIXES) or _KEPT in name
-
-
 def _looked(source: ReadableFile, root: str, path: str, allow_pickle: bool) -> Entry:
     head = source.read(0, min(HEAD_BYTES, source.size))
-    if _KEPT in path.rpartition("/")[2]:
-        return left(path, "it is a copy that an earlier migration kept")
     if head.startswith(PLAN_HEAD):
         return left(path, "it is the plan of a migration")
     found = format_of_head(head)
@@ -254,24 +240,21 @@ def _looked(source: ReadableFile, root: str, path: str, allow_pickle: bool) -> E
             with hdf5_guard.opened(source):  # it may be a store that is cut short
                 pass
         return Entry(path, "damaged", error.message) if (error := foreign(head)) else left(path, _OTHERS)
-    target = format_of_suffix(path).name
+    target = target_of(path)
     if kind == "serializer-pickle" and not allow_pickle:
         return left(path, PICKLES, kind)
     sidecars, warnings = _beside(root, path, kind), list[str]()
     if kind in _JSON:
-        warnings.append(NO_CHECKSUM)
-        kind, version = _kind_of_json(source, kind)
+        kind, version, warnings = _json(source, kind)
         if not kind:
             return left(path, _OTHERS)
     elif kind == "hdf5-store":
-        version, notes = _store(source, target)
-        warnings += notes
+        version, warnings = _store(source, target)
     else:
         one = legacy.read(source, allow_pickle=allow_pickle)
-        version = one.version
-        warnings += one.notes
+        version, warnings = one.version, one.notes
     if kind.startswith("interface-json") and not sidecars:
-        warnings.append("there is no archive of tensors beside it, so that it has no quantum state")
+        warnings.append(_no_archive(root, path))
     if (links := current().stat(source.name).st_nlink) > 1:
         warnings.append(f"it has {links} names; those outside of this plan stay with the old file")
     old = seen(root, path)
@@ -306,40 +289,38 @@ def _beside(root: str, path: str, kind: str) -> list[Source]:
     return [seen(root, beside)]
 
 
-def _kind_of_json(source: ReadableFile, kind: str) -> tuple[str, str | None]:
-    """Return what JSON is, and its version; "" where it is that of another program."""
-    check_length(source.size, MAX_TEXT_BYTES)
-    data = source.read(0, source.size)
-    text = unpacked_text(data) if kind == "interface-json-zlib" else data
-    check_length(len(text), most_text(source.size))
-    if count_nodes(text) > max_nodes(source.size):
-        raise UnsafeError("its JSON text holds more values than a state has")
-    try:
-        # Not as strictly as when it is read: this is to tell which file it is. What its numbers are does not matter for
-        # that, and takes most of the time.
-        document = json.loads(text, parse_float=bool)
-    except RecursionError:
-        raise UnsafeError("its JSON text is nested too deeply") from None
-    except ValueError as error:
-        raise IntegrityError(f"its JSON text is damaged or cut short: {error}", next_step=RESTORE) from error
-    try:
-        interface.refuse_others(document, None)
-    except InvalidStateError as error:
-        raise _NoState(error.message) from None
+def _no_archive(root: str, path: str) -> str:
+    """Say why a state has no quantum state."""
+    first = kept_copy_of(path)
+    archive = first and sidecar_of(first)
+    if first and archive and os.path.isfile(os.path.join(root, archive)):  # noqa: PTH113, PTH118
+        return f"{_NO_ARCHIVE}: {archive} goes with {first}"
+    return _NO_ARCHIVE
+
+
+def _json(source: ReadableFile, kind: str) -> tuple[str, str | None, list[str]]:
+    """Return what JSON is, its version, and what is odd; the kind is "" where it is that of another program.
+
+    Keys that stand twice are found. What its floats are takes most of the time, and does not matter here.
+    """
+    document = document_of(text_of(source, kind), source.size, numbers=False)
     if interface.is_interface(document):
         version = interface.stated_version(document)
         if version not in interface.VERSIONS:
             raise IntegrityError(f"it is of version {version}, which the first implementation never wrote")
-        return kind.replace("serializer", "interface"), version
-    return ("serializer-json", None) if serializer.has_arrays(document) else ("", None)
+        return kind.replace("serializer", "interface"), version, [NO_CHECKSUM]
+    if (list_kind := lists.kind_of(document)) is not None:
+        return list_kind, None, [NO_CHECKSUM, *check_named(document, list_kind, source.name)]
+    if serializer.has_arrays(document):
+        return "serializer-json", None, legacy.read(source).notes
+    return "", None, []
 
 
 def _store(source: ReadableFile, target: str) -> tuple[str | None, list[str]]:
     """Read every state of a store, and return its version and what is odd about the states."""
-    names = legacy.ids(source)
-    if target != "h5":
-        raise InvalidStateError(f"it is a store of {len(names)} states, and its suffix is not .h5")
-    notes: list[str] = []
-    for name in names:
-        notes += [f"{name}: {note}" for note in legacy.read(source, state_id=name).notes]
-    return "1.0", notes[:_AT_ONCE]
+    with closing(legacy.Store(source)) as store:
+        if target != "h5":
+            raise InvalidStateError(f"it is a store of {len(store.ids)} states, and its suffix is not .h5")
+        renamed = [f"its state {old!r:.200} gets the id {new}" for old, new in new_ids(store.ids).items() if new != old]
+        notes = [f"{name}: {note}" for name in store.ids for note in store.read(name).notes]
+    return "1.0", [*limited(renamed), *limited(notes)]

@@ -15,16 +15,15 @@ from typing import TYPE_CHECKING, Any
 
 from quantum_memory.durability.files import current
 from quantum_memory.errors import ConflictError, QuantumMemoryError
+from quantum_memory.lifecycle.migration.digests import digest_at
 from quantum_memory.lifecycle.migration.journal import Journal, Progress, Stage, read_progress
 from quantum_memory.lifecycle.migration.plan import Plan
-from quantum_memory.lifecycle.migration.survey import digest_at
 from quantum_memory.lifecycle.migration.workplace import (
     Workplace,
     check_inside,
     exists,
     explained,
     link,
-    make_folder,
     migrations,
     real_root,
     same_file,
@@ -212,6 +211,9 @@ def commit(folder: Path, plan_id: str | None = None) -> Committed:
                             removed += 1
                             freed += source.bytes
             place.remove_empty()
+            # Where something else keeps a folder, the names of originals could come back.
+            finished = _with_stage(plan, journal.progress, {Stage.DONE, Stage.LEFT})
+            sync_folders(place.kept(entry.sources[0]) for _, entry in finished if _has_folder(place, entry))
             journal.append([{"event": "committed", "files": removed, "bytes": freed}])
     return Committed(plan.id, place.root, removed, freed)
 
@@ -312,14 +314,14 @@ def _name_again(place: Workplace, entries: list[Entry]) -> None:
     sidecars = [sidecar for entry in entries for sidecar in entry.sidecars]
     for sidecar in sidecars:
         here, kept = place.at(sidecar), place.kept(sidecar)
-        make_folder(os.path.dirname(here))  # noqa: PTH120
+        place.make_folder(os.path.dirname(here))  # noqa: PTH120
         with explained("give its name again to", here):
             if exists(files, kept) and not exists(files, here):
                 link(kept, here)
     sync_folders(place.at(sidecar) for sidecar in sidecars)
     for entry in entries:
         here, kept = place.at(entry.sources[0]), place.kept(entry.sources[0])
-        make_folder(os.path.dirname(here))  # noqa: PTH120
+        place.make_folder(os.path.dirname(here))  # noqa: PTH120
         with explained("give its name again to", here):
             if exists(files, kept) and not same_file(files, here, kept):
                 files.rename(kept, here)

@@ -18,6 +18,7 @@ from quantum_memory.formats.hdf5_guard import SIGNATURE
 from quantum_memory.formats.legacy import stores
 from quantum_memory.lifecycle.migration import undo
 from quantum_memory.lifecycle.migration.apply import Applied, apply
+from quantum_memory.lifecycle.migration.names import new_ids
 from quantum_memory.lifecycle.migration.plan import Header, Plan, write_plan
 from quantum_memory.lifecycle.migration.survey import Inline, Survey
 from quantum_memory.lifecycle.migration.workplace import real_root
@@ -79,6 +80,7 @@ class MigrationUtilities:
         *,
         allow_pickle: bool = False,
         executor: Executor | None = None,
+        progress: Callable[[int], object] | None = None,
     ) -> Plan:
         """Look at every file of a folder, and write down what is to be done with it. The files are only read.
 
@@ -92,6 +94,8 @@ class MigrationUtilities:
             Whether pickles are read, by a reader that runs nothing, and migrated.
         executor
             What looks into the files; by default this thread.
+        progress
+            Called with how many files are done, after each group.
 
         Raises
         ------
@@ -102,7 +106,7 @@ class MigrationUtilities:
         """
         root = real_root(folder)
         header = Header(root, _now(), __version__, allow_pickle)
-        survey = Survey(root, allow_pickle=allow_pickle, executor=executor or Inline())
+        survey = Survey(root, allow_pickle=allow_pickle, executor=executor or Inline(), progress=progress)
         there = os.statvfs(root)
         free = there.f_bavail * there.f_frsize
         if out is not None:
@@ -183,40 +187,43 @@ class MigrationUtilities:
 
         old, new = os.fspath(original), os.fspath(migrated)
         here, there = (_ids(path) for path in (old, new))
-        differences = [f"{name}: only in the original" for name in sorted(here - there, key=str)]
-        differences += [f"{name}: only in the new file" for name in sorted(there - here, key=str)]
-        for name in sorted(here & there, key=str):
-            found = compare(old, new, state_id_a=name, state_id_b=name, allow_pickle=allow_pickle)
+        names = sorted({*here, *there}, key=str)
+        differences = [f"{name}: only in the original" for name in names if name not in there]
+        differences += [f"{name}: only in the new file" for name in names if name not in here]
+        for name in (name for name in names if name in here and name in there):
+            found = compare(old, new, state_id_a=here[name], state_id_b=there[name], allow_pickle=allow_pickle)
             shown = "" if name is None else f"{name}: "
             differences += [f"{shown}{one}" for one in found.differences]
             if not found.same_content and not found.differences:
                 raise AssertionError("two contents differ, and nothing in them does")
-        return MigrationCheck(old, new, len(here | there), differences)
+        return MigrationCheck(old, new, len(names), differences)
 
     def migration_status(self, folder: Path) -> list[undo.Status]:
         """Return how far each migration of a folder is, the oldest first."""
         return undo.statuses(folder)
 
-    def rollback_migration(self, folder: Path, plan_id: str | None = None) -> undo.RolledBack:
+    def rollback_migration(
+        self, folder: Path, plan_id: str | None = None, *, progress: Callable[[int], object] | None = None
+    ) -> undo.RolledBack:
         """Give the originals their names again; see `migration.undo.rollback`."""
-        return undo.rollback(folder, plan_id)
+        return undo.rollback(folder, plan_id, progress=progress)
 
     def commit_migration(self, folder: Path, plan_id: str | None = None) -> undo.Committed:
         """Remove the originals, for good; see `migration.undo.commit`."""
         return undo.commit(folder, plan_id)
 
 
-def _ids(path: str) -> set[str | None]:
-    """Return the ids of the states in a store; of a file of one state, None alone."""
+def _ids(path: str) -> dict[str | None, str | None]:
+    """Return the ids of the states in a store, by those that they get in one of today; of one state, None."""
     from quantum_memory.formats.hdf5_storage import HDF5QuantumStorage  # noqa: PLC0415 - only for HDF5
 
     with ReadableFile(path) as source:
         head = source.read(0, min(len(SIGNATURE), source.size))
         if not head.startswith(SIGNATURE):
-            return {None}
+            return {None: None}
         if stores.is_store(source):
-            return set(legacy.ids(source))
-    return {state["id"] for state in HDF5QuantumStorage(path).list_states()}
+            return {new: old for old, new in new_ids(legacy.ids(source)).items()}
+    return {state["id"]: state["id"] for state in HDF5QuantumStorage(path).list_states()}
 
 
 def _now() -> str:
