@@ -63,6 +63,9 @@ class Store:
     ----------
     source
         The file, which stays open when the store is closed.
+    looked_at
+        Whether all of this very file was read before, as its SHA-256 shows: large arrays are then not read once more to
+        compare their checksums, and nothing is said of what is odd about them.
 
     Attributes
     ----------
@@ -74,8 +77,9 @@ class Store:
     IntegrityError, UnsafeError, UnsupportedVersionError
     """
 
-    def __init__(self, source: Readable) -> None:
+    def __init__(self, source: Readable, *, looked_at: bool = False) -> None:
         self._source = source
+        self._looked_at = looked_at
         with contextlib.ExitStack() as stack:
             self._root = stack.enter_context(_opened(source))
             self.ids = _ids(self._root)
@@ -84,7 +88,8 @@ class Store:
     def read(self, state_id: str) -> Legacy:
         """Return one of the states; see `legacy.read` for the errors."""
         with guard.guarded(self._source.name):
-            return _State(self._source, physical_memory(), in_memory=_IN_MEMORY).read(self._root, state_id)
+            state = _State(self._source, physical_memory(), _IN_MEMORY, looked_at=self._looked_at)
+            return state.read(self._root, state_id)
 
     def close(self) -> None:
         """Close it: what has stayed in the file can no longer be read."""
@@ -164,9 +169,14 @@ class _State:
         What its arrays may take.
     in_memory
         How many bytes of quantum data are read into memory; what comes after them stays in the file. None: all.
+    looked_at
+        See `Store`.
     """
 
-    def __init__(self, source: Readable, max_bytes: int, in_memory: int | None = None) -> None:
+    def __init__(
+        self, source: Readable, max_bytes: int, in_memory: int | None = None, *, looked_at: bool = False
+    ) -> None:
+        self._looked_at = looked_at
         self._source = source
         self._file_bytes = source.size
         self._left = max_bytes
@@ -249,7 +259,7 @@ class _State:
             if self._in_memory < 0:
                 from quantum_memory.formats.legacy.windows import stored_array  # noqa: PLC0415 - only for large states
 
-                found = stored_array(self._source, dataset)
+                found = stored_array(self._source, dataset, looked_at=self._looked_at)
                 if found is not None:
                     return found
         return self._array(group, name, _COMPLEX)

@@ -53,6 +53,8 @@ class StoredArray:
         The file.
     dataset
         A ``h5py.Dataset`` that has been checked (`hdf5_guard.checked_dataset`).
+    looked_at
+        Whether somebody has read it, and seen what is odd about it.
 
     Raises
     ------
@@ -60,7 +62,8 @@ class StoredArray:
         Its items are outside the file.
     """
 
-    def __init__(self, source: Readable, dataset: Any) -> None:
+    def __init__(self, source: Readable, dataset: Any, *, looked_at: bool) -> None:
+        self.looked_at = looked_at
         self.dtype: np.dtype[Any] = dataset.dtype
         self.shape: tuple[int, ...] = dataset.shape
         self.ndim = len(self.shape)
@@ -102,7 +105,9 @@ class StoredArray:
         return Seen(digest.hexdigest(), bad, math.nan if bad else norm_of(squares))
 
     def problems(self) -> list[str]:
-        """Say what is unphysical about it as a state vector; see `StateVector.problems`."""
+        """Say what is unphysical about it as a state vector, unless somebody has; see `StateVector.problems`."""
+        if self.looked_at:
+            return []
         return vector_problems(self.seen.not_finite, self.seen.norm, self.dtype, self.size)
 
     def outline(self) -> AnyArray:
@@ -110,10 +115,10 @@ class StoredArray:
         return np.broadcast_to(np.zeros((), self.dtype), self.shape)
 
 
-def stored_array(source: Readable, dataset: Any) -> StoredArray | None:
+def stored_array(source: Readable, dataset: Any, *, looked_at: bool) -> StoredArray | None:
     """Return a checked dataset as an array that stays in the file; None where its items are not in runs there."""
     runs = len(dataset.shape) == 1 if dataset.chunks is not None else dataset.id.get_offset() is not None
-    return StoredArray(source, dataset) if runs else None
+    return StoredArray(source, dataset, looked_at=looked_at) if runs else None
 
 
 def prepared(old: Legacy) -> Prepared:

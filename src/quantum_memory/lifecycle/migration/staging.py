@@ -191,7 +191,8 @@ def _opened(task: Task, source: ReadableFile) -> Iterator[list[tuple[str | None,
     if task.entry.kind != stores.KIND:
         yield [(None, partial(legacy.read, source, allow_pickle=task.allow_pickle))]
         return
-    with closing(legacy.Store(source)) as store:
+    # The plan has read all of it, and it has the SHA-256 that the plan says.
+    with closing(legacy.Store(source, looked_at=True)) as store:
         yield [(new, partial(store.read, old)) for old, new in new_ids(store.ids).items()]
 
 
