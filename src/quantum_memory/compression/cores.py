@@ -1,4 +1,4 @@
-"""Work on all cores whose results are taken in order."""
+"""Work on all cores: with results that are taken in order, or on parts of one thing in any order."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from quantum_memory.state.arrays import worker_count
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+_PARTS_PER_TASK = 8
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -45,3 +46,23 @@ def on_all_cores(
         finally:
             for one in ahead:
                 one.cancel()
+
+
+def for_all_parts(work: Callable[[int], object], count: int) -> None:
+    """Call `work` with every number below `count`, in any order and from several threads when there are many."""
+
+    def run(numbers: range) -> None:
+        for number in numbers:
+            work(number)
+
+    if count <= 1:
+        run(range(count))
+        return
+    tasks = [range(first, min(first + _PARTS_PER_TASK, count)) for first in range(0, count, _PARTS_PER_TASK)]
+    with ThreadPoolExecutor(worker_count(), "parts") as pool:
+        try:
+            for _ in pool.map(run, tasks):
+                pass
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise

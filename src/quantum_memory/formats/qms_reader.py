@@ -4,28 +4,27 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from quantum_memory.compression.codecs import NONE, Codec, codec_with_id, is_known, name_of
+from quantum_memory.compression.cores import for_all_parts
 from quantum_memory.errors import UPGRADE, IntegrityError, UnsafeError, UnsupportedVersionError
 from quantum_memory.formats import qms_layout as layout
 from quantum_memory.formats.form_nodes import Forms
 from quantum_memory.formats.reader import check_out, damaged, look_up, new_array, parts_of_chunks
-from quantum_memory.state.arrays import CHUNK_BYTES, STORABLE, bytes_of, worker_count
+from quantum_memory.state.arrays import CHUNK_BYTES, STORABLE, bytes_of
 from quantum_memory.state.document import well_formed
 from quantum_memory.state.json_text import MAX_DOCUMENT_BYTES, parts_of_document
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from quantum_memory.durability.files import Readable
     from quantum_memory.formats.reader import Verify
     from quantum_memory.state.arrays import AnyArray
 
-_CHUNKS_PER_TASK = 8
 _LISTED = 5
 
 
@@ -242,25 +241,7 @@ class QMSReader:
     def _on_all_chunks(self, entry: layout.Entry, work: Callable[[int, int], None]) -> None:
         """Call `work(index, offset)` for every chunk, on all cores when there are many."""
         offsets = entry.chunk_offsets().tolist()
-
-        def run(indices: Iterable[int]) -> None:
-            for index in indices:
-                work(index, offsets[index])
-
-        tasks = [
-            range(first, min(first + _CHUNKS_PER_TASK, len(offsets)))
-            for first in range(0, len(offsets), _CHUNKS_PER_TASK)
-        ]
-        if len(offsets) <= 1:
-            run(range(len(offsets)))
-            return
-        with ThreadPoolExecutor(worker_count(), "qms-reader") as pool:
-            try:
-                for _ in pool.map(run, tasks):
-                    pass
-            except BaseException:
-                pool.shutdown(wait=True, cancel_futures=True)
-                raise
+        for_all_parts(lambda index: work(index, offsets[index]), len(offsets))
 
     def _chunk(self, entry: layout.Entry, index: int, offset: int) -> AnyArray:
         """Return the raw bytes of a chunk, remembering the last: neighbours are often asked for one after another."""
