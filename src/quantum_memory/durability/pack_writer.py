@@ -1,0 +1,98 @@
+"""Write a pack of chunks: front to back, and without those that are there already."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from quantum_memory.durability import pack
+from quantum_memory.durability.atomic import DurableFile
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from quantum_memory.durability.chunk_store import ChunkStore
+    from quantum_memory.durability.files import Buffer
+    from quantum_memory.durability.pack import Place
+
+
+class PackWriter:
+    """A pack being written; use it as a context manager. Without a chunk no file is made.
+
+    Attributes
+    ----------
+    chunks, new_bytes
+        How many chunks were written, and the bytes of the file.
+    """
+
+    def __init__(self, store: ChunkStore, path: str, durable: bool) -> None:
+        self._store = store
+        self._path = path
+        self._sink = DurableFile(path, durable=durable)
+        self._written: dict[bytes, Place] = {}
+        self._is_open = False
+        self._position = 0
+        self.new_bytes = 0
+
+    @property
+    def chunks(self) -> int:
+        """How many chunks were written."""
+        return len(self._written)
+
+    def __enter__(self) -> PackWriter:
+        return self
+
+    def __contains__(self, chunk: bytes) -> bool:
+        return chunk in self._written or chunk in self._store
+
+    def add(self, chunk: bytes, stored: Buffer, *, check: int, codec: int, raw: int) -> None:
+        """Write a chunk, unless it is there.
+
+        Parameters
+        ----------
+        chunk
+            Its name.
+        stored, check
+            Its bytes, as they are stored, and `pack.checksum` of them.
+        codec, raw
+            What packed them, and how many they were before.
+        """
+        if chunk not in self:
+            self._write(chunk, stored, check, codec, raw)
+
+    def copy(self, chunk: bytes, place: Place, stored: Buffer) -> None:
+        """Write a chunk that was read from another pack."""
+        self._write(chunk, stored, place.check, place.codec, place.raw)
+
+    def _write(self, chunk: bytes, stored: Buffer, check: int, codec: int, raw: int) -> None:
+        if not self._is_open:
+            self._sink.__enter__()
+            self._is_open = True
+            self._put(pack.header())
+        self._put(b"\0" * (pack.aligned(self._position) - self._position))
+        self._written[chunk] = pack.Place(self._position, len(stored), check, codec, raw)
+        self._put(stored)
+
+    def _put(self, data: Buffer) -> None:
+        if len(data):
+            self._sink.write(data)
+            self._position += len(data)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if not self._is_open:
+            return
+        if error is None:
+            try:
+                self._put(b"\0" * (pack.aligned(self._position) - self._position))
+                listed = pack.index(self._written)
+                end = pack.trailer(listed, self._position)
+                self._put(listed)
+                self._put(end)
+            except BaseException as failure:
+                self._sink.__exit__(type(failure), failure, None)
+                raise
+        self._sink.__exit__(kind, error, trace)
+        if error is None:
+            self.new_bytes = self._position
+            self._store.added(self._path, self._written)
