@@ -34,6 +34,27 @@ _HOMES = {
     "EmotionalStateSerializer": "formats.state_serializer",
     "MPSTensorSerializer": "formats.state_serializer",
     "QuantumClassicalInterface": "quantum_classical_interface",
+    "CheckpointManager": "lifecycle.checkpoint_manager",
+    "Stopped": "lifecycle.checkpoints.signals",
+    "Functions": "lifecycle.checkpoints.targets",
+    "Randomness": "lifecycle.checkpoints.randomness",
+    "Always": "lifecycle.due",
+    "EverySeconds": "lifecycle.due",
+    "EverySteps": "lifecycle.due",
+    "AtSteps": "lifecycle.due",
+    "WhenBetter": "lifecycle.due",
+    "KeepAll": "lifecycle.retention",
+    "KeepLast": "lifecycle.retention",
+    "KeepEvery": "lifecycle.retention",
+    "KeepWithin": "lifecycle.retention",
+    "KeepBest": "lifecycle.retention",
+    "KeepHourly": "lifecycle.retention",
+    "KeepDaily": "lifecycle.retention",
+    "KeepWeekly": "lifecycle.retention",
+    "KeepMonthly": "lifecycle.retention",
+    "KeepYearly": "lifecycle.retention",
+    "KeepTagged": "lifecycle.retention",
+    "KeepManual": "lifecycle.retention",
     "MigrationUtilities": "lifecycle.migration.utilities",
     "VersionManager": "lifecycle.version_manager",
     "MemoryState": "state.memory_state",
@@ -75,6 +96,27 @@ __all__ = [  # noqa: RUF022 - as in _HOMES
     "EmotionalStateSerializer",
     "MPSTensorSerializer",
     "QuantumClassicalInterface",
+    "CheckpointManager",
+    "Stopped",
+    "Functions",
+    "Randomness",
+    "Always",
+    "EverySeconds",
+    "EverySteps",
+    "AtSteps",
+    "WhenBetter",
+    "KeepAll",
+    "KeepLast",
+    "KeepEvery",
+    "KeepWithin",
+    "KeepBest",
+    "KeepHourly",
+    "KeepDaily",
+    "KeepWeekly",
+    "KeepMonthly",
+    "KeepYearly",
+    "KeepTagged",
+    "KeepManual",
     "MigrationUtilities",
     "VersionManager",
     "MemoryState",
@@ -127,7 +169,26 @@ if TYPE_CHECKING:
     from quantum_memory.formats.verbs import info, load, save
     from quantum_memory.formats.verbs import open as open  # noqa: A004 - not in __all__, which would hide Python's own
     from quantum_memory.formats.verify import verify
+    from quantum_memory.lifecycle.checkpoint_manager import CheckpointManager
+    from quantum_memory.lifecycle.checkpoints.randomness import Randomness
+    from quantum_memory.lifecycle.checkpoints.signals import Stopped
+    from quantum_memory.lifecycle.checkpoints.targets import Functions
+    from quantum_memory.lifecycle.due import Always, AtSteps, EverySeconds, EverySteps, WhenBetter
     from quantum_memory.lifecycle.migration.utilities import MigrationUtilities
+    from quantum_memory.lifecycle.retention import (
+        KeepAll,
+        KeepBest,
+        KeepDaily,
+        KeepEvery,
+        KeepHourly,
+        KeepLast,
+        KeepManual,
+        KeepMonthly,
+        KeepTagged,
+        KeepWeekly,
+        KeepWithin,
+        KeepYearly,
+    )
     from quantum_memory.lifecycle.version_manager import VersionManager
     from quantum_memory.quantum_classical_interface import QuantumClassicalInterface
     from quantum_memory.state import metrics

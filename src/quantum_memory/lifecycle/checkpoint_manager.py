@@ -1,0 +1,623 @@
+"""`CheckpointManager`: save a run on the way, and go on from there."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import threading
+import time
+import warnings
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
+
+from quantum_memory.durability import forks
+from quantum_memory.errors import (
+    ConflictError,
+    IntegrityError,
+    InvalidStateError,
+    MissingError,
+    QuantumMemoryError,
+    UnsafeError,
+)
+from quantum_memory.formats.lazy import StateFile
+from quantum_memory.formats.reader import read_memory
+from quantum_memory.lifecycle.checkpoints import transfer
+from quantum_memory.lifecycle.checkpoints.background import Background
+from quantum_memory.lifecycle.checkpoints.catalogue import Catalogue
+from quantum_memory.lifecycle.checkpoints.folder import check_name
+from quantum_memory.lifecycle.checkpoints.pace import Pace
+from quantum_memory.lifecycle.checkpoints.saving import Flat, Said, Saver, flat_of, planned, prune, read_back
+from quantum_memory.lifecycle.checkpoints.signals import Stopped, StopSignals
+from quantum_memory.lifecycle.checkpoints.snapshot import Staging
+from quantum_memory.lifecycle.checkpoints.targets import captured, rebuilt, restore_into
+from quantum_memory.lifecycle.checkpoints.timer import Timer
+from quantum_memory.lifecycle.due import Never, SavePolicy
+from quantum_memory.lifecycle.policy import whole
+from quantum_memory.lifecycle.retention import KeepAll, KeepPolicy
+from quantum_memory.state.json_text import check_record
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Mapping
+    from types import TracebackType
+
+    from quantum_memory.formats.verbs import Saved
+    from quantum_memory.lifecycle.checkpoints.manifest import Checkpoint
+
+_SEVERAL = 20
+"""How many checkpoints are kept where nobody says what to keep."""
+
+
+class Resumed(NamedTuple):
+    """What a run goes on from.
+
+    Attributes
+    ----------
+    state
+        What was saved: the target that was given, or what was rebuilt.
+    progress
+        What was said of the progress of the run.
+    """
+
+    state: Any
+    progress: Any
+
+
+class CheckpointManager(Catalogue):
+    """Checkpoints of a run in a folder.
+
+    Any number of threads and processes may use one folder at once. What was acknowledged survives a kill or a power
+    cut.
+
+    Parameters
+    ----------
+    checkpoint_dir
+        The folder; it is made when something is first saved.
+    auto_checkpoint_interval
+        Seconds between the checkpoints that `start_auto_checkpoint` makes.
+    max_checkpoints
+        How many to keep at most: automatic ones go before others, the oldest first. By default 20, or, where `keep` is
+        given, as many as that keeps.
+    save
+        When `step` saves (see `due`), such as ``EverySeconds(600) | EverySteps(100)``. By default never.
+    keep
+        What to keep (see `retention`), such as ``KeepLast(3) | KeepEvery("1d")``. By default all, up to
+        `max_checkpoints`.
+    branch
+        The line of checkpoints to go on with.
+    parameters
+        What the run is started with; saved with each checkpoint, and changed by ``resume(update=...)``.
+    compression
+        Name of a codec for the chunks, such as "zstd"; by default they are stored as they are, and can be mapped.
+    durable
+        False leaves out every ``fsync``: as safe against a kill, but not against a power cut.
+    share
+        The share of the time that saving may take; intervals grow when it takes more. None: they never do.
+    background
+        Whether `step` saves in a thread, from a copy of the state, which takes its memory once more.
+    signals
+        Whether, inside ``with``, SIGINT, SIGTERM and SIGUSR1 make the next `step` save and stop the program.
+    on_error
+        Called with what goes wrong in the background. It is raised by the next call as well.
+
+    Attributes
+    ----------
+    parameters : dict
+    lock : threading.RLock
+        Held while an automatic checkpoint looks at its target; whoever changes that elsewhere holds it, too.
+
+    Examples
+    --------
+    >>> with CheckpointManager("run/", save=EverySteps(100)) as cm:  # doctest: +SKIP
+    ...     state, progress = cm.resume() or (initial_state(), 0)
+    ...     for step in range(progress, 1000):
+    ...         state = evolve(state)
+    ...         cm.step(state, progress=step + 1)
+    """
+
+    def __init__(
+        self,
+        checkpoint_dir: str | os.PathLike[str] = "checkpoints",
+        *,
+        auto_checkpoint_interval: float | None = None,
+        max_checkpoints: int | None = None,
+        save: SavePolicy | None = None,
+        keep: KeepPolicy | None = None,
+        branch: str = "main",
+        parameters: Mapping[str, Any] | None = None,
+        compression: str = "none",
+        durable: bool = True,
+        share: float | None = 0.1,
+        background: bool = True,
+        signals: bool = True,
+        on_error: Callable[[BaseException], object] | None = None,
+    ) -> None:
+        super().__init__(checkpoint_dir, durable=durable)
+        self.parameters = dict(parameters or {})
+        self.lock = threading.RLock()
+        self._saver = Saver(self.folder, compression)
+        self._keep = KeepAll() if keep is None else keep
+        self._at_most = _SEVERAL if keep is None and max_checkpoints is None else max_checkpoints
+        if self._at_most is not None:
+            whole(self._at_most, "max_checkpoints")
+        self._branch = check_name(branch, "branch")
+        self._pace = Pace(Never() if save is None else save, auto_checkpoint_interval, share)
+        self._in_background = background
+        self._background = Background("checkpoint", on_error)
+        self._staging = Staging()
+        self._signals = StopSignals() if signals else None
+        self._parent: str | None = None
+        self._auto: Timer | None = None
+        forks.tell(self)
+
+    def forked(self) -> None:
+        """Let go of the lock and the timer of the process that this one was forked from."""
+        self.lock = threading.RLock()
+        self._auto = None
+
+    # --- save
+
+    def create_checkpoint(
+        self,
+        target: Any,
+        name: str = "",
+        description: str = "",
+        *,
+        progress: Any = None,
+        metrics: Mapping[str, float] | None = None,
+        automatic: bool = False,
+        finished: bool = False,
+    ) -> str:
+        """Save a checkpoint now, and return its id when it is durable.
+
+        Parameters
+        ----------
+        target
+            A `QuantumClassicalInterface`, a state or memory, anything with ``state_dict`` and ``load_state_dict``, or a
+            tree of such things and of plain values and arrays (see `targets.captured`).
+        name, description
+            What people call it, and say of it.
+        progress
+            How far the run is: a number, or whatever JSON has.
+        metrics
+            Figures by name, which policies look at.
+        automatic
+            Whether it goes before those that were asked for.
+        finished
+            Whether the run has ended.
+
+        Raises
+        ------
+        InvalidStateError
+            Something in the target cannot be kept exactly.
+        StorageError
+            The operating system refused; what was there before is untouched.
+        """
+        self._background.check()
+        said = self._said(
+            name=name, description=description, automatic=automatic, progress=progress, metrics=metrics or {},
+            finished=finished,
+        )  # fmt: skip
+        with self.lock:
+            flat = _flat(target)
+        return self._saved(flat, said).id
+
+    def step(self, target: Any, progress: Any = None, **metrics: float) -> bool:
+        """Save a checkpoint if one is due, and tell whether it is being saved.
+
+        When nothing is due this takes microseconds. When something is, the caller is stopped while the state is copied,
+        and a thread saves the copy. While it is at it nothing else is due.
+
+        Parameters
+        ----------
+        target
+            See `create_checkpoint`.
+        progress
+            How far the run is; policies that count steps need a whole number.
+        metrics
+            Figures by name.
+
+        Raises
+        ------
+        Stopped
+            A signal asked to stop: the state was saved, and is durable.
+        QuantumMemoryError
+            What went wrong in the background since the last call, as well as what `create_checkpoint` raises.
+        """
+        if self._signals is not None and self._signals.asked:
+            self._stop(target, progress, metrics)
+        self._background.check()
+        if self._background.busy or not self._pace.is_due(progress, metrics):
+            return False
+        said = self._said(automatic=True, progress=progress, metrics=metrics)
+        if self._in_background:
+            return self._begin(target, said)
+        start = time.monotonic()
+        with self.lock:
+            flat = _flat(target)
+        self._timed(flat, said, start)
+        return True
+
+    def finish(self, target: Any, progress: Any = None, **metrics: float) -> str:
+        """Save the end of a run, and return the id; `resume` gives it back, and the run can be extended from there."""
+        self.wait()
+        return self.create_checkpoint(target, progress=progress, metrics=metrics, finished=True)
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until what is being saved is durable, and tell whether it is.
+
+        Raises
+        ------
+        QuantumMemoryError
+            What went wrong in the background.
+        """
+        return self._background.wait(timeout)
+
+    def _said(self, **facts: Any) -> Said:
+        # Copies: the caller may change them before they are written.
+        facts["progress"], parameters = copy.deepcopy((facts.get("progress"), dict(self.parameters)))
+        said = Said(**facts, parameters=parameters, branch=self._branch)
+        check_record({"progress": said.progress, "parameters": said.parameters})
+        return said
+
+    def _saved(self, flat: Flat, said: Said) -> Checkpoint:
+        with self.lock:
+            parent = self._parent or self._newest_id(self._branch)
+        checkpoint = self._saver.save(flat, dataclasses.replace(said, parent=parent))
+        with self.lock:
+            self._parent = checkpoint.id
+        if not isinstance(self._keep, KeepAll) or self._at_most is not None:
+            self._prune(checkpoint)
+        return checkpoint
+
+    def _prune(self, saved: Checkpoint) -> None:
+        try:
+            prune(self.folder, self._keep, self._at_most, self._verified)
+        except QuantumMemoryError as error:
+            read_back(self.folder, self._verified)  # which raises what is wrong, if that is the new one
+            # It is there, and whoever called must not take it for lost.
+            warnings.warn(f"checkpoint {saved.id} was saved, but others were not removed: {error}", stacklevel=4)
+            self.folder.note("not removed", why=str(error))
+
+    def _newest_id(self, branch: str) -> str | None:
+        listed = [one for one in self.folder.listed()[0] if one.branch == branch]
+        return listed[-1].id if listed else None
+
+    def _begin(self, target: Any, said: Said) -> bool:
+        """Copy the state, and save the copy in the background; tell whether nothing else was being saved."""
+        start = time.monotonic()
+        with self.lock:
+            if self._background.busy:  # another thread was here first, and what it copied is where this would go
+                return False
+            flat = _flat(target)
+            still = dataclasses.replace(flat, arrays=self._staging.take(flat.arrays))
+            return self._background.start(lambda: self._timed(still, said, start))
+
+    def _timed(self, flat: Flat, said: Said, start: float) -> None:
+        self._saved(flat, said)
+        self._pace.saved(said.progress, said.metrics, time.monotonic() - start)
+
+    def _stop(self, target: Any, progress: Any, metrics: Mapping[str, float]) -> None:
+        number = 0 if self._signals is None else self._signals.asked
+        failure: BaseException | None = None
+        try:
+            self.wait()
+        except Exception as error:  # all the more reason to save
+            failure = error
+            warnings.warn(f"an earlier checkpoint could not be saved: {error}", stacklevel=3)
+        made = self.create_checkpoint(
+            target, description=f"stopped by signal {number}", progress=progress, metrics=metrics, automatic=True
+        )
+        raise Stopped(number, made) from failure
+
+    # --- go back
+
+    def resume(self, target: Any = None, *, update: Mapping[str, Any] | None = None) -> Resumed | None:
+        """Return the newest checkpoint of the branch that can be read, or None where there is none.
+
+        A damaged one is passed over with a warning.
+
+        Parameters
+        ----------
+        target
+            What gets its state back, in place; without it the state is rebuilt.
+        update
+            Parameters to go on with in the place of those that were saved.
+
+        Raises
+        ------
+        IntegrityError
+            There are checkpoints, and none of them can be read.
+        """
+        self.wait()
+        changed = copy.deepcopy(dict(update or {}))
+        check_record(changed)
+        found = self._good(target, self._newest_first())
+        if found is None:
+            self.parameters.update(changed)
+            return None
+        checkpoint, state = found
+        self.parameters = {**self.parameters, **checkpoint.parameters, **changed}
+        self._take_up(checkpoint)
+        self.folder.note("resumed", checkpoint=checkpoint.id, update=changed or None)
+        return Resumed(state, checkpoint.progress)
+
+    def restore_checkpoint(self, target: Any, checkpoint_id: str | None = None, *, fallback: bool = False) -> Any:
+        """Give a target back the state of a checkpoint, in place, and return it.
+
+        All of the checkpoint is read and checked before the target is touched; when anything fails, it is as it was.
+
+        Parameters
+        ----------
+        target
+            What was saved, or something of the same shape.
+        checkpoint_id
+            Which: an id, the beginning of one, a tag, or a name. By default the newest of the branch.
+        fallback
+            When that is damaged, take the newest before it that is not, with a warning. The default is to do so only
+            where no checkpoint was asked for by name.
+
+        Raises
+        ------
+        MissingError
+            There is no such checkpoint.
+        IntegrityError
+            It is damaged.
+        InvalidStateError
+            It does not fit the target.
+        """
+        self.wait()
+        ids = self._candidates(checkpoint_id)
+        found = self._good(target, ids if fallback or checkpoint_id is None else ids[:1])
+        if found is None:
+            raise self._none()
+        self._take_up(found[0])
+        self.folder.note("restored", checkpoint=found[0].id, name=found[0].name or None)
+        return found[1]
+
+    def restore(self, checkpoint_id: str | None = None, *, only: str | None = None, mmap: bool = False) -> Any:
+        """Return what a checkpoint holds, without a target.
+
+        Parameters
+        ----------
+        checkpoint_id
+            See `restore_checkpoint`.
+        only
+            A pattern of names, such as ``encoder.layer.3.*``: nothing else is read; the result is a dict by name (see
+            `quantum_memory.load`).
+        mmap
+            Map arrays into memory, where they are in one piece and not compressed, instead of copying them.
+        """
+        self.wait()
+        with self.folder.reading(self._candidates(checkpoint_id)[0]) as reader:
+            if only is not None:
+                return StateFile(reader).select(only, mmap=mmap)
+            return rebuilt(reader.manifest.checkpoint.kind, read_memory(reader, mmap=mmap))
+
+    def _candidates(self, checkpoint_id: str | None) -> list[str]:
+        """Return the id that is meant, and those that were saved before it, the newest first."""
+        if checkpoint_id is None:
+            ids = self._newest_first()
+            if not ids:
+                raise self._none()
+            return ids
+        wanted = self.resolve(checkpoint_id)
+        listed = {one.id: one for one in self.folder.listed()[0]}
+        branch = listed[wanted].branch if wanted in listed else self._branch
+        ids = self._newest_first(branch)
+        return [wanted, *ids[ids.index(wanted) + 1 :]] if wanted in ids else [wanted, *ids]
+
+    def _newest_first(self, branch: str | None = None) -> list[str]:
+        """Return the ids of a branch, the newest first, and between them those of which nobody knows the branch.
+
+        These cannot be read: they come up, and are named, where they may be what was saved last. Ids begin with the
+        time, which is all that is known of them.
+        """
+        listed, bad = self.folder.listed()
+        ids = [one.id for one in reversed(listed) if one.branch == (branch or self._branch)]
+        for one in sorted(bad, reverse=True):
+            ids.insert(next((place for place, id_ in enumerate(ids) if id_ < one), len(ids)), one)
+        return ids
+
+    def _none(self) -> MissingError:
+        return MissingError("there is no checkpoint", path=self.folder.path, next_step="save one first")
+
+    def _good(self, target: Any, ids: list[str]) -> tuple[Checkpoint, Any] | None:
+        """Return the first of some checkpoints that can be read, and its state, given to the target."""
+        failure: QuantumMemoryError | None = None
+        for one in ids:
+            try:
+                with self.folder.reading(one) as reader:
+                    checkpoint, memory = reader.manifest.checkpoint, read_memory(reader)
+            except (IntegrityError, MissingError, UnsafeError) as error:
+                failure = failure or error
+                if len(ids) > 1:
+                    warnings.warn(f"checkpoint {one} is passed over: {error}", stacklevel=3)
+                    self.folder.note("passed over", checkpoint=one, why=str(error))
+                continue
+            self._verified.add(one)
+            if target is None:
+                return checkpoint, rebuilt(checkpoint.kind, memory)
+            return checkpoint, restore_into(target, checkpoint.kind, memory)
+        if failure is not None:
+            failure.next_step = "qmem checkpoint verify shows which are whole; restore one of them by its id"
+            raise failure
+        return None
+
+    def _take_up(self, checkpoint: Checkpoint) -> None:
+        """Go on from a checkpoint."""
+        with self.lock:
+            self._parent, self._branch = checkpoint.id, checkpoint.branch
+            self._pace.resumed(checkpoint.progress, (one.metrics for one in self.folder.listed()[0]))
+
+    # --- lines of checkpoints, and what goes
+
+    def branch(self, name: str, at: str | None = None) -> None:
+        """Go on in another line of checkpoints.
+
+        Parameters
+        ----------
+        name
+            Of the branch, a new one or one that there is.
+        at
+            The checkpoint that the next one continues; by default the newest of that branch, or, of a new branch, the
+            last of this manager.
+        """
+        check_name(name, "branch")
+        start = self._newest_id(name) if at is None else self.resolve(at)
+        with self.lock:
+            self._parent = start or self._parent or self._newest_id(self._branch)
+            self._branch = name
+
+    def delete_checkpoint(self, checkpoint_id: str) -> None:
+        """Remove a checkpoint, and the chunks that no other one needs.
+
+        Raises
+        ------
+        ConflictError
+            It is pinned or has a tag, or others are at work in the folder all the time.
+        """
+        one = self.resolve(checkpoint_id)
+        with self.folder.store.alone():
+            refs = self.folder.refs()
+            if one in refs.pins or refs.tags_of(one):
+                raise ConflictError(
+                    "it is pinned or has a tag", path=self.folder.manifest_path(one), next_step="take that away first"
+                )
+            self.folder.remove([one])
+            self.folder.note("deleted", checkpoint=one)
+            self.folder.collect()
+        with self.lock:
+            if self._parent == one:
+                self._parent = None
+
+    def prune(self, *, dry_run: bool = False) -> dict[str, Any]:
+        """Remove what the policy of this manager does not keep; see `retention.plan_removal`.
+
+        Returns
+        -------
+        dict
+            ``removed`` and ``kept``, ids with the reasons, and, unless `dry_run`, what the `collection` did.
+        """
+        if dry_run:
+            plan, done = planned(self.folder, self._keep, self._at_most, self._verified, ahead=True), None
+        else:
+            plan, done = prune(self.folder, self._keep, self._at_most, self._verified)
+        return {
+            "removed": {item.id: plan.reasons[item.id] for item in plan.goes},
+            "kept": {item.id: plan.reasons[item.id] for item in plan.stays},
+            "collection": None if done is None else done.to_dict(),
+        }
+
+    # --- to and from other files
+
+    def export_checkpoint(self, checkpoint_id: str, path: str | os.PathLike[str], **options: Any) -> Saved:
+        """Save what a checkpoint holds as a file of its own; its suffix says the format.
+
+        Parameters
+        ----------
+        options
+            See `quantum_memory.save`.
+        """
+        one = self.resolve(checkpoint_id)
+        with self.folder.reading(one) as reader:
+            made = transfer.export(reader, path, options)
+        self.folder.note("exported", checkpoint=one, path=made.path)
+        return made
+
+    def import_checkpoint(self, path: str | os.PathLike[str], name: str = "", *, state_id: str | None = None) -> str:
+        """Save what a file holds as a checkpoint, and return its id; every byte of the file is checked.
+
+        A file that was exported has its name, progress, metrics and parameters again; its id is a new one.
+
+        Parameters
+        ----------
+        name
+            What people call it.
+        state_id
+            Which state of an HDF5 store.
+        """
+        made = self._saver.save(*transfer.imported(path, name, self._branch, state_id))
+        self.folder.note("imported", checkpoint=made.id, path=str(path))
+        return made.id
+
+    # --- automatically
+
+    def start_auto_checkpoint(self, target: Any) -> None:
+        """Save a target every `auto_checkpoint_interval` seconds, in a thread, until `stop_auto_checkpoint`.
+
+        The state is copied under `lock`; whoever changes the target in pieces holds that meanwhile.
+
+        Raises
+        ------
+        InvalidStateError
+            The manager was given no interval, or is at it already.
+        """
+        if self._pace.interval is None:
+            raise InvalidStateError(
+                "the manager has no interval", next_step="give auto_checkpoint_interval=SECONDS when you make it"
+            )
+        if self._auto is not None:
+            raise InvalidStateError("it is at it already", next_step="call stop_auto_checkpoint first")
+        self._auto = Timer(lambda: self._auto_save(target), self._pace.interval)
+        self._auto.start()
+
+    def stop_auto_checkpoint(self) -> None:
+        """Stop that, and wait for a save that is on its way.
+
+        Raises
+        ------
+        QuantumMemoryError
+            What went wrong in the background.
+        """
+        timer, self._auto = self._auto, None
+        try:
+            if timer is not None:
+                timer.stop()
+        finally:
+            self.wait()
+
+    def _auto_save(self, target: Any) -> float:
+        """Save a target in the background if nothing is being saved, and return the seconds until the next time."""
+        try:
+            self._begin(target, self._said(automatic=True))
+        except Exception as error:  # the next time it may go well
+            self._background.failed(error)
+        return self._pace.next_interval()
+
+    # --- its life
+
+    def close(self) -> None:
+        """Wait for what is being saved, and let go of files and signals.
+
+        Raises
+        ------
+        QuantumMemoryError
+            What went wrong in the background.
+        """
+        try:
+            self.stop_auto_checkpoint()
+        finally:
+            if self._signals is not None:
+                self._signals.restore()
+            self.folder.store.close()
+
+    def __enter__(self) -> Self:
+        if self._signals is not None:
+            self._signals.install()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self.close()
+        except Exception as failure:
+            if error is None:
+                raise
+            error.add_note(f"a checkpoint could not be saved either: {failure}")
+
+
+def _flat(target: Any) -> Flat:
+    """Return a target taken apart."""
+    taken = captured(target)
+    return flat_of(taken.kind, taken.memory)

@@ -1,0 +1,1 @@
+"""Checkpoints: what a run saves of itself on the way, and how it goes on from there."""

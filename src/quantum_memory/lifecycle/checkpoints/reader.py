@@ -1,0 +1,197 @@
+"""Read a checkpoint as every other memory is read: all of it on all cores, or only what is touched."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from quantum_memory.compression.codecs import NONE, codec_with_id
+from quantum_memory.compression.cores import for_all_parts
+from quantum_memory.durability.pack import checksum, damaged_chunk
+from quantum_memory.errors import QuantumMemoryError
+from quantum_memory.formats.reader import check_out, damaged, look_up, new_array, parts_of_chunks
+from quantum_memory.lifecycle.checkpoints.manifest import VERSION
+from quantum_memory.state.arrays import CHUNK_BYTES, STORABLE, bytes_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from quantum_memory.durability.chunk_store import ChunkStore
+    from quantum_memory.durability.pack import Place
+    from quantum_memory.formats.reader import Verify
+    from quantum_memory.lifecycle.checkpoints.manifest import Chunked, Manifest
+    from quantum_memory.state.arrays import AnyArray
+
+
+class CheckpointReader:
+    """An open checkpoint; the store has to be held while it is read.
+
+    A chunk is compared with the checksum that the index of its pack gives, and that index has a SHA-256 of its own;
+    "full" compares the raw bytes with the name of the chunk as well, which is their SHA-256.
+
+    Parameters
+    ----------
+    manifest
+        What it is.
+    store
+        Where its chunks are.
+    name, size
+        The path of the manifest, and the bytes of it and of the chunks.
+    """
+
+    format = "checkpoint"
+    version = VERSION
+    member = ""
+
+    def __init__(self, manifest: Manifest, store: ChunkStore, name: str, size: int) -> None:
+        self.manifest = manifest
+        self.document, self.record = manifest.document, manifest.record
+        self.entries = manifest.arrays
+        self.notes: list[str] = []
+        self.name = name
+        self.size = size
+        self._store = store
+
+    def facts(self, path: str) -> dict[str, Any]:
+        """Return how an array is stored."""
+        entry = self.entries[path]
+        places = [self._place(entry, index)[1] for index in range(entry.count)]
+        return {
+            "stored_bytes": sum(place.stored for place in places),
+            "chunks": len(places),
+            "codecs": sorted({codec_with_id(place.codec).name for place in places}),
+        }
+
+    def read(
+        self,
+        path: str,
+        *,
+        out: AnyArray | None = None,
+        verify: Verify = "fast",
+        progress: Callable[[int], object] | None = None,
+    ) -> AnyArray:
+        """Return one array, checked; see `check_out` for `out`."""
+        entry = look_up(self.entries, path, self.name)
+        array = new_array(entry, path, self.name) if out is None else check_out(out, entry, path, self.name)
+        raw = bytes_of(array.reshape(-1)) if array.nbytes else memoryview(b"")
+
+        def fill(index: int) -> None:
+            part = raw[index * CHUNK_BYTES : (index + 1) * CHUNK_BYTES]
+            self._fill(path, entry, index, part, verify)
+            if progress is not None:
+                progress(len(part))
+
+        for_all_parts(fill, entry.count)
+        return array
+
+    def read_items(self, path: str, start: int, stop: int) -> AnyArray:
+        """Return items ``start:stop`` of an array in C order; only the chunks that they are in are read and checked."""
+        entry = look_up(self.entries, path, self.name)
+        dtype = np.dtype(STORABLE[entry.dtype])
+        if not 0 <= start <= stop <= entry.nbytes // dtype.itemsize:
+            raise IndexError(f"items {start}:{stop} are not within {path}")
+        items = np.empty(stop - start, dtype)
+        for index, there, here in parts_of_chunks(dtype, start, stop):
+            raw = np.empty(min(CHUNK_BYTES, entry.nbytes - index * CHUNK_BYTES), np.uint8)
+            self._fill(path, entry, index, raw.data, "fast")
+            items[here] = raw.view(dtype)[there]
+        return items
+
+    def is_mapped(self, path: str) -> bool:
+        """Tell whether an array lies in one piece in one pack, as it is."""
+        return self._piece(self.entries[path]) is not None
+
+    def map(
+        self,
+        path: str,
+        *,
+        verify: Verify = "fast",
+        progress: Callable[[int], object] | None = None,
+    ) -> AnyArray:
+        """Return one array as a private view of its pack, all its chunks checked; one in several pieces is read."""
+        entry = look_up(self.entries, path, self.name)
+        piece = self._piece(entry)
+        if piece is None:
+            return self.read(path, verify=verify, progress=progress)
+        view = self._store.map(*piece, entry.nbytes)
+
+        def check(index: int) -> None:
+            part = view[index * CHUNK_BYTES : (index + 1) * CHUNK_BYTES]
+            name, place = self._place(entry, index)
+            if checksum(part) != place.check:
+                raise damaged_chunk(name, place)
+            if verify == "full":
+                self._check(path, entry, index, part)
+            if progress is not None:
+                progress(len(part))
+
+        for_all_parts(check, entry.count)
+        array: AnyArray = np.frombuffer(view, STORABLE[entry.dtype]).reshape(entry.shape)
+        return array
+
+    def check_rest(self) -> None:
+        """Do nothing: the manifest was checked when it was read, and the packs are those of others as well."""
+
+    def check_everything(
+        self,
+        progress: Callable[[int], object] | None = None,
+        look: Callable[[str, AnyArray], object] | None = None,
+    ) -> int:
+        """Check every chunk against both of its digests, and return how many there are."""
+        for path, entry in self.entries.items():
+            dtype = np.dtype(STORABLE[entry.dtype])
+
+            def check(index: int, path: str = path, entry: Chunked = entry, dtype: np.dtype[Any] = dtype) -> None:
+                raw = np.empty(min(CHUNK_BYTES, entry.nbytes - index * CHUNK_BYTES), np.uint8)
+                self._fill(path, entry, index, raw.data, "full")
+                if look is not None:
+                    look(path, raw.view(dtype))
+                if progress is not None:
+                    progress(raw.nbytes)
+
+            for_all_parts(check, entry.count)
+        return sum(entry.count for entry in self.entries.values())
+
+    def share(self) -> None:
+        """Do nothing: each read makes an array of its own."""
+
+    def close(self) -> None:
+        """Do nothing: the packs belong to the store."""
+
+    def _place(self, entry: Chunked, index: int) -> tuple[str, Place]:
+        try:
+            return self._store.place(entry.chunk(index))
+        except QuantumMemoryError as error:
+            error.path = self.name
+            raise
+
+    def _piece(self, entry: Chunked) -> tuple[str, int] | None:
+        """Return the pack and the offset at which all of an array stands as it is; None where it does not."""
+        first: tuple[str, int] | None = None
+        for index in range(entry.count):
+            name, place = self._place(entry, index)
+            begin = place.offset - index * CHUNK_BYTES
+            if place.codec != NONE.id or (first is not None and first != (name, begin)):
+                return None
+            first = (name, begin)
+        return first
+
+    def _fill(self, path: str, entry: Chunked, index: int, raw: memoryview, verify: Verify) -> None:
+        """Read, check and decode one chunk into `raw`."""
+        _, place = self._place(entry, index)
+        codec = codec_with_id(place.codec)
+        if place.raw != len(raw) or (codec is NONE and place.stored != len(raw)):
+            raise damaged(f"its array {path!r} has a chunk {index} of another length", self.name)
+        stored = raw if codec is NONE else memoryview(bytearray(max(place.stored, len(raw))))
+        found = self._store.read_into(entry.chunk(index), stored)
+        if codec is not NONE or found.codec != NONE.id:
+            packed = stored[: found.stored]
+            raw[:] = codec_with_id(found.codec).decode(bytes(packed) if stored is raw else packed, len(raw))
+        if verify == "full":
+            self._check(path, entry, index, raw)
+
+    def _check(self, path: str, entry: Chunked, index: int, raw: memoryview) -> None:
+        if hashlib.sha256(raw).digest() != entry.chunk(index):
+            raise damaged(f"its array {path!r} does not match its SHA-256 in chunk {index}", self.name)
