@@ -68,8 +68,9 @@ def compression(
 
     if plot is not None:
         from quantum_memory.cli import bench_plot
+        from quantum_memory.cli.plot import check_png
 
-        bench_plot.check(plot)
+        check_png(plot)
     infidelities = _QUICK_INFIDELITIES if quick else _INFIDELITIES
     made = families or (() if files else tuple(FAMILIES))
     out = console(quiet=as_json)

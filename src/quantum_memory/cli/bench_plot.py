@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import io
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from quantum_memory.cli.bench_measure import shannon
-from quantum_memory.cli.plot import check_matplotlib
+from quantum_memory.cli.plot import save_figure
 from quantum_memory.compression.forms.base import EFFORTS
-from quantum_memory.durability.atomic import DurableFile
-from quantum_memory.errors import InvalidStateError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,21 +24,6 @@ _PEERS = {"SZ3": "tab:orange", "ZFP": "tab:green", "SPERR": "tab:red"}
 _CASTS = {"float32": "s", "float16": "D", "bfloat16": "^"}
 _LOOSEST, _TIGHTEST = 1e-1, 1e-17
 _COLUMNS = 3
-
-
-def check(path: str) -> None:
-    """Refuse, before anything takes time, what cannot be drawn.
-
-    Raises
-    ------
-    MissingError
-        matplotlib is not installed.
-    InvalidStateError
-        The name is not one of a PNG file.
-    """
-    if not path.lower().endswith(".png"):
-        raise InvalidStateError("the plot is a PNG file", path=path, next_step="end its name with .png")
-    check_matplotlib()
 
 
 def draw(path: str, reports: Sequence[Report]) -> None:
@@ -64,10 +46,7 @@ def draw(path: str, reports: Sequence[Report]) -> None:
         panels[-1].legend(named.values(), named.keys(), loc="center", frameon=False)
     else:
         figure.legend(named.values(), named.keys(), loc="outside lower center", ncols=2 * columns, frameon=False)
-    image = io.BytesIO()
-    figure.savefig(image, format="png")
-    with DurableFile(path) as sink:
-        sink.write(image.getbuffer())
+    save_figure(figure, path)
 
 
 def _panel(axes: Axes, report: Report) -> None:

@@ -22,6 +22,7 @@ _VERBS = {
     "verify": "Check every byte of files.",
     "compare": "Say what differs between two memories, and by how much.",
     "convert": "Write a memory in another format, and check it.",
+    "checkpoint": "Look at the checkpoints of a run, compare them, and prune them.",
     "migrate": "Make files of the first implementation new, with a way back.",
     "compress": "Look for a smaller form of saved states, with proof.",
     "bench": "Measure what compression makes of states, beside other codecs.",

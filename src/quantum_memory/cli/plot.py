@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from quantum_memory.durability.atomic import DurableFile
-from quantum_memory.errors import MissingError
+from quantum_memory.errors import InvalidStateError, MissingError
 from quantum_memory.state.pad import AXES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from matplotlib.figure import Figure
     from numpy.typing import NDArray
     from rich.text import Text
 
@@ -58,6 +59,29 @@ def check_matplotlib() -> None:
         raise MissingError(
             "a picture needs matplotlib, which is not installed", next_step="pip install 'quantum-memory[plot]'"
         ) from None
+
+
+def check_png(path: str) -> None:
+    """Refuse, before anything takes time, what cannot be drawn.
+
+    Raises
+    ------
+    MissingError
+        matplotlib is not installed.
+    InvalidStateError
+        The name is not one of a PNG file.
+    """
+    if not path.lower().endswith(".png"):
+        raise InvalidStateError("the plot is a PNG file", path=path, next_step="end its name with .png")
+    check_matplotlib()
+
+
+def save_figure(figure: Figure, path: str) -> None:
+    """Save a figure as a PNG file, durably."""
+    image = io.BytesIO()
+    figure.savefig(image, format="png")
+    with DurableFile(path) as sink:
+        sink.write(image.getbuffer())
 
 
 def draw(values: NDArray[np.float64], marks: Mapping[int, str], *, width: int, height: int = 4) -> Text:
@@ -123,7 +147,4 @@ def save_png(path: str, values: NDArray[np.float64], marks: Mapping[int, str], *
     axes.spines[["top", "right"]].set_visible(False)
     axes.set_title(title, loc="left", parse_math=False)
     figure.legend(loc="outside lower center", ncols=len(AXES), frameon=False)
-    image = io.BytesIO()
-    figure.savefig(image, format="png")
-    with DurableFile(path) as sink:
-        sink.write(image.getbuffer())
+    save_figure(figure, path)

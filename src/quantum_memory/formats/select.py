@@ -19,7 +19,8 @@ _PREFIX = {
     "emotional_context": "emotion",
     "metadata": "metadata",
 }
-_ARRAYS_OF_STATES = ("amplitudes", "matrix", "sites")
+_CLASSICAL = "classical."
+ARRAYS_OF_STATES = ("amplitudes", "matrix", "sites")
 
 
 def leaves(document: Mapping[str, Json]) -> Iterator[tuple[str, Json]]:
@@ -33,10 +34,22 @@ def leaves(document: Mapping[str, Json]) -> Iterator[tuple[str, Json]]:
             yield from _under(document[part], name, 0)
 
 
-def select(document: Mapping[str, Json], pattern: str, name: str) -> dict[str, Json]:
-    """Return the nodes of the leaves whose name matches a pattern, by name.
+def named(document: Mapping[str, Json], name: str) -> dict[str, Json]:
+    """Return the node of every leaf under a name of its own.
 
-    Where keys are spelled alike (``{1: ..., "1": ...}``), the names of the later ones end with ``~2``, ``~3``, ...
+    ``classical.`` is left out. Where keys are spelled alike (``{1: ..., "1": ...}``), the names of the later ones end
+    with ``~2``, ``~3``, ...
+
+    Parameters
+    ----------
+    name
+        Of the file, for the error.
+    """
+    return {unique: node for unique, _, node in _named(document, name)}
+
+
+def select(document: Mapping[str, Json], pattern: str, name: str) -> dict[str, Json]:
+    """Return the nodes of the leaves whose name matches a pattern, by name; see `named`.
 
     Parameters
     ----------
@@ -51,25 +64,34 @@ def select(document: Mapping[str, Json], pattern: str, name: str) -> dict[str, J
     MissingError
         There is none.
     """
-    with well_formed(name):
-        every = list(leaves(document))
-    named: dict[str, Json] = {}
+    every: list[str] = []
     found: dict[str, Json] = {}
-    for full, node in every:
-        short = unique = full.removeprefix(f"{_PREFIX['classical_data']}.")
-        count = 1
-        while unique in named:
-            count += 1
-            unique = f"{short}~{count}"
-        named[unique] = node
+    for unique, full, node in _named(document, name):
+        every.append(unique)
+        short = full.removeprefix(_CLASSICAL)
         if any(pattern == one or fnmatchcase(one, pattern) for one in (short, unique, full)):
             found[unique] = node
     if not found:
-        some = ", ".join(list(named)[:5]) + (", ..." if len(named) > 5 else "")
+        some = ", ".join(every[:5]) + (", ..." if len(every) > 5 else "")
         raise MissingError(
             f"nothing in it is called {pattern[:80]!r}", path=name, next_step=f"it has: {some or 'nothing'}"
         )
     return found
+
+
+def _named(document: Mapping[str, Json], name: str) -> Iterator[tuple[str, str, Json]]:
+    """Yield of every leaf the name that it alone has, its whole name, and its node."""
+    with well_formed(name):
+        every = list(leaves(document))
+    taken: set[str] = set()
+    for full, node in every:
+        short = unique = full.removeprefix(_CLASSICAL)
+        count = 1
+        while unique in taken:
+            count += 1
+            unique = f"{short}~{count}"
+        taken.add(unique)
+        yield unique, full, node
 
 
 def _under(node: Json, name: str, depth: int) -> Iterator[tuple[str, Json]]:
@@ -102,7 +124,7 @@ def _items(node: Json) -> Iterable[tuple[Json, Json]] | None:
         case "$state_dict":
             items = node["$state_dict"]["items"]
         case "$state":
-            items = [(key, item) for key, item in node["$state"].items() if key in _ARRAYS_OF_STATES]
+            items = [(key, item) for key, item in node["$state"].items() if key in ARRAYS_OF_STATES]
     return items
 
 
