@@ -13,7 +13,7 @@ def test_the_tour_runs(tmp_path, monkeypatch):
     space = {}
     for block in blocks:
         exec(compile(block, str(README), "exec"), space)  # it is our own page
-    written = {"ghz.json", "ghz.npz", "ghz.qms", "run.qms", "general.qms", "small.qms", "quantum_memory.h5"}
+    written = {"ghz.json", "ghz.npz", "ghz.qms", "run.qms", "general.qms", "small.qms", "quantum_memory.h5", "run"}
     assert written | {"quantum_state.json", "quantum_state.json.zlib"} == {p.name for p in tmp_path.iterdir()}
 
 
