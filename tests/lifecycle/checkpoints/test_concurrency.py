@@ -1,5 +1,6 @@
 """Threads and processes that save into one folder at once lose nothing, whoever reads and removes meanwhile."""
 
+import contextlib
 import multiprocessing
 import threading
 import time
@@ -124,14 +125,15 @@ def test_those_that_are_read_are_not_removed_meanwhile(tmp_path):
 
 def test_managers_that_all_remove_lose_nothing_that_was_acknowledged_last(tmp_path):
     """Each keeps one: the newest that somebody read back is always there."""
-    run, end, failures = tmp_path / "run", threading.Event(), []
+    run, failures = tmp_path / "run", []
 
     def work(who):
         try:
             with manager(run, KeepLast(1)) as cm:
                 for k in range(15):
                     cm.create_checkpoint(state(who, k))
-                    assert cm.restore() is not None
+                    with contextlib.suppress(MissingError):  # another has saved a newer one, and removed it
+                        assert cm.restore()["w"].size
         except BaseException as error:
             failures.append(error)
 
@@ -142,8 +144,7 @@ def test_managers_that_all_remove_lose_nothing_that_was_acknowledged_last(tmp_pa
     for thread in threads:
         thread.join(max(0.0, deadline - time.monotonic()))
         assert not thread.is_alive()
-    end.set()
-    assert [error for error in failures if not isinstance(error, MissingError)] == []
+    assert failures == []
     with manager(run, KeepLast(1)) as cm:
         assert len(cm.list_checkpoints()) >= 1
         assert set(cm.verify().values()) == {None}

@@ -87,6 +87,7 @@ class CheckpointFolder:
         self._refs_at = os.path.join(self.path, "refs.json")
         self._log_at = os.path.join(self.path, "log.jsonl")
         self._heads: dict[str, Checkpoint] = {}
+        self._listed: tuple[list[str], list[Checkpoint]] = ([], [])
 
     # --- what is there
 
@@ -97,20 +98,30 @@ class CheckpointFolder:
 
     def ids(self) -> list[str]:
         """Return the ids of all checkpoints, in no order."""
+        return _ids(self._names())
+
+    def _names(self) -> list[str]:
         try:
-            names = current().names(self._manifests_at)
+            return current().names(self._manifests_at)
         except FileNotFoundError:
             return []
         except OSError as error:
             raise StorageError.from_os_error(error, "list", self._manifests_at) from error
-        found = [name.removesuffix(SUFFIX) for name in names if name.endswith(SUFFIX)]
-        return [one for one in found if ID.fullmatch(one)]
 
     def listed(self) -> tuple[list[Checkpoint], dict[str, QuantumMemoryError]]:
         """Return all checkpoints in the order of saving, and what is wrong with those whose head cannot be read."""
+        names = self._names()
+        known, order = self._listed
+        if names != known:
+            order, bad = self._looked_at(_ids(names))
+            if bad:
+                return order, bad
+            self._listed = names, order
+        return list(order), {}
+
+    def _looked_at(self, there: list[str]) -> tuple[list[Checkpoint], dict[str, QuantumMemoryError]]:
         good: list[Checkpoint] = []
         bad: dict[str, QuantumMemoryError] = {}
-        there = self.ids()
         for one in there:
             try:
                 good.append(self._head(one))
@@ -203,6 +214,7 @@ class CheckpointFolder:
         data = manifests.written(made)
         with DurableFile(path, overwrite=False, durable=self.durable) as sink:
             sink.write(data)
+        self._heads[made.checkpoint.id] = made.checkpoint
 
     def remove(self, checkpoints: list[str]) -> None:
         """Remove manifests, durably; their chunks go with the next collection. The store has to be held alone."""
@@ -295,7 +307,11 @@ class CheckpointFolder:
 
     def note(self, action: str, **facts: Any) -> None:
         """Write a line into the log. It is for people: what is in it is not relied on, and it is not synced."""
-        line = {"when": stamp(now()), "action": action, **{name: fact for name, fact in facts.items() if fact is not None}}
+        line = {
+            "when": stamp(now()),
+            "action": action,
+            **{name: fact for name, fact in facts.items() if fact is not None},
+        }
         files = current()
         with contextlib.suppress(OSError):
             fd = files.open(self._log_at, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -330,6 +346,11 @@ def now() -> datetime.datetime:
 def stamp(when: datetime.datetime) -> str:
     """Return a time in UTC as text, ISO 8601."""
     return when.isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def _ids(names: list[str]) -> list[str]:
+    found = [name.removesuffix(SUFFIX) for name in names if name.endswith(SUFFIX)]
+    return [one for one in found if ID.fullmatch(one)]
 
 
 def _digest(said: dict[str, Any]) -> str:
