@@ -21,11 +21,11 @@ import re
 import secrets
 import struct
 import threading
-from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from quantum_memory.durability import forks, pack
 from quantum_memory.durability.atomic import DurableFile, sync_folder
+from quantum_memory.durability.chunk_collection import Collected, collect
 from quantum_memory.durability.files import ReadableFile, close_quietly, current, read_up_to, write_all_at
 from quantum_memory.durability.locks import open_locked
 from quantum_memory.durability.pack_writer import PackWriter
@@ -35,53 +35,29 @@ from quantum_memory.errors import (
     IntegrityError,
     MissingError,
     MissingFileError,
+    QuantumMemoryError,
     StorageError,
     UnsafeError,
     UnsupportedVersionError,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Set
 
     from quantum_memory.durability.pack import Place
+
+SHARED_TIMEOUT = 600.0
+"""Seconds to wait for somebody who collects, which may be copying hundreds of GiB."""
 
 LOCK_TIMEOUT = 30.0
 """Seconds to wait for a lock."""
 
-WASTE = 0.2
-"""How much of the store may be chunks that nobody needs, beside others in their packs that somebody does."""
-
 _SUFFIX = ".qmpack"
 _NAME = re.compile(r"[0-9a-f]{32}\.qmpack")
-_OPEN_FILES = 64
+_OPEN_FILES = 16
 _UNKNOWN = -1
 _LOCK = struct.Struct("<8sIIQ")
 _LOCK_SIGNATURE = b"\x89QML\r\n\x1a\n"
-
-
-@dataclass
-class Collected:
-    """What a collection did.
-
-    Attributes
-    ----------
-    packs_removed, packs_written
-        How many packs went, and how many were made of what was needed of them.
-    chunks_removed, bytes_removed
-        How many chunks went, and how many bytes their packs have lost altogether.
-    bytes_kept
-        Bytes of the packs that are there now.
-    """
-
-    packs_removed: int = 0
-    packs_written: int = 0
-    chunks_removed: int = 0
-    bytes_removed: int = 0
-    bytes_kept: int = 0
-
-    def to_dict(self) -> dict[str, int]:
-        """Return it as a plain dict."""
-        return asdict(self)
 
 
 class ChunkStore:
@@ -105,6 +81,7 @@ class ChunkStore:
         self.folder = os.path.abspath(folder)
         self._packs_at = os.path.join(self.folder, "chunks")
         self._lock_at = os.path.join(self.folder, "lock")
+        self._mixed_at = os.path.join(self.folder, "not-durable")  # is there when somebody has left out syncs
         self._durable = durable
         self._packs: dict[str, dict[bytes, Place]] = {}
         self._where: dict[bytes, str] = {}
@@ -113,7 +90,9 @@ class ChunkStore:
         self._guard = threading.RLock()
         self._held: set[int] = set()
         self._bad: set[bytes] = set()
-        self.damaged: dict[str, IntegrityError | UnsafeError] = {}
+        self._mixed = False
+        self._settled: set[str] = set()
+        self.damaged: dict[str, QuantumMemoryError] = {}
         forks.tell(self)
 
     def forked(self) -> None:
@@ -128,7 +107,7 @@ class ChunkStore:
     # --- locks
 
     @contextlib.contextmanager
-    def shared(self, *, timeout: float = LOCK_TIMEOUT) -> Iterator[None]:
+    def shared(self, *, timeout: float = SHARED_TIMEOUT) -> Iterator[None]:
         """Hold the store together with others, and know all that is in it: nothing is removed meanwhile.
 
         Raises
@@ -159,10 +138,20 @@ class ChunkStore:
             self._write_generation(fd, generation)
             self._refresh(generation)
             yield
+        except BaseException:
+            self._generation = _UNKNOWN
+            raise
         finally:
             self._let_go(fd)
 
     def _locked(self, *, write: bool, timeout: float) -> int:
+        for path in (self._lock_at, self._packs_at):
+            if os.path.islink(path):  # whoever made it may mean the files of somebody else
+                raise UnsafeError(
+                    "a symbolic link stands where a folder of checkpoints has its own files",
+                    path=path,
+                    next_step="put them there themselves, or link the whole folder",
+                )
         try:
             fd = open_locked(current(), self._lock_at, self.folder, write=write, timeout=timeout)
         except MissingFileError:
@@ -180,9 +169,13 @@ class ChunkStore:
         """Make the folders and the file that is locked, durably, where they are not there."""
         for folder in (self.folder, self._packs_at):
             make_folder(folder, durable=self._durable)
-        lock = DurableFile(self._lock_at, overwrite=False, durable=self._durable)
-        with contextlib.suppress(ConflictError), lock as sink:  # another may have just made it
-            sink.write(_LOCK.pack(_LOCK_SIGNATURE, pack.VERSION, pack.MINIMUM_READER, 0))
+        try:
+            with DurableFile(self._lock_at, overwrite=False, durable=self._durable) as sink:
+                sink.write(_LOCK.pack(_LOCK_SIGNATURE, pack.VERSION, pack.MINIMUM_READER, 0))
+        except ConflictError:
+            if self._durable:  # others have made it, and may have left out the sync
+                with contextlib.closing(ReadableFile(self._lock_at)) as lock:
+                    lock.sync()
 
     def _generation_of(self, fd: int) -> int:
         """Return how often the store was collected, having checked that the file which is locked is that of a store."""
@@ -218,23 +211,25 @@ class ChunkStore:
     # --- what is there
 
     def _refresh(self, generation: int) -> None:
-        """Take note of packs that others have made, and, after a collection, of those that are gone."""
+        """Take note of packs that others have made, and of those that are gone."""
         with self._guard:
             names = {name for name in self._names() if _NAME.fullmatch(name)}
+            self._mixed = os.path.exists(self._mixed_at)
             if self._generation == _UNKNOWN:
                 self.close()
                 self._packs.clear()
                 self._where.clear()
-            if generation != self._generation:
-                for name in set(self._packs) - names:
-                    self._forget(name)
-                self._generation = generation
+            self._generation = _UNKNOWN  # should this be interrupted
+            self._forget(set(self._packs) - names)
+            for name in set(self.damaged) - names:
+                del self.damaged[name]
             for name in sorted(names - set(self._packs) - set(self.damaged)):
                 try:
                     with self._file(name) as file:
                         self._note(name, pack.read_index(file))
-                except (IntegrityError, UnsafeError) as error:
+                except (IntegrityError, UnsafeError, MissingFileError) as error:
                     self.damaged[name] = error
+            self._generation = generation
 
     def _names(self) -> list[str]:
         try:
@@ -247,15 +242,17 @@ class ChunkStore:
         for chunk in chunks:
             self._where.setdefault(chunk, name)
 
-    def _forget(self, name: str) -> None:
-        for chunk in self._packs.pop(name):
-            if self._where.get(chunk) == name:
-                del self._where[chunk]
-        for other, chunks in self._packs.items():  # what was there twice is still there
-            for chunk in chunks:
-                self._where.setdefault(chunk, other)
-        if (file := self._open.pop(name, None)) is not None:
-            file.close()
+    def _forget(self, names: set[str]) -> None:
+        gone: set[bytes] = set()
+        for name in names & set(self._packs):
+            gone.update(chunk for chunk in self._packs.pop(name) if self._where.get(chunk) == name)
+            if (file := self._open.pop(name, None)) is not None:
+                file.close()
+        for chunk in gone:
+            del self._where[chunk]
+        for name, chunks in self._packs.items() if gone else ():  # what was there twice is still there
+            for chunk in chunks.keys() & gone:
+                self._where.setdefault(chunk, name)
 
     @contextlib.contextmanager
     def _file(self, name: str) -> Iterator[ReadableFile]:
@@ -281,7 +278,7 @@ class ChunkStore:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all packs."""
+        """Bytes of all packs that can be read."""
         with self._guard:
             return sum(map(pack.length, self._packs.values()))
 
@@ -315,16 +312,20 @@ class ChunkStore:
         MissingError, IntegrityError, StorageError
         """
         name, place = self.place(chunk)
-        if not self._read(name, place, buffer):
-            others = [other for other in self.packs if other != name and chunk in self._packs[other]]
-            for other in others:  # it was written twice, by two at the same time, or since it was found damaged
-                copy = self._packs[other][chunk]
+        unreadable: StorageError | None = None
+        try:
+            if self._read(name, place, buffer):
+                return place
+        except StorageError as error:
+            unreadable = error
+        for other in [one for one in self.packs if one != name and chunk in self._packs[one]]:
+            copy = self._packs[other][chunk]  # written by two at the same time, or since the first was found damaged
+            with contextlib.suppress(StorageError):
                 if self._read(other, copy, buffer):
                     self._where[chunk] = other
                     return copy
-            self._bad.add(chunk)  # whoever saves it the next time writes it anew
-            raise pack.damaged_chunk(self._path(name), place)
-        return place
+        self._bad.add(chunk)  # whoever saves it the next time writes it anew
+        raise unreadable or pack.damaged_chunk(self._path(name), place)
 
     def _read(self, name: str, place: Place, buffer: memoryview) -> bool:
         """Read the stored bytes of a chunk, and tell whether they fit the buffer and match their checksum."""
@@ -335,10 +336,10 @@ class ChunkStore:
             file.read_into(view, place.offset)
         return pack.checksum(view) == place.check
 
-    def map(self, name: str, offset: int, length: int) -> memoryview:
-        """Return bytes of a pack as private memory; nothing is checked."""
+    def map(self, name: str) -> memoryview:
+        """Return a pack as private memory; nothing is checked."""
         with contextlib.closing(ReadableFile(self._path(name))) as file:
-            return file.map(offset, length)
+            return file.map(0, file.size)
 
     def check(self, name: str, look: Callable[[bytes, Place, memoryview], object] | None = None) -> int:
         """Check every byte of a pack, and return how many chunks it has.
@@ -351,6 +352,10 @@ class ChunkStore:
         with contextlib.closing(ReadableFile(self._path(name))) as file:
             return pack.check_everything(file, look)
 
+    def chunks_of(self, name: str) -> dict[bytes, Place]:
+        """Return the chunks of a pack, and where they are in it."""
+        return self._packs[name]
+
     @property
     def packs(self) -> list[str]:
         """Names of the packs that can be read."""
@@ -361,86 +366,81 @@ class ChunkStore:
 
     def writer(self) -> PackWriter:
         """Return a writer of one pack; the store has to be held while it is used."""
+        if not self._durable and not self._mixed:
+            with (
+                contextlib.suppress(ConflictError),
+                DurableFile(self._mixed_at, overwrite=False, durable=False),
+            ):
+                pass
+            self._mixed = True
         return PackWriter(self, self._path(secrets.token_hex(16) + _SUFFIX), self._durable)
+
+    def settle(self, chunks: Set[bytes], *, written: bool) -> None:
+        """Make durable what a manifest is about to lean on, and others have written.
+
+        Somebody may have given a pack its name a moment ago, and not synced it yet, or not meant to.
+
+        Parameters
+        ----------
+        chunks
+            What the manifest needs.
+        written
+            Whether a pack was just written, so that the names are durable.
+        """
+        if not self._durable:
+            return
+        with self._guard:
+            packs = {self._where[chunk] for chunk in chunks} - self._settled if self._mixed else set()
+        for name in packs:
+            with self._file(name) as file:
+                file.sync()
+            self._settled.add(name)
+        if not written:
+            _sync(self._packs_at)
 
     def added(self, path: str, chunks: dict[bytes, Place]) -> None:
         """Take note of a pack that was written."""
         with self._guard:
             name = os.path.basename(path)
             self._note(name, chunks)
+            self._settled.add(name)
             for chunk in self._bad.intersection(chunks):
                 self._where[chunk] = name
             self._bad.difference_update(chunks)
 
     # --- collect
 
-    def collect(self, needed: Collection[bytes]) -> Collected:
-        """Remove what nobody needs; the store has to be held alone.
-
-        Packs of which nothing is needed are removed. When what is not needed in the others is more than `WASTE` of the
-        store, those with the most of it are written anew, without it. The new pack is durable before an old one goes.
+    def collect(self, needed: Set[bytes]) -> Collected:
+        """Remove what nobody needs (see `chunk_collection`); the store has to be held alone.
 
         Parameters
         ----------
         needed
             Names of chunks; others go.
         """
-        done = Collected()
-        before = self.nbytes
-        waste: list[tuple[int, str]] = []
         with self._guard:
-            for name in self.packs:
-                chunks = self._packs[name]
-                dead = [place.stored for chunk, place in chunks.items() if not self._is_needed(chunk, name, needed)]
-                if len(dead) == len(chunks):
-                    done.chunks_removed += len(dead)
-                    self._remove(name, done)
-                elif dead:
-                    waste.append((sum(dead), name))
-            if sum(bytes_ for bytes_, _ in waste) > WASTE * self.nbytes:
-                self._rewrite(waste, needed, done)
-        if done.packs_removed and self._durable:
-            _sync(self._packs_at)
-        done.bytes_kept = self.nbytes
-        done.bytes_removed = before - done.bytes_kept
-        return done
+            return collect(self, needed)
 
-    def _is_needed(self, chunk: bytes, name: str, needed: Collection[bytes]) -> bool:
-        """Tell whether a chunk of a pack is needed, and not whole in another pack, too."""
-        if chunk not in needed:
-            return False
+    def remove(self, names: Iterable[str]) -> None:
+        """Remove packs; the store has to be held alone."""
+        gone = set()
+        try:
+            for name in names:
+                current().unlink(self._path(name))
+                gone.add(name)
+        except OSError as error:
+            raise StorageError.from_os_error(error, "remove a pack from", self._packs_at) from error
+        finally:
+            self._forget(gone)
+        if gone and self._durable:
+            _sync(self._packs_at)
+
+    def prefer(self, name: str, chunk: bytes) -> bool:
+        """Tell whether a chunk of a pack is read from there, and see to it that it is, where no other copy is whole."""
         other, place = self.place(chunk)
         if other != name and not self._read(other, place, memoryview(bytearray(place.stored))):
             self._where[chunk] = name
         return self._where[chunk] == name
-
-    def _remove(self, name: str, done: Collected) -> None:
-        try:
-            current().unlink(self._path(name))
-        except OSError as error:
-            raise StorageError.from_os_error(error, "remove", self._path(name)) from error
-        self._forget(name)
-        done.packs_removed += 1
-
-    def _rewrite(self, waste: list[tuple[int, str]], needed: Collection[bytes], done: Collected) -> None:
-        allowed, left = WASTE / 2 * self.nbytes, sum(bytes_ for bytes_, _ in waste)
-        old: list[str] = []
-        with self.writer() as writer:
-            for dead, name in sorted(waste, reverse=True):
-                if left <= allowed:
-                    break
-                left -= dead
-                old.append(name)
-                for chunk, place in self._packs[name].items():
-                    if self._is_needed(chunk, name, needed):
-                        stored = memoryview(bytearray(max(place.stored, place.raw)))
-                        found = self.read_into(chunk, stored)
-                        writer.copy(chunk, found, stored[: found.stored])
-                    else:
-                        done.chunks_removed += 1
-        done.packs_written += writer.chunks > 0
-        for name in old:
-            self._remove(name, done)
 
     def close(self) -> None:
         """Close the packs."""

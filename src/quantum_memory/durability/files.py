@@ -201,6 +201,18 @@ class ReadableFile:
         """
         return map_privately(self._fd, self.size, self.name)[offset : offset + length]
 
+    def sync(self) -> None:
+        """Make durable what anybody has written to the file.
+
+        Raises
+        ------
+        StorageError
+        """
+        try:
+            self._files.fsync(self._fd)
+        except OSError as error:
+            raise StorageError.from_os_error(error, "make the file durable", self.name) from error
+
     def close(self) -> None:
         """Close the file; reading afterwards fails."""
         fd, self._fd = self._fd, -1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
 import threading
@@ -16,6 +17,7 @@ from quantum_memory.errors import (
     InvalidStateError,
     MissingError,
     QuantumMemoryError,
+    StorageError,
     UnsafeError,
 )
 from quantum_memory.formats.lazy import StateFile
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
     from quantum_memory.formats.verbs import Saved
     from quantum_memory.lifecycle.checkpoints.manifest import Checkpoint
 
+_IMPORTED = "imported"
 _SEVERAL = 20
 """How many checkpoints are kept where nobody says what to keep."""
 
@@ -103,7 +106,7 @@ class CheckpointManager(Catalogue):
     ----------
     parameters : dict
     lock : threading.RLock
-        Held while an automatic checkpoint looks at its target; whoever changes that elsewhere holds it, too.
+        Held while a target is looked at or gets its state back; another thread that changes it holds it, too.
 
     Examples
     --------
@@ -145,13 +148,14 @@ class CheckpointManager(Catalogue):
         self._background = Background("checkpoint", on_error)
         self._staging = Staging()
         self._signals = StopSignals() if signals else None
+        self._line = threading.Lock()  # of which checkpoint the next one continues
         self._parent: str | None = None
         self._auto: Timer | None = None
         forks.tell(self)
 
     def forked(self) -> None:
         """Let go of the lock and the timer of the process that this one was forked from."""
-        self.lock = threading.RLock()
+        self.lock, self._line = threading.RLock(), threading.Lock()
         self._auto = None
 
     # --- save
@@ -191,15 +195,21 @@ class CheckpointManager(Catalogue):
             Something in the target cannot be kept exactly.
         StorageError
             The operating system refused; what was there before is untouched.
+        QuantumMemoryError
+            What went wrong in the background since the last call; this checkpoint was saved all the same.
         """
-        self._background.check()
-        said = self._said(
-            name=name, description=description, automatic=automatic, progress=progress, metrics=metrics or {},
-            finished=finished,
-        )  # fmt: skip
-        with self.lock:
-            flat = _flat(target)
-        return self._saved(flat, said).id
+        earlier = self._background.failure()
+        with contextlib.ExitStack() as held:
+            held.enter_context(self.lock)
+            flat, said = self._taken(
+                target, name=name, description=description, automatic=automatic, progress=progress,
+                metrics=metrics or {}, finished=finished,
+            )  # fmt: skip
+            made = self._saved(flat, said, held.close).id
+        if earlier is not None:
+            earlier.add_note(f"Checkpoint {made} was saved all the same.")
+            raise earlier
+        return made
 
     def step(self, target: Any, progress: Any = None, **metrics: float) -> bool:
         """Save a checkpoint if one is due, and tell whether it is being saved.
@@ -228,19 +238,27 @@ class CheckpointManager(Catalogue):
         self._background.check()
         if self._background.busy or not self._pace.is_due(progress, metrics):
             return False
-        said = self._said(automatic=True, progress=progress, metrics=metrics)
+        facts = {"automatic": True, "progress": progress, "metrics": metrics}
         if self._in_background:
-            return self._begin(target, said)
+            return self._begin(target, facts)
         start = time.monotonic()
-        with self.lock:
-            flat = _flat(target)
-        self._timed(flat, said, start)
+        with contextlib.ExitStack() as held:
+            held.enter_context(self.lock)
+            flat, said = self._taken(target, **facts)
+            self._timed(flat, said, start, held.close)
         return True
 
     def finish(self, target: Any, progress: Any = None, **metrics: float) -> str:
-        """Save the end of a run, and return the id; `resume` gives it back, and the run can be extended from there."""
-        self.wait()
-        return self.create_checkpoint(target, progress=progress, metrics=metrics, finished=True)
+        """Save the end of a run, and return the id; `resume` gives it back, and the run can be extended from there.
+
+        It raises what `create_checkpoint` and, when a signal asked to stop, `step` raise; the end is saved by then.
+        """
+        self._background.rest()
+        made = self.create_checkpoint(target, progress=progress, metrics=metrics, finished=True)
+        if self._signals is not None and self._signals.asked:
+            number, self._signals.asked = self._signals.asked, 0
+            raise Stopped(number, made)
+        return made
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until what is being saved is durable, and tell whether it is.
@@ -252,61 +270,84 @@ class CheckpointManager(Catalogue):
         """
         return self._background.wait(timeout)
 
-    def _said(self, **facts: Any) -> Said:
+    def _taken(self, target: Any, **facts: Any) -> tuple[Flat, Said]:
+        """Take a target apart, and give it its place in the order of saving; with `lock` held."""
+        flat = _flat(target)
         # Copies: the caller may change them before they are written.
         facts["progress"], parameters = copy.deepcopy((facts.get("progress"), dict(self.parameters)))
         said = Said(**facts, parameters=parameters, branch=self._branch)
         check_record({"progress": said.progress, "parameters": said.parameters})
-        return said
-
-    def _saved(self, flat: Flat, said: Said) -> Checkpoint:
-        with self.lock:
+        with self._line:
             parent = self._parent or self._newest_id(self._branch)
-        checkpoint = self._saver.save(flat, dataclasses.replace(said, parent=parent))
-        with self.lock:
-            self._parent = checkpoint.id
+            said = dataclasses.replace(self._saver.numbered(said), parent=parent)
+            self._parent = said.id
+        return flat, said
+
+    def _saved(self, flat: Flat, said: Said, taken: Callable[[], object] | None = None) -> Checkpoint:
+        try:
+            checkpoint = self._saver.save(flat, said, taken=taken)
+        except BaseException:
+            self._give_up(said)
+            raise
         if not isinstance(self._keep, KeepAll) or self._at_most is not None:
             self._prune(checkpoint)
         return checkpoint
 
+    def _give_up(self, said: Said) -> None:
+        """Take back the place of a checkpoint that was not saved."""
+        with self._line:
+            if self._parent == said.id:
+                self._parent = said.parent
+
     def _prune(self, saved: Checkpoint) -> None:
+        why = "others are at work in the folder all the time"
         try:
-            prune(self.folder, self._keep, self._at_most, self._verified)
+            plan, done = prune(self.folder, self._keep, self._at_most, self._verified)
+            if done is not None or not plan.goes:
+                return
         except QuantumMemoryError as error:
-            read_back(self.folder, self._verified)  # which raises what is wrong, if that is the new one
-            # It is there, and whoever called must not take it for lost.
-            warnings.warn(f"checkpoint {saved.id} was saved, but others were not removed: {error}", stacklevel=4)
-            self.folder.note("not removed", why=str(error))
+            why = str(error)
+            if read_back(self.folder, self._verified, saved.branch) != saved.id and saved.id not in self._verified:
+                self.folder.verify(saved.id)  # which raises what is wrong, if that is the new one
+        # It is there, and whoever called must not take it for lost.
+        warnings.warn(f"checkpoint {saved.id} was saved, but others were not removed: {why}", stacklevel=4)
+        self.folder.note("not removed", why=why)
 
     def _newest_id(self, branch: str) -> str | None:
         listed = [one for one in self.folder.listed()[0] if one.branch == branch]
         return listed[-1].id if listed else None
 
-    def _begin(self, target: Any, said: Said) -> bool:
+    def _begin(self, target: Any, facts: dict[str, Any]) -> bool:
         """Copy the state, and save the copy in the background; tell whether nothing else was being saved."""
         start = time.monotonic()
         with self.lock:
             if self._background.busy:  # another thread was here first, and what it copied is where this would go
                 return False
-            flat = _flat(target)
-            still = dataclasses.replace(flat, arrays=self._staging.take(flat.arrays))
-            return self._background.start(lambda: self._timed(still, said, start))
+            flat, said = self._taken(target, **facts)
+            begun = False
+            try:
+                still = dataclasses.replace(flat, arrays=self._staging.take(flat.arrays))
+                begun = self._background.start(lambda: self._timed(still, said, start))
+            finally:
+                if not begun:
+                    self._give_up(said)
+            return begun
 
-    def _timed(self, flat: Flat, said: Said, start: float) -> None:
-        self._saved(flat, said)
+    def _timed(self, flat: Flat, said: Said, start: float, taken: Callable[[], object] | None = None) -> None:
+        self._saved(flat, said, taken)
         self._pace.saved(said.progress, said.metrics, time.monotonic() - start)
 
     def _stop(self, target: Any, progress: Any, metrics: Mapping[str, float]) -> None:
         number = 0 if self._signals is None else self._signals.asked
-        failure: BaseException | None = None
-        try:
-            self.wait()
-        except Exception as error:  # all the more reason to save
-            failure = error
-            warnings.warn(f"an earlier checkpoint could not be saved: {error}", stacklevel=3)
+        self._background.rest()
+        failure = self._background.failure()
+        if failure is not None:  # all the more reason to save
+            warnings.warn(f"an earlier checkpoint could not be saved: {failure}", stacklevel=3)
         made = self.create_checkpoint(
             target, description=f"stopped by signal {number}", progress=progress, metrics=metrics, automatic=True
         )
+        if self._signals is not None:
+            self._signals.asked = 0
         raise Stopped(number, made) from failure
 
     # --- go back
@@ -428,7 +469,7 @@ class CheckpointManager(Catalogue):
             try:
                 with self.folder.reading(one) as reader:
                     checkpoint, memory = reader.manifest.checkpoint, read_memory(reader)
-            except (IntegrityError, MissingError, UnsafeError) as error:
+            except (IntegrityError, MissingError, StorageError, UnsafeError) as error:
                 failure = failure or error
                 if len(ids) > 1:
                     warnings.warn(f"checkpoint {one} is passed over: {error}", stacklevel=3)
@@ -437,7 +478,8 @@ class CheckpointManager(Catalogue):
             self._verified.add(one)
             if target is None:
                 return checkpoint, rebuilt(checkpoint.kind, memory)
-            return checkpoint, restore_into(target, checkpoint.kind, memory)
+            with self.lock:
+                return checkpoint, restore_into(target, checkpoint.kind, memory)
         if failure is not None:
             failure.next_step = "qmem checkpoint verify shows which are whole; restore one of them by its id"
             raise failure
@@ -445,8 +487,8 @@ class CheckpointManager(Catalogue):
 
     def _take_up(self, checkpoint: Checkpoint) -> None:
         """Go on from a checkpoint."""
-        with self.lock:
-            self._parent, self._branch = checkpoint.id, checkpoint.branch
+        with self._line:
+            self._parent = checkpoint.id
             self._pace.resumed(checkpoint.progress, (one.metrics for one in self.folder.listed()[0]))
 
     # --- lines of checkpoints, and what goes
@@ -464,7 +506,7 @@ class CheckpointManager(Catalogue):
         """
         check_name(name, "branch")
         start = self._newest_id(name) if at is None else self.resolve(at)
-        with self.lock:
+        with self._line:
             self._parent = start or self._parent or self._newest_id(self._branch)
             self._branch = name
 
@@ -486,7 +528,7 @@ class CheckpointManager(Catalogue):
             self.folder.remove([one])
             self.folder.note("deleted", checkpoint=one)
             self.folder.collect()
-        with self.lock:
+        with self._line:
             if self._parent == one:
                 self._parent = None
 
@@ -524,7 +566,14 @@ class CheckpointManager(Catalogue):
         self.folder.note("exported", checkpoint=one, path=made.path)
         return made
 
-    def import_checkpoint(self, path: str | os.PathLike[str], name: str = "", *, state_id: str | None = None) -> str:
+    def import_checkpoint(
+        self,
+        path: str | os.PathLike[str],
+        name: str = "",
+        *,
+        state_id: str | None = None,
+        branch: str | None = None,
+    ) -> str:
         """Save what a file holds as a checkpoint, and return its id; every byte of the file is checked.
 
         A file that was exported has its name, progress, metrics and parameters again; its id is a new one.
@@ -535,8 +584,13 @@ class CheckpointManager(Catalogue):
             What people call it.
         state_id
             Which state of an HDF5 store.
+        branch
+            The line of checkpoints that it is the newest of then. By default that of this manager where it has none
+            yet, and otherwise "imported", so that `resume` does not take it for the run.
         """
-        made = self._saver.save(*transfer.imported(path, name, self._branch, state_id))
+        if branch is None:
+            branch = _IMPORTED if self._newest_id(self._branch) else self._branch
+        made = self._saver.save(*transfer.imported(path, name, branch, state_id))
         self.folder.note("imported", checkpoint=made.id, path=str(path))
         return made.id
 
@@ -579,7 +633,7 @@ class CheckpointManager(Catalogue):
     def _auto_save(self, target: Any) -> float:
         """Save a target in the background if nothing is being saved, and return the seconds until the next time."""
         try:
-            self._begin(target, self._said(automatic=True))
+            self._begin(target, {"automatic": True})
         except Exception as error:  # the next time it may go well
             self._background.failed(error)
         return self._pace.next_interval()
@@ -609,12 +663,15 @@ class CheckpointManager(Catalogue):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        asked = self._signals.asked if self._signals is not None and self._signals.in_force else 0
         try:
             self.close()
         except Exception as failure:
             if error is None:
                 raise
             error.add_note(f"a checkpoint could not be saved either: {failure}")
+        if asked and error is None:  # after the last step, which would have seen to it
+            raise Stopped(asked, self._parent)
 
 
 def _flat(target: Any) -> Flat:

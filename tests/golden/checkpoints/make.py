@@ -40,8 +40,8 @@ def still() -> Iterator[None]:
     folder = "quantum_memory.lifecycle.checkpoints"
     with (
         mock.patch("secrets.token_hex", lambda n: f"{next(counters[n]):0{2 * n}x}"),
-        mock.patch(f"{folder}.folder.now", lambda: WHEN),
-        mock.patch(f"{folder}.saving.now", lambda: WHEN),
+        mock.patch(f"{folder}.folder.now", return_value=WHEN),
+        mock.patch(f"{folder}.saving.now", return_value=WHEN),
         mock.patch(f"{folder}.saving.__version__", "0"),
     ):
         yield

@@ -72,7 +72,7 @@ def check_going_on(run, progress):
             cm.folder.collect()
         assert cm.verify() == {last: None}
         assert not cm.folder.store.damaged
-    assert [path for path in run.rglob(".*")] == []
+    assert list(run.rglob(".*")) == []
     needed = cm.folder.manifest(last).chunks()
     with cm.folder.store.shared():
         assert needed <= set(cm.folder.store._where)
@@ -104,7 +104,7 @@ def kill_at_random(run, kills):
     for _ in range(kills):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)
-            acks = killed_loop(run, progress, rng, 0.025, durable=False)
+            acks = killed_loop(run, progress, rng, 0.05, durable=False)
         saves += len(acks)
         progress = check(run, max(acks, default=progress))
     check_going_on(run, progress)

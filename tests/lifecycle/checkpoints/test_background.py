@@ -65,8 +65,8 @@ def test_what_is_changed_after_a_step_is_saved_as_it_was(run):
     target = {
         "array": array, "view": array[::2, ::-3], "fortran": np.asfortranarray(array), "tensor": tensor,
         "bfloat": torch.ones(7, dtype=torch.bfloat16), "conj": torch.ones(3, dtype=torch.complex64).conj(),
-        "list": [1, [2, {"k": 3}]], "swapped": np.arange(3, dtype=">i4"), "scalar": np.array(7), "text": np.array(["a"]),
-        "model": torch.nn.Linear(3, 3),
+        "list": [1, [2, {"k": 3}]], "swapped": np.arange(3, dtype=">i4"), "scalar": np.array(7),
+        "text": np.array(["a"]), "model": torch.nn.Linear(3, 3),
     }  # fmt: skip
     progress, parameters = {"at": [1]}, {"rates": [0.5]}
     with manager(run, parameters=parameters) as cm:
@@ -489,9 +489,13 @@ def test_what_goes_wrong_there_comes_out_of_the_next_call_and_it_goes_on(run):
         cm.start_auto_checkpoint(target)
         assert heard.wait(LONG)
         deadline = time.monotonic() + LONG
-        with pytest.raises(InvalidStateError, match="does not keep"):
+
+        def wait():
             while time.monotonic() < deadline:
                 cm.wait()
+
+        with pytest.raises(InvalidStateError, match="does not keep"):
+            wait()
         target["a"] = 1  # and the next time goes well
         while not cm.folder.ids():
             assert time.monotonic() < deadline

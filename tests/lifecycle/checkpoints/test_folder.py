@@ -491,7 +491,7 @@ def test_an_error_of_the_disk_is_not_called_damage(run):
             try:
                 folder.verify(one)
             except StorageError as error:
-                assert error.errno == errno.EIO
+                assert error.errno == errno.EIO  # noqa: PT017
         if not faulty.failed:
             break
     assert 5 < k < 39

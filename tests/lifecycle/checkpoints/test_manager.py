@@ -361,7 +361,7 @@ def test_a_target_that_does_not_fit_is_as_it_was(run):
 
 
 WAYS = {
-    "a chunk": lambda run, cm, one: damage_pack_of(run, cm, one),
+    "a chunk": damage_pack_of,
     "the text": lambda run, cm, one: damage(manifest_at(run, one)),
     "the head": lambda run, cm, one: damage(manifest_at(run, one), 140),
     "its beginning": lambda run, cm, one: damage(manifest_at(run, one), 3),
@@ -612,3 +612,22 @@ def test_a_step_saves_always_or_never(run):
     with manager(run, save=Always(), background=False) as cm:
         assert cm.step(1, 1)
         assert [one["automatic"] for one in cm.list_checkpoints()] == [True]
+
+
+def test_a_newest_that_others_remove_meanwhile_is_not_missed(run, monkeypatch):
+    """Another process saves a newer one and removes this one just before it is read back."""
+    from quantum_memory.lifecycle.checkpoints.folder import CheckpointFolder
+
+    with manager(run, keep=KeepLast(1)) as cm, manager(run, keep=KeepLast(1)) as other:
+        cm.create_checkpoint(state(0))
+        verify, newer = CheckpointFolder.verify, []
+
+        def late(folder, one):
+            if not newer:
+                newer.append("")
+                newer[0] = other.create_checkpoint(state(2))
+            return verify(folder, one)
+
+        monkeypatch.setattr(CheckpointFolder, "verify", late)
+        one = cm.create_checkpoint(state(1))
+        assert [item["id"] for item in cm.list_checkpoints()] == newer != [one]

@@ -24,19 +24,22 @@ from quantum_memory.durability import files
 from quantum_memory.lifecycle.checkpoint_manager import CheckpointManager
 from quantum_memory.lifecycle.due import Always, Never
 
+def say(what):
+    os.write(1, f"{{what}}\\n".encode())  # in one piece, whatever the other thread says
+
 class Slow(files.RealFiles):
     '''Takes its time to write.'''
     def fsync(self, fd):
-        print("saving", flush=True)
+        say("saving")
         time.sleep({pause})
 
 save = {save}
 with files.using(Slow() if {pause} else files.RealFiles()), CheckpointManager({run!r}, save=save) as cm:
     for step in range(1, 1_000_000):
         made = cm.step({{"w": np.full(1000, step)}}, step)
-        print(step, flush=True)
+        say(step)
         {then}
-print("not reached")
+say("not reached")
 """
 
 

@@ -126,21 +126,31 @@ class Background:
         BaseException
             What went wrong in a job since this was last asked.
         """
+        done = self.rest(timeout)
+        self.check()
+        return done
+
+    def rest(self, timeout: float | None = None) -> bool:
+        """Wait, and leave what went wrong for later; see `wait`."""
         self._here()
         job = self._job
         done = job is None or job.undone.acquire(timeout=-1 if timeout is None else max(0.0, timeout))
         if job is not None and done:
             job.undone.release()  # for others who wait
-        self.check()
         return done
 
     def check(self) -> None:
         """Raise what went wrong in a job since this was last asked."""
+        failure = self.failure()
+        if failure is not None:
+            raise failure
+
+    def failure(self) -> BaseException | None:
+        """Return what went wrong in a job since this was last asked; None for nothing."""
         self._here()
         with self._guard:
             failure, self._failure = self._failure, None
-        if failure is not None:
-            raise failure
+        return failure
 
 
 def _finish() -> None:
@@ -152,5 +162,5 @@ def _finish() -> None:
             sys.excepthook(type(error), error, error.__traceback__)
 
 
-# Before `concurrent.futures`, which is registered above, takes away the threads that saving needs. `atexit` comes after.
+# Before `concurrent.futures`, registered above, takes away the threads that saving needs. `atexit` would be too late.
 getattr(threading, "_register_atexit", lambda _: None)(_finish)

@@ -19,6 +19,7 @@ import hashlib
 import json
 import os
 import secrets
+import stat
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,7 @@ from quantum_memory.errors import (
     MissingFileError,
     QuantumMemoryError,
     StorageError,
+    UnsafeError,
 )
 from quantum_memory.lifecycle.checkpoints import manifest as manifests
 from quantum_memory.lifecycle.checkpoints.manifest import ID, Checkpoint, Manifest
@@ -42,10 +44,11 @@ from quantum_memory.state.json_text import from_json, max_nodes, to_json
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from quantum_memory.durability.chunk_store import Collected
+    from quantum_memory.durability.chunk_collection import Collected
 
 SUFFIX = ".qmcp"
 _MAX_REFS_BYTES = 16 << 20
+_MAX_LOG_BYTES = 64 << 20
 
 
 @dataclass
@@ -295,10 +298,14 @@ class CheckpointFolder:
             digest = said.pop("sha256")
             if digest != _digest(said) or set(said) != {"version", "tags", "pins"} or said["version"] != 1:
                 raise IntegrityError("it does not match its SHA-256")
+            if not all(isinstance(name, str) for name in (*said["tags"].values(), *said["pins"])):
+                raise IntegrityError("its tags and pins are no ids")
             return Refs(dict(said["tags"]), set(said["pins"]))
 
     def write_refs(self, refs: Refs) -> None:
         """Replace tags and pins; the store has to be held alone."""
+        if os.path.islink(self._refs_at):
+            raise UnsafeError("it is a symbolic link", path=self._refs_at, next_step="put the file itself there")
         said = {"version": 1, "tags": dict(sorted(refs.tags.items())), "pins": sorted(refs.pins)}
         with DurableFile(self._refs_at, durable=self.durable) as sink:
             sink.write(to_json({**said, "sha256": _digest(said)}))
@@ -314,17 +321,23 @@ class CheckpointFolder:
         }
         files = current()
         with contextlib.suppress(OSError):
-            fd = files.open(self._log_at, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+            # Neither through a link, nor into a pipe that nobody reads: the folder may be somebody else's.
+            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK | getattr(os, "O_NOFOLLOW", 0)
+            fd = files.open(self._log_at, flags)
             try:
-                files.write(fd, to_json(line) + b"\n")
+                if stat.S_ISREG(files.fstat(fd).st_mode):
+                    files.write(fd, to_json(line) + b"\n")
             finally:
                 close_quietly(files, fd)
 
     def log(self) -> list[dict[str, Any]]:
         """Return what was done, the oldest first; lines that were cut short are left out."""
+        if os.path.islink(self._log_at):
+            return []
         try:
             with contextlib.closing(ReadableFile(self._log_at)) as source:
-                lines = source.read(0, source.size).splitlines()
+                start = max(0, source.size - _MAX_LOG_BYTES)  # what is older is not shown
+                lines = source.read(start, source.size - start).splitlines()
         except MissingFileError:
             return []
         made = []

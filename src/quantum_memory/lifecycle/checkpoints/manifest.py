@@ -45,6 +45,9 @@ MINIMUM_READER = 1
 PREFIX_BYTES = 128
 DIGEST_BYTES = 32
 MAX_HEAD_BYTES = 1 << 20
+MAX_CHUNKS = 1 << 24
+"""Chunks of a checkpoint: of 16 TiB."""
+
 ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,127}")
 
 _PREFIX = struct.Struct("<8sIIIIII32s32s24xQ")
@@ -277,7 +280,7 @@ def _read_head(source: Readable) -> tuple[Checkpoint, tuple[int, int, int], byte
         )
     if PREFIX_BYTES + head + packed + count * DIGEST_BYTES != source.size:
         raise _damaged(source, "it has another length than it says: it is cut short or damaged")
-    if head > MAX_HEAD_BYTES or text > MAX_DOCUMENT_BYTES:
+    if head > MAX_HEAD_BYTES or text > MAX_DOCUMENT_BYTES or count > MAX_CHUNKS:
         raise UnsafeError(
             "its text is longer than any that is written",
             path=source.name,
@@ -310,7 +313,7 @@ def _checkpoint(said: Any) -> Checkpoint:
     if not all(isinstance(text, str) for text in (*texts, checkpoint.kind, checkpoint.content_id, checkpoint.writer)):
         raise IntegrityError("its head is not well formed")
     counts = (checkpoint.number, checkpoint.arrays, checkpoint.raw_bytes, checkpoint.new_bytes)
-    if not ID.fullmatch(checkpoint.id) or not all(type(count) is int and count >= 0 for count in counts):
+    if not ID.fullmatch(checkpoint.id) or not all(type(count) is int and 0 <= count < 1 << 63 for count in counts):
         raise IntegrityError("its head is not well formed")
     if not isinstance(checkpoint.parent, str | None) or type(checkpoint.automatic) is not bool:
         raise IntegrityError("its head is not well formed")

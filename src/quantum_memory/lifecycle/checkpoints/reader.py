@@ -53,6 +53,7 @@ class CheckpointReader:
         self.name = name
         self.size = size
         self._store = store
+        self._maps: dict[str, memoryview] = {}
 
     def facts(self, path: str) -> dict[str, Any]:
         """Return how an array is stored."""
@@ -115,7 +116,10 @@ class CheckpointReader:
         piece = self._piece(entry)
         if piece is None:
             return self.read(path, verify=verify, progress=progress)
-        view = self._store.map(*piece, entry.nbytes)
+        pack_name, start = piece
+        if pack_name not in self._maps:
+            self._maps[pack_name] = self._store.map(pack_name)
+        view = self._maps[pack_name][start : start + entry.nbytes]
 
         def check(index: int) -> None:
             part = view[index * CHUNK_BYTES : (index + 1) * CHUNK_BYTES]
@@ -158,7 +162,8 @@ class CheckpointReader:
         """Do nothing: each read makes an array of its own."""
 
     def close(self) -> None:
-        """Do nothing: the packs belong to the store."""
+        """Let go of what was mapped; arrays that were made of it keep it."""
+        self._maps.clear()
 
     def _place(self, entry: Chunked, index: int) -> tuple[str, Place]:
         try:

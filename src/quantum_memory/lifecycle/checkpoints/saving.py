@@ -5,12 +5,19 @@ from __future__ import annotations
 import copy
 import datetime
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from quantum_memory._version import __version__
 from quantum_memory.durability import forks
-from quantum_memory.errors import ConflictError, InvalidStateError, MissingError
+from quantum_memory.errors import (
+    ConflictError,
+    IntegrityError,
+    InvalidStateError,
+    MissingError,
+    QuantumMemoryError,
+    UnsafeError,
+)
 from quantum_memory.lifecycle.checkpoints.folder import check_name, now, stamp
 from quantum_memory.lifecycle.checkpoints.manifest import Checkpoint, Manifest
 from quantum_memory.lifecycle.checkpoints.writer import write_arrays
@@ -21,7 +28,7 @@ from quantum_memory.state.json_text import check_record
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from quantum_memory.durability.chunk_store import Collected
+    from quantum_memory.durability.chunk_collection import Collected
     from quantum_memory.lifecycle.checkpoints.folder import CheckpointFolder, Refs
     from quantum_memory.lifecycle.retention import KeepPolicy, Removal
     from quantum_memory.state.arrays import AnyArray
@@ -33,7 +40,10 @@ _PATIENCE = 5.0
 
 @dataclass(frozen=True)
 class Said:
-    """What the caller says of a checkpoint; see `Checkpoint`."""
+    """What is said of a checkpoint before it is saved; see `Checkpoint`.
+
+    Its number is given when the state is taken, and not when it is written: what was taken later is the newer one.
+    """
 
     name: str = ""
     description: str = ""
@@ -44,6 +54,9 @@ class Said:
     finished: bool = False
     branch: str = "main"
     parent: str | None = None
+    id: str = ""
+    number: int = 0
+    created_at: datetime.datetime = datetime.datetime.min
 
     def __post_init__(self) -> None:
         check_name(self.branch, "branch")
@@ -51,7 +64,7 @@ class Said:
             if not isinstance(text, str):
                 raise InvalidStateError(f"a name is text, not {text!r:.40}", next_step="give a str")
         for name, value in self.metrics.items():
-            if not isinstance(name, str) or not isinstance(value, (int, float)) or isinstance(value, bool):
+            if not isinstance(name, str) or not is_number(value):
                 raise InvalidStateError(
                     f"the metric {name!r:.40} is {value!r:.40}, not a number", next_step="give float(value)"
                 )
@@ -103,8 +116,30 @@ class Saver:
         """Let go of the lock of the process that this one was forked from."""
         self._numbers = threading.Lock()
 
-    def save(self, flat: Flat, said: Said, progress: Callable[[int], object] | None = None) -> Checkpoint:
+    def numbered(self, said: Said) -> Said:
+        """Return what is said of a checkpoint with its id, its number, which is above all others, and the time."""
+        listed, _ = self.folder.listed()
+        with self._numbers:
+            self._number = max(self._number, *(one.number for one in listed), 0) + 1
+            when = now()
+            return replace(said, id=self.folder.new_id(when), number=self._number, created_at=when)
+
+    def save(
+        self,
+        flat: Flat,
+        said: Said,
+        *,
+        taken: Callable[[], object] | None = None,
+        progress: Callable[[int], object] | None = None,
+    ) -> Checkpoint:
         """Save a checkpoint, durably.
+
+        Parameters
+        ----------
+        taken
+            Called when the arrays have been read, and may change again.
+        progress
+            Called with the raw bytes of each chunk that is done.
 
         Raises
         ------
@@ -115,18 +150,19 @@ class Saver:
         if not self._made:
             folder.make()
             self._made = True
-        when = now()
+        said = said if said.id else self.numbered(said)
         with folder.store.shared():
-            number = self._next_number()
             with folder.store.writer() as writer:
                 arrays = write_arrays(writer, flat.arrays, self.compression, progress)
+                if taken is not None:
+                    taken()
             identities = {path: array.identity for path, array in arrays.items()}
             checkpoint = Checkpoint(
-                id=folder.new_id(when),
-                number=number,
+                id=said.id,
+                number=said.number,
                 parent=said.parent,
                 branch=said.branch,
-                created_at=stamp(when),
+                created_at=stamp(said.created_at),
                 name=said.name,
                 description=said.description,
                 automatic=said.automatic,
@@ -141,15 +177,10 @@ class Saver:
                 new_bytes=writer.new_bytes,
                 writer=f"quantum-memory {__version__}",
             )
-            folder.publish(Manifest(checkpoint, flat.document, dict(flat.record), arrays))
+            made = Manifest(checkpoint, flat.document, dict(flat.record), arrays)
+            folder.store.settle(made.chunks(), written=writer.chunks > 0)
+            folder.publish(made)
         return checkpoint
-
-    def _next_number(self) -> int:
-        """Return a number above all that are there, and above those that this process has given."""
-        listed, _ = self.folder.listed()
-        with self._numbers:
-            self._number = max(self._number, *(one.number for one in listed), 0) + 1
-            return self._number
 
 
 @dataclass(frozen=True)
@@ -160,7 +191,11 @@ class Item:
     pinned: bool
     tags: frozenset[str]
     verified: bool
-    source: str = ""
+
+    @property
+    def source(self) -> str:
+        """Its branch: each has a series of its own, so that one takes no place of another."""
+        return self.checkpoint.branch
 
     @property
     def id(self) -> str:
@@ -193,11 +228,11 @@ def planned(
     verified
         Ids of checkpoints that were read back whole.
     ahead
-        Whether the newest counts as one of them, as `prune` reads it back before anything goes.
+        Whether the newest of each branch counts as one of them, as `prune` reads it back before anything goes.
     """
     listed, _ = folder.listed()
-    if ahead and listed:
-        verified = verified | {listed[-1].id}
+    if ahead:
+        verified = verified | set({one.branch: one.id for one in listed}.values())
     refs: Refs = folder.refs()
     items = [Item(one, one.id in refs.pins, frozenset(refs.tags_of(one.id)), one.id in verified) for one in listed]
     return plan_removal(items, policy, at_most=at_most, now=now())
@@ -213,32 +248,48 @@ def prune(
 ) -> tuple[Removal[Item], Collected | None]:
     """Remove what a policy does not keep, and the chunks that nobody needs then.
 
-    Before anything goes, the newest checkpoint is read back, every byte of it: an old one is not given up for one that
-    cannot be read. When others are at work in the folder all the time, nothing is removed.
+    Before anything of a branch goes, its newest checkpoint is read back, every byte of it: an old one is not given up
+    for one that cannot be read. When others are at work in the folder all the time, nothing is removed.
 
     Returns
     -------
     What was planned, and what came of it; None for that when nothing was removed.
+
+    Raises
+    ------
+    IntegrityError, MissingError, UnsafeError
+        The newest of a branch cannot be read. What goes of other branches is gone by then.
     """
     plan = planned(folder, policy, at_most, verified, ahead=True)
     if not plan.goes:
         return plan, None
+    failed: dict[str, QuantumMemoryError] = {}
     try:
-        read_back(folder, verified)
+        for branch in sorted({item.source for item in plan.goes}):
+            try:
+                read_back(folder, verified, branch)
+            except (IntegrityError, MissingError, UnsafeError) as error:
+                failed[branch] = error
         with folder.store.alone(timeout=timeout):
             plan = planned(folder, policy, at_most, verified)
-            gone = [item.checkpoint for item in plan.goes]
+            gone = [item.checkpoint for item in plan.goes if item.source not in failed]
             folder.remove([one.id for one in gone])
+            verified.difference_update(one.id for one in gone)
             for one in gone:
                 folder.note("removed", checkpoint=one.id, name=one.name or None, why=plan.reasons.get(one.id))
-            return plan, folder.collect()
+            done = folder.collect()
     except ConflictError:
         return plan, None
+    for failure in failed.values():
+        raise failure
+    return plan, done
 
 
-def read_back(folder: CheckpointFolder, verified: set[str]) -> None:
-    """Read the newest checkpoint, every byte of it, unless that was done."""
-    while (listed := folder.listed()[0]) and (newest := listed[-1].id) not in verified:
+def read_back(folder: CheckpointFolder, verified: set[str], branch: str) -> str | None:
+    """Read the newest checkpoint of a branch, every byte of it, unless that was done; return its id."""
+    while newest := next((one.id for one in reversed(folder.listed()[0]) if one.branch == branch), None):
+        if newest in verified:
+            break
         try:
             folder.verify(newest)
         except MissingError:
@@ -246,6 +297,18 @@ def read_back(folder: CheckpointFolder, verified: set[str]) -> None:
                 raise
             continue  # others have saved a newer one, and removed it
         verified.add(newest)
+    return newest
+
+
+def is_number(value: object) -> bool:
+    """Tell whether a value can be a metric: a number that a float can stand for."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    try:
+        float(value)
+    except OverflowError:
+        return False
+    return True
 
 
 def plain_number(value: float) -> float:

@@ -47,6 +47,11 @@ class StopSignals:
         self._before: dict[int, Any] = {}
         self._pid = 0
 
+    @property
+    def in_force(self) -> bool:
+        """Whether the signals come here."""
+        return bool(self._before)
+
     def install(self) -> None:
         """Take over; only the main thread can, and in others nothing happens."""
         if threading.current_thread() is not threading.main_thread() or self._before:

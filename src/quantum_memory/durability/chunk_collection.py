@@ -1,0 +1,108 @@
+"""Remove chunks that nobody needs any more: with their packs, or by copying what is needed into a new one."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+from quantum_memory.errors import IntegrityError
+
+if TYPE_CHECKING:
+    from collections.abc import Set
+
+    from quantum_memory.durability.chunk_store import ChunkStore
+    from quantum_memory.durability.pack_writer import PackWriter
+
+WASTE = 0.2
+"""How much of the store may be chunks that nobody needs, beside others in their packs that somebody does."""
+
+
+@dataclass
+class Collected:
+    """What a collection did.
+
+    Attributes
+    ----------
+    packs_removed, packs_written
+        How many packs went, and how many were made of what was needed of them.
+    chunks_removed, bytes_removed
+        How many chunks went, and how many bytes their packs have lost altogether.
+    bytes_kept
+        Bytes of the packs that are there now.
+    """
+
+    packs_removed: int = 0
+    packs_written: int = 0
+    chunks_removed: int = 0
+    bytes_removed: int = 0
+    bytes_kept: int = 0
+
+    def to_dict(self) -> dict[str, int]:
+        """Return it as a plain dict."""
+        return asdict(self)
+
+
+def collect(store: ChunkStore, needed: Set[bytes]) -> Collected:
+    """Remove what nobody needs of a store that is held alone.
+
+    Packs of which nothing is needed are removed, and those that cannot be read, where all that is needed is elsewhere.
+    When what is not needed in the others is more than `WASTE` of the store, those with the most of it are written anew,
+    without it. The new pack is durable before an old one goes. One that is damaged in what is needed stays as it is.
+
+    Parameters
+    ----------
+    needed
+        Names of chunks; others go.
+    """
+    done = Collected()
+    before = store.nbytes
+    useless: list[str] = []
+    waste: list[tuple[int, str]] = []
+    for name in store.packs:
+        chunks = store.chunks_of(name)
+        dead = [place.stored for chunk, place in chunks.items() if not (chunk in needed and store.prefer(name, chunk))]
+        if len(dead) == len(chunks):
+            done.chunks_removed += len(dead)
+            useless.append(name)
+        elif dead:
+            waste.append((sum(dead), name))
+    if all(chunk in store for chunk in needed):
+        useless += [name for name, error in store.damaged.items() if isinstance(error, IntegrityError)]
+    done.packs_removed += len(useless)
+    store.remove(useless)
+    if sum(nbytes for nbytes, _ in waste) > WASTE * store.nbytes:
+        _rewrite(store, waste, needed, done)
+    done.bytes_kept = store.nbytes
+    done.bytes_removed = before - done.bytes_kept
+    return done
+
+
+def _rewrite(store: ChunkStore, waste: list[tuple[int, str]], needed: Set[bytes], done: Collected) -> None:
+    allowed, left = WASTE / 2 * store.nbytes, sum(nbytes for nbytes, _ in waste)
+    old: list[str] = []
+    with store.writer() as writer:
+        for dead, name in sorted(waste, reverse=True):
+            if left <= allowed:
+                break
+            try:
+                done.chunks_removed += _copy(store, name, needed, writer)
+            except IntegrityError:
+                continue  # what was copied of it is there twice
+            left -= dead
+            old.append(name)
+    done.packs_written += writer.chunks > 0
+    done.packs_removed += len(old)
+    store.remove(old)
+
+
+def _copy(store: ChunkStore, name: str, needed: Set[bytes], writer: PackWriter) -> int:
+    """Copy what is needed of a pack, and return how many chunks are not."""
+    left_out = 0
+    for chunk, place in store.chunks_of(name).items():
+        if chunk in needed and store.prefer(name, chunk):
+            stored = memoryview(bytearray(max(place.stored, place.raw)))
+            found = store.read_into(chunk, stored)
+            writer.copy(chunk, found, stored[: found.stored])
+        else:
+            left_out += 1
+    return left_out
