@@ -327,8 +327,8 @@ def test_prune_says_why(run: Run, ids: list[str]) -> None:
     assert f"would go {ids[0]}  not kept by KeepLast(1)" in out
     assert f"stays    {ids[1]}  tagged 'good'" in out
     assert f"stays    {ids[2]}  pinned" in out
-    assert "2 would go, 3 stay" in out
-    assert "2 removed, 3 stay, " in run("prune", "--keep-last", "1")[1]
+    assert "1 would go, 4 stay" in out
+    assert "1 removed, 4 stay, " in run("prune", "--keep-last", "1")[1]
 
 
 def test_prune_wants_to_be_told(run: Run, ids: list[str]) -> None:
@@ -476,7 +476,7 @@ def test_the_real_command(qmem: Qmem, ids: list[str], tmp_path: Path) -> None:
     assert ids[4] in done.stdout
     done = qmem("checkpoint", "prune", "-C", folder, "--keep-last", "1")
     assert done.returncode == 0
-    assert "2 removed, 3 stay" in done.stdout
+    assert "1 removed, 4 stay" in done.stdout
     assert qmem("checkpoint", "restore", "s5", "--to", "five.json", "-C", folder).returncode == 0
     assert qmem("info", "five.json").returncode == 0
     done = qmem("checkpoint", "list")

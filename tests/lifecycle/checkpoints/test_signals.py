@@ -43,9 +43,21 @@ say("not reached")
 """
 
 
+CHILDREN = []
+
+
+@pytest.fixture(autouse=True)
+def _no_child_is_left():
+    yield
+    while CHILDREN:
+        with CHILDREN.pop() as child:
+            child.kill()
+
+
 def begun(run, *, pause=0, save="Never()", then="time.sleep(0.001)"):
     code = RUN.format(run=str(run), pause=pause, save=save, then=then)
     child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    CHILDREN.append(child)
     child.said = []
     for line in child.stdout:
         child.said.append(line)

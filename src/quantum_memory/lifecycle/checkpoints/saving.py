@@ -228,14 +228,20 @@ def planned(
     verified
         Ids of checkpoints that were read back whole.
     ahead
-        Whether the newest of each branch counts as one of them, as `prune` reads it back before anything goes.
+        Whether the newest of a branch that something goes of counts as one of them, as `prune` reads it back first.
     """
     listed, _ = folder.listed()
-    if ahead:
-        verified = verified | set({one.branch: one.id for one in listed}.values())
     refs: Refs = folder.refs()
-    items = [Item(one, one.id in refs.pins, frozenset(refs.tags_of(one.id)), one.id in verified) for one in listed]
-    return plan_removal(items, policy, at_most=at_most, now=now())
+
+    def plan(read: set[str]) -> Removal[Item]:
+        items = [Item(one, one.id in refs.pins, frozenset(refs.tags_of(one.id)), one.id in read) for one in listed]
+        return plan_removal(items, policy, at_most=at_most, now=now())
+
+    if not ahead:
+        return plan(verified)
+    newest = {one.branch: one.id for one in listed}
+    losing = {item.source for item in plan(verified | set(newest.values())).goes}
+    return plan(verified | {newest[branch] for branch in losing})
 
 
 def prune(
