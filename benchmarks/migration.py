@@ -53,7 +53,7 @@ def run(quick: bool) -> list[Row]:
     folder = Path(tempfile.mkdtemp(dir=Path.cwd()))
     try:
         rows = _one_large(folder / "plain", 22 if quick else 26, "none", 3 if quick else 7)
-        rows += _one_large(folder / "gzip", 20 if quick else 26, "gzip", 1)
+        rows += _one_large(folder / "gzip", 20 if quick else 24, "gzip", 1)
         return rows + _many(folder / "many", 500 if quick else 10_000)
     finally:
         shutil.rmtree(folder)
