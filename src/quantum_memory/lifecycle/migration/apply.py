@@ -25,7 +25,7 @@ from quantum_memory._version import __version__
 from quantum_memory.durability.atomic import DurableFile
 from quantum_memory.durability.files import current
 from quantum_memory.errors import ConflictError, QuantumMemoryError, StorageError
-from quantum_memory.lifecycle.migration.digests import digest_at
+from quantum_memory.lifecycle.migration.digests import checksum_at
 from quantum_memory.lifecycle.migration.entries import WORKPLACE, Entry
 from quantum_memory.lifecycle.migration.journal import Journal, Stage, read_progress
 from quantum_memory.lifecycle.migration.staging import Made, Task, make_all
@@ -318,7 +318,7 @@ def finished(place: Workplace, entry: Entry, line: dict[str, Any]) -> bool:
         return False
     if not exists(files, here):
         raise ConflictError("it was removed while it was migrated", path=here, next_step="qmem migrate rollback")
-    if digest_at(here) != line["sha256"]:
+    if checksum_at(here) != line["xxh3"]:
         raise ConflictError(
             "somebody else has written it while it was migrated",
             path=here,

@@ -1,4 +1,4 @@
-"""SHA-256 of files, and whether they are what a list of the first implementation says of them."""
+"""SHA-256 and checksums of files, and whether they are what a list of the first implementation says of them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import os
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
+import xxhash
+
 from quantum_memory.durability.files import ReadableFile
 from quantum_memory.errors import MissingFileError, QuantumMemoryError
 from quantum_memory.formats.legacy import lists
@@ -14,7 +16,7 @@ from quantum_memory.formats.legacy.verbs import HEAD_BYTES, recognise, text_of
 from quantum_memory.formats.registry import OpenOptions, format_of_head, open_reader
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from quantum_memory.durability.files import Readable
 
@@ -22,16 +24,38 @@ _PIECE = 1 << 18
 _SHOWN = 8
 
 
-def digest_of(source: Readable) -> str:
-    """Return the SHA-256 of a file."""
-    digest = hashlib.sha256()
+def _pieces(source: Readable) -> Iterator[memoryview]:
     # The same memory for every piece: new memory takes longer than the SHA-256 of what is in it.
     buffer = memoryview(bytearray(min(_PIECE, source.size)))
     for start in range(0, source.size, _PIECE):
         piece = buffer[: min(_PIECE, source.size - start)]
         source.read_into(piece, start)
+        yield piece
+
+
+def digest_of(source: Readable) -> str:
+    """Return the SHA-256 of a file."""
+    digest = hashlib.sha256()
+    for piece in _pieces(source):
         digest.update(piece)
     return digest.hexdigest()
+
+
+def checksum_of(source: Readable) -> str:
+    """Return the XXH3 of a file, 128 bits: it tells the file from all others that are not made to deceive.
+
+    A tenth of the time of a SHA-256, which new files have inside.
+    """
+    checksum = xxhash.xxh3_128()
+    for piece in _pieces(source):
+        checksum.update(piece)
+    return checksum.hexdigest()
+
+
+def checksum_at(path: str) -> str:
+    """Return the checksum of the file at a path."""
+    with ReadableFile(path) as source:
+        return checksum_of(source)
 
 
 def digest_at(path: str) -> str:

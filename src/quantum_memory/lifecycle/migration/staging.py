@@ -25,7 +25,7 @@ from quantum_memory.formats.legacy.windows import prepared
 from quantum_memory.formats.registry import SaveOptions
 from quantum_memory.formats.verbs import load, write
 from quantum_memory.formats.verbs import open as open_state
-from quantum_memory.lifecycle.migration.digests import digest_of
+from quantum_memory.lifecycle.migration.digests import checksum_of, digest_of
 from quantum_memory.lifecycle.migration.names import new_ids
 from quantum_memory.lifecycle.migration.survey import Inline
 from quantum_memory.lifecycle.migration.workplace import check_inside, drop, explained
@@ -81,7 +81,7 @@ class Made:
     ----------
     number
         Of the line of the plan.
-    sha256, bytes
+    checksum, bytes
         Of the new file.
     content_ids
         Of its states, by their ids; of a file of one state, by "". None where nothing was written.
@@ -90,7 +90,7 @@ class Made:
     """
 
     number: int
-    sha256: str = ""
+    checksum: str = ""
     bytes: int = 0
     content_ids: dict[str, str] = field(default_factory=dict)
     error: QuantumMemoryError | None = None
@@ -98,7 +98,7 @@ class Made:
     def to_line(self, path: str) -> dict[str, Any]:
         """Return what the journal says before the file gets its name."""
         return {
-            "event": "replacing", "n": self.number, "path": path, "sha256": self.sha256, "bytes": self.bytes,
+            "event": "replacing", "n": self.number, "path": path, "xxh3": self.checksum, "bytes": self.bytes,
             "content_ids": self.content_ids,
         }  # fmt: skip
 
@@ -181,8 +181,8 @@ def _copied(task: Task, aside: Executor) -> Made:
             ids[name or ""] = _compare(memory, new, name)
         if not new:
             return Made(task.number)
-        _, (sha256, length) = (one.result() for one in finishing or _finishing(full, new, aside))
-        return Made(task.number, sha256, length, ids)
+        _, (checksum, length) = (one.result() for one in finishing or _finishing(full, new, aside))
+        return Made(task.number, checksum, length, ids)
 
 
 @contextmanager
@@ -211,13 +211,13 @@ def _submit(aside: Executor, work: Callable[..., T], *given: Any) -> Future[T]:
 
 
 def _finishing(old: str, new: str, aside: Executor) -> list[Future[Any]]:
-    """Begin to make a new file durable, and to find out its SHA-256 and its length."""
+    """Begin to make a new file durable, and to find out its checksum and its length."""
     return [_submit(aside, _finish, old, new), _submit(aside, _named, new)]
 
 
 def _named(path: str) -> tuple[str, int]:
     with ReadableFile(path) as file:
-        return digest_of(file), file.size
+        return checksum_of(file), file.size
 
 
 def _facts(path: str) -> tuple[int, int]:

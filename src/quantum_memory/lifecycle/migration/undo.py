@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from quantum_memory.durability.files import current
 from quantum_memory.errors import ConflictError, QuantumMemoryError
-from quantum_memory.lifecycle.migration.digests import digest_at
+from quantum_memory.lifecycle.migration.digests import checksum_at, digest_at
 from quantum_memory.lifecycle.migration.journal import Journal, Progress, Stage, read_progress
 from quantum_memory.lifecycle.migration.plan import Plan
 from quantum_memory.lifecycle.migration.workplace import (
@@ -279,7 +279,7 @@ def _roll_back(place: Workplace, journal: Journal, group: list[tuple[int, Entry]
 
 def _line(event: str, journal: Journal, number: int, **more: str) -> dict[str, Any]:
     """Return a line that says once more what the new file is, for the next time."""
-    return {"event": event, "n": number, "sha256": journal.line(number)["sha256"], **more}
+    return {"event": event, "n": number, "xxh3": journal.line(number)["xxh3"], **more}
 
 
 def _why_not(place: Workplace, entry: Entry, line: dict[str, Any]) -> str:
@@ -298,7 +298,7 @@ def _why_not(place: Workplace, entry: Entry, line: dict[str, Any]) -> str:
         if not exists(files, kept):
             same = exists(files, here) and digest_at(here) == entry.sources[0].sha256
             return "" if same else "its original is not in the folder of originals"
-        if not exists(files, here) or same_file(files, here, kept) or digest_at(here) == line["sha256"]:
+        if not exists(files, here) or same_file(files, here, kept) or checksum_at(here) == line["xxh3"]:
             return ""
     except OSError as error:
         if isinstance(error, QuantumMemoryError):
