@@ -133,3 +133,14 @@ def test_a_heap_of_texts_that_goes_round_in_circles_is_refused():
     data[at + 8 : at + 16] = bytes(8)
     with pytest.raises(QuantumMemoryError, match="heap"):
         legacy.read(ReadableBytes(data))
+
+
+@pytest.mark.parametrize("at", [*range(20, 29), (1 << 18) - 3, (1 << 18) - 1, 1 << 18, (1 << 18) + 1])
+def test_a_damaged_heap_is_found_wherever_it_begins(at):
+    data = bytearray(guard.SIGNATURE + bytes([0, 0, 0, 0, 0, 8, 8]) + bytes((1 << 18) + 8192))
+    guard.check_heaps(ReadableBytes(data))
+    data[at : at + 5] = b"GCOL\1"
+    data[at + 8 : at + 16] = (4096).to_bytes(8, "little")
+    data[at + 16 : at + 32] = (1).to_bytes(8, "little") + (1 << 40).to_bytes(8, "little")
+    with pytest.raises(IntegrityError, match="heap"):
+        guard.check_heaps(ReadableBytes(data))
