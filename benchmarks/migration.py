@@ -72,6 +72,9 @@ def _one_large(tree: Path, qubits: int, compression: str, turns: int) -> list[Ro
         if utils.migration_status(tree):
             utils.rollback_migration(tree)
             shutil.rmtree(tree / ".qmem-migration")
+        # Memory that a virtual machine has given back takes seconds to come again: all find it there.
+        _copy(original, copy)
+        copy.unlink()
         os.sync()
 
     cases = {

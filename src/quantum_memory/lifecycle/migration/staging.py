@@ -269,7 +269,11 @@ def _compare(old: Prepared, path: str, state_id: str | None) -> str:
             name: _what(array) for name, array in old.arrays.items()
         }
         if same:
-            digests = identify({name: _Compared(array, old.arrays[name]) for name, array in arrays.items()})
+            # What stays in the old file was hashed as it was read and written: to read it once more shows nothing new.
+            here = {name: one for name, one in old.arrays.items() if isinstance(one, np.ndarray)}
+            digests = identify(
+                {name: _Compared(one, here[name]) if name in here else one for name, one in arrays.items()}
+            )
             name = content_id(old.document, digests)
             same = content_id(document, digests) == name == stated
     if not same:
