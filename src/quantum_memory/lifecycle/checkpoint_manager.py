@@ -27,7 +27,7 @@ from quantum_memory.lifecycle.checkpoints.background import Background
 from quantum_memory.lifecycle.checkpoints.catalogue import Catalogue
 from quantum_memory.lifecycle.checkpoints.folder import check_name
 from quantum_memory.lifecycle.checkpoints.pace import Pace
-from quantum_memory.lifecycle.checkpoints.saving import Flat, Said, Saver, flat_of, planned, prune, read_back
+from quantum_memory.lifecycle.checkpoints.saving import Flat, Said, Saver, flat_of, planned, prune
 from quantum_memory.lifecycle.checkpoints.signals import Stopped, StopSignals
 from quantum_memory.lifecycle.checkpoints.snapshot import Staging
 from quantum_memory.lifecycle.checkpoints.targets import captured, rebuilt, restore_into
@@ -199,13 +199,18 @@ class CheckpointManager(Catalogue):
             What went wrong in the background since the last call; this checkpoint was saved all the same.
         """
         earlier = self._background.failure()
-        with contextlib.ExitStack() as held:
-            held.enter_context(self.lock)
-            flat, said = self._taken(
-                target, name=name, description=description, automatic=automatic, progress=progress,
-                metrics=metrics or {}, finished=finished,
-            )  # fmt: skip
-            made = self._saved(flat, said, held.close).id
+        try:
+            with contextlib.ExitStack() as held:
+                held.enter_context(self.lock)
+                flat, said = self._taken(
+                    target, name=name, description=description, automatic=automatic, progress=progress,
+                    metrics=metrics or {}, finished=finished,
+                )  # fmt: skip
+                made = self._saved(flat, said, held.close).id
+        except BaseException as error:
+            if earlier is not None:
+                error.add_note(f"Before that, in the background: {earlier}")
+            raise
         if earlier is not None:
             earlier.add_note(f"Checkpoint {made} was saved all the same.")
             raise earlier
@@ -307,7 +312,7 @@ class CheckpointManager(Catalogue):
                 return
         except QuantumMemoryError as error:
             why = str(error)
-            if read_back(self.folder, self._verified, saved.branch) != saved.id and saved.id not in self._verified:
+            if saved.id not in self._verified and saved.id in self.folder.ids():
                 self.folder.verify(saved.id)  # which raises what is wrong, if that is the new one
         # It is there, and whoever called must not take it for lost.
         warnings.warn(f"checkpoint {saved.id} was saved, but others were not removed: {why}", stacklevel=4)

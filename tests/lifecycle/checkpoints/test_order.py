@@ -162,6 +162,18 @@ def test_an_earlier_failure_does_not_keep_the_end_from_being_saved(tmp_path):
         assert cm.resume().progress == 2
 
 
+def test_neither_of_two_failures_is_lost(tmp_path):
+    with manager(tmp_path, save=Always()) as cm:
+        cm.create_checkpoint({"x": 0})
+        full = Failing(lambda name, _: name == "write", OSError(errno.ENOSPC, "full"))
+        with using(full):
+            cm.step({"x": 1}, progress=1)
+            cm._background.rest()
+        with pytest.raises(InvalidStateError, match="not a number") as caught:
+            cm.create_checkpoint({"x": 2}, metrics={"energy": "low"})
+        assert "full" in caught.value.__notes__[0]
+
+
 def test_packs_that_are_gone_are_not_taken_for_there(tmp_path):
     with manager(tmp_path / "run") as cm:
         cm.create_checkpoint(big())
