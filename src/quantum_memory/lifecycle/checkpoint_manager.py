@@ -281,7 +281,8 @@ class CheckpointManager(Catalogue):
         # Copies: the caller may change them before they are written.
         facts["progress"], parameters = copy.deepcopy((facts.get("progress"), dict(self.parameters)))
         said = Said(**facts, parameters=parameters, branch=self._branch)
-        check_record({"progress": said.progress, "parameters": said.parameters})
+        if said.parameters or not isinstance(said.progress, int | str | None):
+            check_record({"progress": said.progress, "parameters": said.parameters})
         with self._line:
             parent = self._parent or self._newest_id(self._branch)
             said = dataclasses.replace(self._saver.numbered(said), parent=parent)

@@ -88,7 +88,8 @@ def flat_of(kind: str, memory: MemoryState) -> Flat:
     InvalidStateError
         It has a part that cannot be kept exactly, or its record is not JSON.
     """
-    check_record(memory.record)
+    if memory.record:
+        check_record(memory.record)
     document, arrays = memory.flatten()
     return Flat(kind, document, arrays, copy.deepcopy(memory.record))
 
