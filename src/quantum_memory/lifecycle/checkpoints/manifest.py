@@ -53,6 +53,7 @@ ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,127}")
 _PREFIX = struct.Struct("<8sIIIIII32s32s24xQ")
 _CHECKED = PREFIX_BYTES - 8
 _LEVEL = 1
+_FIRST_BYTES = 4096
 _WEIGHT = 8  # of a byte of packed text, where others count the bytes of a file with its arrays
 _NOT_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 _KEYS = {
@@ -266,7 +267,8 @@ def read_chunk_names(source: Readable) -> set[bytes]:
 def _read_head(source: Readable) -> tuple[Checkpoint, tuple[int, int, int], bytes]:
     if source.size < PREFIX_BYTES:
         raise _damaged(source, "it is cut short")
-    prefix = source.read(0, PREFIX_BYTES)
+    block = source.read(0, min(_FIRST_BYTES, source.size))  # which has the head of nearly every manifest
+    prefix = block[:PREFIX_BYTES]
     signature, version, minimum, head, packed, text, count, head_digest, digest, _ = _PREFIX.unpack(prefix)
     if signature != SIGNATURE:
         raise _damaged(source, "it does not begin like a checkpoint")
@@ -286,7 +288,8 @@ def _read_head(source: Readable) -> tuple[Checkpoint, tuple[int, int, int], byte
             path=source.name,
             next_step="do not trust this file: no release writes one like it",
         )
-    said = source.read(PREFIX_BYTES, head)
+    end = PREFIX_BYTES + head
+    said = block[PREFIX_BYTES:end] if end <= len(block) else source.read(PREFIX_BYTES, head)
     if hashlib.sha256(said).digest() != head_digest:
         raise _damaged(source, "its head does not match its SHA-256")
     with well_formed(source.name):
