@@ -68,7 +68,8 @@ def begun(run, *, pause=0, save="Never()", then="time.sleep(0.001)"):
 
 def end_of(child):
     with child:
-        out, err = child.communicate(timeout=LONG)
+        child.wait(LONG)
+        out, err = child.stdout.read(), child.stderr.read()  # with what was read ahead, which `communicate` forgets
     steps = [int(line) for line in ("".join(child.said) + out).split() if line.isdigit()]
     return child.returncode, steps, out, err
 
