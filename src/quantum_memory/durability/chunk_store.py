@@ -38,7 +38,6 @@ from quantum_memory.errors import (
     QuantumMemoryError,
     StorageError,
     UnsafeError,
-    UnsupportedVersionError,
 )
 
 if TYPE_CHECKING:
@@ -191,12 +190,7 @@ class ChunkStore:
                 path=self._lock_at,
                 next_step="give another folder, or remove this file if nobody uses the folder",
             )
-        if minimum > pack.VERSION:
-            raise UnsupportedVersionError(
-                f"the folder has version {version} and needs a release that reads version {minimum}",
-                path=self.folder,
-                next_step="pip install --upgrade quantum-memory",
-            )
+        pack.check_reader(minimum, version, pack.VERSION, "folders of checkpoints", self.folder)
         return int(generation)
 
     def _write_generation(self, fd: int, generation: int) -> None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import xxhash
 
-from quantum_memory.errors import RESTORE, IntegrityError, UnsafeError, UnsupportedVersionError
+from quantum_memory.errors import RESTORE, UPGRADE, IntegrityError, UnsafeError, UnsupportedVersionError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -86,7 +86,7 @@ def aligned(position: int) -> int:
 
 def header() -> bytes:
     """Return the first bytes of every pack."""
-    return _sealed(_HEADER.pack(SIGNATURE, VERSION, MINIMUM_READER, 0))
+    return sealed(_HEADER.pack(SIGNATURE, VERSION, MINIMUM_READER, 0))
 
 
 def length(chunks: dict[bytes, Place]) -> int:
@@ -106,7 +106,7 @@ def index(chunks: dict[bytes, Place]) -> bytes:
 
 def trailer(listed: bytes, position: int) -> bytes:
     """Return the last bytes of a pack whose list, at `position`, is `listed`."""
-    return _sealed(_TRAILER.pack(position, len(listed) // RECORD_BYTES, hashlib.sha256(listed).digest(), 0))
+    return sealed(_TRAILER.pack(position, len(listed) // RECORD_BYTES, hashlib.sha256(listed).digest(), 0))
 
 
 def read_index(source: Readable) -> dict[bytes, Place]:
@@ -125,17 +125,12 @@ def read_index(source: Readable) -> dict[bytes, Place]:
     signature, version, minimum, _ = _HEADER.unpack(head)
     if signature != SIGNATURE:
         raise _damaged(source, "it does not begin like a pack of chunks")
-    if _sealed(head) != head:
+    if sealed(head) != head:
         raise _damaged(source, "its header does not match its checksum")
-    if minimum > VERSION:
-        raise UnsupportedVersionError(
-            f"it has version {version} and needs a release that reads version {minimum} of packs",
-            path=source.name,
-            next_step="pip install --upgrade quantum-memory",
-        )
+    check_reader(minimum, version, VERSION, "packs", source.name)
     tail = source.read(source.size - TRAILER_BYTES, TRAILER_BYTES)
     position, count, digest, _ = _TRAILER.unpack(tail)
-    if _sealed(tail) != tail:
+    if sealed(tail) != tail:
         raise _damaged(source, "its end does not match its checksum: it is cut short or damaged")
     if count > MAX_CHUNKS or position + count * RECORD_BYTES + TRAILER_BYTES != source.size:
         raise _damaged(source, "its list of chunks is not where its end says")
@@ -209,9 +204,33 @@ def _check(source: Readable, records: NDArray[np.void], position: int) -> None:
         raise _damaged(source, "bytes that mean nothing are not zero")
 
 
-def _sealed(block: bytes) -> bytes:
-    """Return a header or a trailer with the checksum of its first bytes as its last ones."""
-    return block[:_CHECKED] + struct.pack("<Q", checksum(block[:_CHECKED]))
+def sealed(block: bytes) -> bytes:
+    """Return a header or a trailer with the checksum of all before its last 8 bytes in these."""
+    return block[:-8] + struct.pack("<Q", checksum(block[:-8]))
+
+
+def check_reader(minimum: int, version: int, known: int, what: str, path: str) -> None:
+    """Refuse what only a later release reads.
+
+    Parameters
+    ----------
+    minimum, version
+        The least version of a reader, and the version, as the file says them.
+    known
+        The version that this release reads.
+    what
+        What has versions, in the plural.
+
+    Raises
+    ------
+    UnsupportedVersionError
+    """
+    if minimum > known:
+        raise UnsupportedVersionError(
+            f"it has version {version} and needs a release that reads version {minimum} of {what}",
+            path=path,
+            next_step=UPGRADE,
+        )
 
 
 def _damaged(source: Readable, what: str) -> IntegrityError:

@@ -19,8 +19,8 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import xxhash
 
+from quantum_memory.durability.pack import checksum
 from quantum_memory.errors import (
     RESTORE,
     UPGRADE,
@@ -134,11 +134,6 @@ class Layout(NamedTuple):
     table_offset: int
     length: int
     root: bytes
-
-
-def checksum(data: bytes | bytearray | memoryview) -> int:
-    """Return the fast checksum of stored bytes: xxh3, 64 bits."""
-    return xxhash.xxh3_64_intdigest(data)
 
 
 def aligned(offset: int) -> int:

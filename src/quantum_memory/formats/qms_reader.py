@@ -10,6 +10,7 @@ import numpy as np
 
 from quantum_memory.compression.codecs import NONE, Codec, codec_with_id, is_known, name_of
 from quantum_memory.compression.cores import for_all_parts
+from quantum_memory.durability.pack import checksum
 from quantum_memory.errors import UPGRADE, IntegrityError, UnsafeError, UnsupportedVersionError
 from quantum_memory.formats import qms_layout as layout
 from quantum_memory.formats.form_nodes import Forms
@@ -293,7 +294,7 @@ class QMSReader:
 
     def _check_stored(self, entry: layout.Entry, index: int, offset: int, stored: memoryview) -> None:
         """Compare the stored bytes of a chunk with their checksum."""
-        if layout.checksum(stored) != int(entry.chunks["check"][index]):
+        if checksum(stored) != int(entry.chunks["check"][index]):
             raise self._damaged(
                 f"its array {entry.name!r} is damaged in chunk {index}: bytes {offset} to "
                 f"{offset + len(stored) - 1} of the file do not match their checksum"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from quantum_memory.compression.codecs import Buffer, Codec, encode_if_smaller
+from quantum_memory.durability.pack import checksum
 from quantum_memory.errors import InvalidStateError
 from quantum_memory.formats import qms_layout as layout
 from quantum_memory.state.arrays import (
@@ -151,4 +152,4 @@ def _prepare(array: AnyArray, index: int, codec: Codec, tally: Callable[[AnyArra
     raw = bytes_of(items)
     used, stored = encode_if_smaller(codec, raw)
     digest = hashlib.sha256(raw).digest()
-    return _Chunk(used, stored, layout.checksum(stored), digest, 0.0 if tally is None else tally(items))
+    return _Chunk(used, stored, checksum(stored), digest, 0.0 if tally is None else tally(items))

@@ -20,9 +20,8 @@ import zlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import xxhash
-
-from quantum_memory.errors import RESTORE, IntegrityError, InvalidStateError, UnsafeError, UnsupportedVersionError
+from quantum_memory.durability.pack import check_reader, sealed
+from quantum_memory.errors import RESTORE, IntegrityError, InvalidStateError, UnsafeError
 from quantum_memory.formats.reader import nbytes_of
 from quantum_memory.state.arrays import STORABLE, chunk_count, combine_digests
 from quantum_memory.state.document import MAX_DIMENSIONS, ArrayIdentity, array_paths, content_id, well_formed
@@ -209,7 +208,7 @@ def written(manifest: Manifest) -> bytes:
         SIGNATURE, VERSION, MINIMUM_READER, len(head), len(packed), len(text), len(chunks) // DIGEST_BYTES,
         hashlib.sha256(head).digest(), hashlib.sha256(body).digest(), 0,
     )  # fmt: skip
-    return _sealed(prefix) + head + body
+    return sealed(prefix) + head + body
 
 
 def as_json(checkpoint: Checkpoint) -> dict[str, Any]:
@@ -272,14 +271,9 @@ def _read_head(source: Readable) -> tuple[Checkpoint, tuple[int, int, int], byte
     signature, version, minimum, head, packed, text, count, head_digest, digest, _ = _PREFIX.unpack(prefix)
     if signature != SIGNATURE:
         raise _damaged(source, "it does not begin like a checkpoint")
-    if _sealed(prefix) != prefix or any(prefix[96:_CHECKED]):
+    if sealed(prefix) != prefix or any(prefix[96:_CHECKED]):
         raise _damaged(source, "its first bytes do not match their checksum")
-    if minimum > VERSION:
-        raise UnsupportedVersionError(
-            f"it has version {version} and needs a release that reads version {minimum} of checkpoints",
-            path=source.name,
-            next_step="pip install --upgrade quantum-memory",
-        )
+    check_reader(minimum, version, VERSION, "checkpoints", source.name)
     if PREFIX_BYTES + head + packed + count * DIGEST_BYTES != source.size:
         raise _damaged(source, "it has another length than it says: it is cut short or damaged")
     if head > MAX_HEAD_BYTES or text > MAX_DOCUMENT_BYTES or count > MAX_CHUNKS:
@@ -365,10 +359,6 @@ def _arrays(listed: Any, chunks: memoryview) -> dict[str, Chunked]:
     if position != len(chunks) or list(made) != sorted(made):
         raise IntegrityError("its arrays do not fit its chunks")
     return made
-
-
-def _sealed(prefix: bytes) -> bytes:
-    return prefix[:_CHECKED] + struct.pack("<Q", xxhash.xxh3_64_intdigest(prefix[:_CHECKED]))
 
 
 def _damaged(source: Readable, what: str) -> IntegrityError:

@@ -9,7 +9,7 @@ import numpy as np
 
 from quantum_memory.compression.codecs import NONE, codec_with_id
 from quantum_memory.compression.cores import for_all_parts
-from quantum_memory.durability.pack import checksum, damaged_chunk
+from quantum_memory.durability.pack import checksum
 from quantum_memory.errors import QuantumMemoryError
 from quantum_memory.formats.reader import check_out, damaged, look_up, new_array, parts_of_chunks
 from quantum_memory.lifecycle.checkpoints.manifest import VERSION
@@ -123,9 +123,8 @@ class CheckpointReader:
 
         def check(index: int) -> None:
             part = view[index * CHUNK_BYTES : (index + 1) * CHUNK_BYTES]
-            name, place = self._place(entry, index)
-            if checksum(part) != place.check:
-                raise damaged_chunk(name, place)
+            if checksum(part) != self._place(entry, index)[1].check:
+                raise damaged(f"its array {path!r} does not match its checksum in chunk {index}", self.name)
             if verify == "full":
                 self._check(path, entry, index, part)
             if progress is not None:
