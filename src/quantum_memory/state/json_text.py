@@ -53,9 +53,7 @@ def from_json(text: bytes | bytearray, *, max_nodes: int) -> Json:
     if _depth(text) > MAX_LEVELS:
         raise UnsafeError("its JSON text is nested too deeply", next_step="do not trust this file")
     try:
-        return json.loads(
-            text.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_finite
-        )
+        return _STRICT.decode(text.decode("utf-8"))
     except RecursionError:
         raise UnsafeError(
             "its JSON text is nested more deeply than Python's stack has room for",
@@ -204,3 +202,6 @@ def _finite(digits: str) -> float:
     if math.isinf(value):
         raise IntegrityError(f"its JSON text has the number {digits:.40}, which no float64 is", next_step=RESTORE)
     return value
+
+
+_STRICT = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_finite)

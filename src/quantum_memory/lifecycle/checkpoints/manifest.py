@@ -55,10 +55,14 @@ _LEVEL = 1
 _FIRST_BYTES = 4096
 _WEIGHT = 8  # of a byte of packed text, where others count the bytes of a file with its arrays
 _NOT_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
-_KEYS = {
-    "id", "number", "parent", "branch", "created_at", "name", "description", "automatic", "kind", "progress", "metrics",
-    "parameters", "finished", "content_id", "arrays", "raw_bytes", "new_bytes", "writer",
-}  # fmt: skip
+_TYPES: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("id", "branch", "created_at", "name", "description", "kind", "content_id", "writer"), (str,)),
+    **dict.fromkeys(("number", "arrays", "raw_bytes", "new_bytes"), (int,)),
+    **dict.fromkeys(("automatic", "finished"), (bool,)),
+    **dict.fromkeys(("metrics", "parameters"), (dict,)),
+    "parent": (str, type(None)),
+}
+_KEYS = {*_TYPES, "progress"}
 
 
 @dataclass(frozen=True)
@@ -300,21 +304,15 @@ def _read_body(source: Readable) -> tuple[Checkpoint, memoryview, tuple[memoryvi
 
 
 def _checkpoint(said: Any) -> Checkpoint:
-    if not isinstance(said, dict) or set(said) != _KEYS:
+    if not isinstance(said, dict) or said.keys() != _KEYS:
         raise IntegrityError("its head is not well formed")
-    if not isinstance(said["metrics"], dict) or not isinstance(said["parameters"], dict):
-        raise IntegrityError("its head is not well formed")
-    metrics = metrics_of(said["metrics"])
-    checkpoint = Checkpoint(**{**said, "metrics": metrics})
-    texts = (checkpoint.id, checkpoint.branch, checkpoint.created_at, checkpoint.name, checkpoint.description)
-    if not all(isinstance(text, str) for text in (*texts, checkpoint.kind, checkpoint.content_id, checkpoint.writer)):
-        raise IntegrityError("its head is not well formed")
+    for name, types in _TYPES.items():
+        if type(said[name]) not in types:
+            raise IntegrityError(f"in its head, {name} is none that there can be")
+    metrics = said["metrics"] = metrics_of(said["metrics"])
+    checkpoint = Checkpoint(**said)
     counts = (checkpoint.number, checkpoint.arrays, checkpoint.raw_bytes, checkpoint.new_bytes)
-    if not ID.fullmatch(checkpoint.id) or not all(type(count) is int and 0 <= count < 1 << 63 for count in counts):
-        raise IntegrityError("its head is not well formed")
-    if not isinstance(checkpoint.parent, str | None) or type(checkpoint.automatic) is not bool:
-        raise IntegrityError("its head is not well formed")
-    if type(checkpoint.finished) is not bool:
+    if not ID.fullmatch(checkpoint.id) or min(counts) < 0 or max(counts) >= 1 << 63:
         raise IntegrityError("its head is not well formed")
     if datetime.datetime.fromisoformat(checkpoint.created_at).utcoffset() != datetime.timedelta():
         raise IntegrityError("its time is not in UTC")
