@@ -25,7 +25,6 @@ from quantum_memory.formats.reader import read_memory
 from quantum_memory.lifecycle.checkpoints import transfer
 from quantum_memory.lifecycle.checkpoints.background import Background
 from quantum_memory.lifecycle.checkpoints.catalogue import Catalogue
-from quantum_memory.lifecycle.checkpoints.folder import check_name
 from quantum_memory.lifecycle.checkpoints.pace import Pace
 from quantum_memory.lifecycle.checkpoints.saving import Flat, Said, Saver, flat_of, planned, prune
 from quantum_memory.lifecycle.checkpoints.signals import Stopped, StopSignals
@@ -34,6 +33,7 @@ from quantum_memory.lifecycle.checkpoints.targets import captured, rebuilt, rest
 from quantum_memory.lifecycle.checkpoints.timer import Timer
 from quantum_memory.lifecycle.due import Never, SavePolicy
 from quantum_memory.lifecycle.policy import whole
+from quantum_memory.lifecycle.repository.folder import check_name
 from quantum_memory.lifecycle.retention import KeepAll, KeepPolicy
 from quantum_memory.state.json_text import check_record
 

@@ -37,12 +37,12 @@ def still() -> Iterator[None]:
     """Have the clock stand still, names counted, and no release named, for a block."""
     # Ids and packs are counted, and temporary names, which are longer than the former, have numbers of their own.
     counters = {3: itertools.count(1), 16: itertools.count(1), 8: itertools.count()}
-    folder = "quantum_memory.lifecycle.checkpoints"
+    lifecycle = "quantum_memory.lifecycle"
     with (
         mock.patch("secrets.token_hex", lambda n: f"{next(counters[n]):0{2 * n}x}"),
-        mock.patch(f"{folder}.folder.now", return_value=WHEN),
-        mock.patch(f"{folder}.saving.now", return_value=WHEN),
-        mock.patch(f"{folder}.saving.__version__", "0"),
+        mock.patch(f"{lifecycle}.repository.folder.now", return_value=WHEN),
+        mock.patch(f"{lifecycle}.checkpoints.saving.now", return_value=WHEN),
+        mock.patch(f"{lifecycle}.checkpoints.saving.__version__", "0"),
     ):
         yield
 

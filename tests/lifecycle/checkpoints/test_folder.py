@@ -24,7 +24,7 @@ from quantum_memory.errors import (
     UnsupportedVersionError,
 )
 from quantum_memory.lifecycle.checkpoint_manager import CheckpointManager
-from quantum_memory.lifecycle.checkpoints.folder import SUFFIX, CheckpointFolder
+from quantum_memory.lifecycle.checkpoints.folder import CheckpointFolder
 from quantum_memory.testing.equality import assert_identical
 from quantum_memory.testing.faults import FaultyFiles, RecordingFiles, in_child
 
@@ -54,7 +54,7 @@ def damage(path, at=-1):
 
 
 def manifest_at(run, one):
-    return run / "checkpoints" / (one + SUFFIX)
+    return run / "checkpoints" / (one + CheckpointFolder.suffix)
 
 
 def packs(run):
@@ -97,7 +97,9 @@ def test_the_name_of_the_folder_is_durable_before_anything_is_acknowledged(tmp_p
         calls = [(call.name, call.arguments[-1 if call.name == "link" else 0]) for call in recorder.log]
         above = calls.index(("open", str(tmp_path)))
         assert calls[above + 1][0] == "fsync"
-        assert above < next(k for k, (name, where) in enumerate(calls) if name == "link" and where.endswith(SUFFIX))
+        assert above < next(
+            k for k, (name, where) in enumerate(calls) if name == "link" and where.endswith(CheckpointFolder.suffix)
+        )
 
 
 def test_a_folder_above_that_nobody_may_read_does_no_harm(tmp_path):

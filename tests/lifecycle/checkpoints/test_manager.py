@@ -17,7 +17,7 @@ from quantum_memory.errors import (
     UnsupportedVersionError,
 )
 from quantum_memory.lifecycle.checkpoint_manager import CheckpointManager
-from quantum_memory.lifecycle.checkpoints.folder import SUFFIX
+from quantum_memory.lifecycle.checkpoints.folder import CheckpointFolder
 from quantum_memory.lifecycle.due import Always, EverySteps, WhenBetter
 from quantum_memory.lifecycle.retention import KeepAll, KeepBest, KeepEvery, KeepLast, KeepManual
 from quantum_memory.testing.equality import assert_identical
@@ -39,7 +39,7 @@ def state(k, size=1000):
 
 
 def manifest_at(run, one):
-    return run / "checkpoints" / (one + SUFFIX)
+    return run / "checkpoints" / (one + CheckpointFolder.suffix)
 
 
 def damage(path, at=-1):
@@ -502,8 +502,6 @@ def test_pins_and_tags_hold_and_let_go(run):
 
 
 def test_the_old_goes_only_after_the_new_was_read_back(run, monkeypatch):
-    from quantum_memory.lifecycle.checkpoints.folder import CheckpointFolder
-
     with manager(run, keep=KeepLast(1)) as cm:
         old = cm.create_checkpoint(state(0))
         publish = CheckpointFolder.publish
@@ -616,8 +614,6 @@ def test_a_step_saves_always_or_never(run):
 
 def test_a_newest_that_others_remove_meanwhile_is_not_missed(run, monkeypatch):
     """Another process saves a newer one and removes this one just before it is read back."""
-    from quantum_memory.lifecycle.checkpoints.folder import CheckpointFolder
-
     with manager(run, keep=KeepLast(1)) as cm, manager(run, keep=KeepLast(1)) as other:
         cm.create_checkpoint(state(0))
         verify, newer = CheckpointFolder.verify, []

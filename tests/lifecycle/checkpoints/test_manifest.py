@@ -28,6 +28,7 @@ from quantum_memory.errors import (
 from quantum_memory.lifecycle.checkpoint_manager import CheckpointManager
 from quantum_memory.lifecycle.checkpoints import manifest as manifests
 from quantum_memory.lifecycle.checkpoints.manifest import Checkpoint, Chunked, Manifest
+from quantum_memory.lifecycle.repository import manifest_file
 from quantum_memory.state.arrays import chunk_count, dtype_name
 from quantum_memory.state.document import content_id
 from quantum_memory.state.memory_state import MemoryState
@@ -109,7 +110,8 @@ def test_what_is_written_is_read(memory, facts):
     assert again.record == made.record
     assert again.arrays == made.arrays
     assert_identical(manifests.read_checkpoint(ReadableBytes(data)).to_dict(), made.checkpoint.to_dict())
-    assert manifests.read_chunk_names(ReadableBytes(data)) == made.chunks() == again.chunks()
+    _, body = manifest_file.read_whole(ReadableBytes(data), manifests.KIND)
+    assert body.chunk_names() == made.chunks() == again.chunks()
     assert manifests.written(again) == data
 
 
@@ -177,7 +179,7 @@ def forged(head=None, text=None, chunks=None, *, packed=None, length=None, count
     packed = zlib.compress(said_text) if packed is None else packed
     chunks = body[packed_bytes:] if chunks is None else chunks
     prefix = PREFIX.pack(
-        manifests.SIGNATURE, max(1, minimum), minimum, len(head), len(packed),
+        manifests.KIND.signature, max(1, minimum), minimum, len(head), len(packed),
         len(said_text) if length is None else length, len(chunks) // 32 if count is None else count,
         hashlib.sha256(head).digest(), hashlib.sha256(packed + chunks).digest(),
     )  # fmt: skip
@@ -205,7 +207,7 @@ HOSTILE = {
     "deep JSON in the head": {"head": b"[" * 100_000 + b"]" * 100_000},
     "many values in a short text": {"text": b"[" + b"0," * 3_000_000 + b"0]"},
     "many values in the head": {"head": b"[" + b"0," * 500_000 + b"0]"},
-    "a head past the limit": {"head": b" " * (manifests.MAX_HEAD_BYTES + 1)},
+    "a head past the limit": {"head": b" " * (manifest_file.MAX_HEAD_BYTES + 1)},
     "a head that is a list": {"head": b"[]"},
     "a head that is no JSON": {"head": b"{"},
     "a text that is a number": {"text": b"1"},

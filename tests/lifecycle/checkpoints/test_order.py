@@ -23,7 +23,7 @@ from quantum_memory import (
     UnsafeError,
 )
 from quantum_memory.durability.files import ReadableFile, using
-from quantum_memory.lifecycle.checkpoints.folder import _digest
+from quantum_memory.lifecycle.repository.signed_json import signature
 from quantum_memory.state.json_text import to_json
 from quantum_memory.testing.faults import PassingFiles, in_child
 from quantum_memory.testing.power_cuts import PowerCutFiles
@@ -364,7 +364,7 @@ def test_tags_that_are_no_ids_are_refused(tmp_path):
     with manager(tmp_path) as cm:
         cm.create_checkpoint({"x": 0})
         for said in ({"version": 1, "tags": {"a": 1}, "pins": []}, {"version": 1, "tags": {}, "pins": [[]]}):
-            (tmp_path / "refs.json").write_bytes(to_json({**said, "sha256": _digest(said)}))
+            (tmp_path / "refs.json").write_bytes(to_json({**said, "sha256": signature(said)}))
             with pytest.raises(IntegrityError, match=r"refs\.json"):
                 cm.list_checkpoints()
 

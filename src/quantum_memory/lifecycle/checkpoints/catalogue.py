@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 from quantum_memory.errors import ConflictError, IntegrityError, MissingError
 from quantum_memory.lifecycle.checkpoints.comparing import compare
-from quantum_memory.lifecycle.checkpoints.folder import CheckpointFolder, check_name
+from quantum_memory.lifecycle.checkpoints.folder import CheckpointFolder
+from quantum_memory.lifecycle.repository.folder import check_name
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable
 
     from quantum_memory.lifecycle.checkpoints.comparing import Comparison
-    from quantum_memory.lifecycle.checkpoints.folder import Refs
+    from quantum_memory.lifecycle.repository.folder import Refs
 
 
 class Catalogue:

@@ -1,59 +1,29 @@
-"""A manifest: what one checkpoint is, in one file, over chunks that are in packs.
+"""The manifest of a checkpoint (`repository.manifest_file`).
 
-::
-
-    prefix (128 bytes) | head | text, with zlib | names of chunks, 32 bytes each
-
-The head says what a list of checkpoints shows, and can be read without the rest. The text is document and record
-of the memory, and dtype and shape of each array; the names of their chunks follow in the order of the paths.
-``docs/checkpoint_format.md`` is the specification.
+The text is document and record of the memory, and dtype and shape of each array; the names of their chunks follow in
+the order of the paths. ``docs/checkpoint_format.md`` is the specification.
 """
 
 from __future__ import annotations
 
 import datetime
-import hashlib
 import math
-import re
-import struct
-import zlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from quantum_memory.durability.pack import check_reader, sealed
-from quantum_memory.errors import RESTORE, IntegrityError, InvalidStateError, UnsafeError
+from quantum_memory.errors import IntegrityError
 from quantum_memory.formats.reader import nbytes_of
+from quantum_memory.lifecycle.repository import manifest_file
+from quantum_memory.lifecycle.repository.folder import ID
+from quantum_memory.lifecycle.repository.manifest_file import DIGEST_BYTES, Kind, most_values
 from quantum_memory.state.arrays import STORABLE, chunk_count, combine_digests
 from quantum_memory.state.document import MAX_DIMENSIONS, ArrayIdentity, array_paths, content_id, well_formed
-from quantum_memory.state.json_text import (
-    MAX_DOCUMENT_BYTES,
-    check_record,
-    check_values,
-    count_nodes,
-    from_json,
-    max_nodes,
-    to_json,
-)
+from quantum_memory.state.json_text import check_record, from_json, max_nodes, to_json
 
 if TYPE_CHECKING:
     from quantum_memory.durability.files import Readable
 
-SIGNATURE = b"\x89QMC\r\n\x1a\n"
-VERSION = 1
-MINIMUM_READER = 1
-PREFIX_BYTES = 128
-DIGEST_BYTES = 32
-MAX_HEAD_BYTES = 1 << 20
-MAX_CHUNKS = 1 << 24
-"""Chunks of a checkpoint: of 16 TiB."""
-
-ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,127}")
-
-_PREFIX = struct.Struct("<8sIIIIII32s32s24xQ")
-_CHECKED = PREFIX_BYTES - 8
-_LEVEL = 1
-_FIRST_BYTES = 4096
-_WEIGHT = 8  # of a byte of packed text, where others count the bytes of a file with its arrays
+KIND = Kind(b"\x89QMC\r\n\x1a\n", "checkpoint")
 _NOT_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 _TYPES: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("id", "branch", "created_at", "name", "description", "kind", "content_id", "writer"), (str,)),
@@ -188,7 +158,6 @@ def written(manifest: Manifest) -> bytes:
     """
     said = as_json(manifest.checkpoint)
     check_record(said)
-    head = to_json(said)
     paths = sorted(manifest.arrays)
     text = to_json(
         {
@@ -197,22 +166,8 @@ def written(manifest: Manifest) -> bytes:
             "arrays": [[path, manifest.arrays[path].dtype, list(manifest.arrays[path].shape)] for path in paths],
         }
     )
-    if len(head) > MAX_HEAD_BYTES or len(text) > MAX_DOCUMENT_BYTES:
-        raise InvalidStateError(
-            f"what is said of the checkpoint makes {max(len(head), len(text))} bytes of text, too many",
-            next_step="give long lists of numbers as arrays",
-        )
     chunks = b"".join(manifest.arrays[path].chunks for path in paths)
-    packed = zlib.compress(text, _LEVEL)
-    if count_nodes(text) > _most_values(len(packed)):
-        packed = zlib.compress(text, 0)  # as it is: a short file cannot hold many values
-        check_values(text, _WEIGHT * len(packed))
-    body = packed + chunks
-    prefix = _PREFIX.pack(
-        SIGNATURE, VERSION, MINIMUM_READER, len(head), len(packed), len(text), len(chunks) // DIGEST_BYTES,
-        hashlib.sha256(head).digest(), hashlib.sha256(body).digest(), 0,
-    )  # fmt: skip
-    return sealed(prefix) + head + body
+    return manifest_file.written(KIND, to_json(said), manifest_file.packed_text(text), len(text), chunks)
 
 
 def as_json(checkpoint: Checkpoint) -> dict[str, Any]:
@@ -234,7 +189,8 @@ def read_checkpoint(source: Readable) -> Checkpoint:
     ------
     IntegrityError, UnsupportedVersionError, StorageError
     """
-    return _read_head(source)[0]
+    with well_formed(source.name):
+        return _checkpoint(manifest_file.read_head(source, KIND))
 
 
 def read_manifest(source: Readable) -> Manifest:
@@ -244,11 +200,13 @@ def read_manifest(source: Readable) -> Manifest:
     ------
     IntegrityError, UnsafeError, UnsupportedVersionError, StorageError
     """
-    checkpoint, chunks, (packed, length) = _read_body(source)
+    head, body = manifest_file.read_whole(source, KIND)
     with well_formed(source.name):
-        content = from_json(_unpacked(packed, length), max_nodes=_most_values(len(packed)))
+        checkpoint = _checkpoint(head)
+        text = manifest_file.unpacked_text(body.packed, body.text_bytes)
+        content = from_json(text, max_nodes=most_values(len(body.packed)))
         document, record, listed = content["document"], content["record"], content["arrays"]
-        arrays = _arrays(listed, chunks)
+        arrays = _arrays(listed, body.chunks)
         if set(arrays) != array_paths(document):
             raise IntegrityError("its document names other arrays than it has")
         if content_id(document, {path: array.identity for path, array in arrays.items()}) != checkpoint.content_id:
@@ -256,54 +214,8 @@ def read_manifest(source: Readable) -> Manifest:
         return Manifest(checkpoint, document, record, arrays)
 
 
-def read_chunk_names(source: Readable) -> set[bytes]:
-    """Return the names of the chunks that a manifest needs; its text is compared with its SHA-256, and not parsed.
-
-    Raises
-    ------
-    IntegrityError, UnsafeError, UnsupportedVersionError, StorageError
-    """
-    _, body, _ = _read_body(source)
-    return {bytes(body[at : at + DIGEST_BYTES]) for at in range(0, len(body), DIGEST_BYTES)}
-
-
-def _read_head(source: Readable) -> tuple[Checkpoint, tuple[int, int, int], bytes]:
-    if source.size < PREFIX_BYTES:
-        raise _damaged(source, "it is cut short")
-    block = source.read(0, min(_FIRST_BYTES, source.size))  # which has the head of nearly every manifest
-    prefix = block[:PREFIX_BYTES]
-    signature, version, minimum, head, packed, text, count, head_digest, digest, _ = _PREFIX.unpack(prefix)
-    if signature != SIGNATURE:
-        raise _damaged(source, "it does not begin like a checkpoint")
-    if sealed(prefix) != prefix or any(prefix[96:_CHECKED]):
-        raise _damaged(source, "its first bytes do not match their checksum")
-    check_reader(minimum, version, VERSION, "checkpoints", source.name)
-    if PREFIX_BYTES + head + packed + count * DIGEST_BYTES != source.size:
-        raise _damaged(source, "it has another length than it says: it is cut short or damaged")
-    if head > MAX_HEAD_BYTES or text > MAX_DOCUMENT_BYTES or count > MAX_CHUNKS:
-        raise UnsafeError(
-            "its text is longer than any that is written",
-            path=source.name,
-            next_step="do not trust this file: no release writes one like it",
-        )
-    end = PREFIX_BYTES + head
-    said = block[PREFIX_BYTES:end] if end <= len(block) else source.read(PREFIX_BYTES, head)
-    if hashlib.sha256(said).digest() != head_digest:
-        raise _damaged(source, "its head does not match its SHA-256")
-    with well_formed(source.name):
-        return _checkpoint(from_json(said, max_nodes=max_nodes(len(said)))), (packed, text, count), digest
-
-
-def _read_body(source: Readable) -> tuple[Checkpoint, memoryview, tuple[memoryview, int]]:
-    """Return the head, the names of the chunks, and the packed text with its length."""
-    checkpoint, (packed, length, count), digest = _read_head(source)
-    body = memoryview(source.read(source.size - packed - count * DIGEST_BYTES, packed + count * DIGEST_BYTES))
-    if hashlib.sha256(body).digest() != digest:
-        raise _damaged(source, "it does not match its SHA-256")
-    return checkpoint, body[packed:], (body[:packed], length)
-
-
-def _checkpoint(said: Any) -> Checkpoint:
+def _checkpoint(text: bytes) -> Checkpoint:
+    said = from_json(text, max_nodes=max_nodes(len(text)))
     if not isinstance(said, dict) or said.keys() != _KEYS:
         raise IntegrityError("its head is not well formed")
     for name, types in _TYPES.items():
@@ -323,24 +235,6 @@ def _checkpoint(said: Any) -> Checkpoint:
     return checkpoint
 
 
-def _most_values(packed: int) -> int:
-    """Return how many values text may hold that takes so many bytes."""
-    return max_nodes(_WEIGHT * packed)
-
-
-def _unpacked(packed: memoryview, length: int) -> bytes:
-    decoder = zlib.decompressobj()
-    try:
-        text = decoder.decompress(packed, length) if length else b""
-        if len(text) != length or decoder.decompress(decoder.unconsumed_tail, 1) or decoder.unused_data:
-            raise IntegrityError("its text has another length than it says")
-    except zlib.error as error:
-        raise IntegrityError(f"its text is not packed as zlib does it: {error}") from error
-    if not decoder.eof:
-        raise IntegrityError("its text is cut short")
-    return text
-
-
 def _arrays(listed: Any, chunks: memoryview) -> dict[str, Chunked]:
     made: dict[str, Chunked] = {}
     position = 0
@@ -357,7 +251,3 @@ def _arrays(listed: Any, chunks: memoryview) -> dict[str, Chunked]:
     if position != len(chunks) or list(made) != sorted(made):
         raise IntegrityError("its arrays do not fit its chunks")
     return made
-
-
-def _damaged(source: Readable, what: str) -> IntegrityError:
-    return IntegrityError(what, path=source.name, next_step=RESTORE)

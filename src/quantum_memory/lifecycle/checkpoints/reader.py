@@ -12,7 +12,7 @@ from quantum_memory.compression.cores import for_all_parts
 from quantum_memory.durability.pack import checksum
 from quantum_memory.errors import QuantumMemoryError
 from quantum_memory.formats.reader import check_out, damaged, look_up, new_array, parts_of_chunks
-from quantum_memory.lifecycle.checkpoints.manifest import VERSION
+from quantum_memory.lifecycle.repository.manifest_file import VERSION
 from quantum_memory.state.arrays import CHUNK_BYTES, STORABLE, bytes_of
 
 if TYPE_CHECKING:

@@ -18,9 +18,9 @@ from quantum_memory.errors import (
     QuantumMemoryError,
     UnsafeError,
 )
-from quantum_memory.lifecycle.checkpoints.folder import check_name, now, stamp
-from quantum_memory.lifecycle.checkpoints.manifest import Checkpoint, Manifest
+from quantum_memory.lifecycle.checkpoints.manifest import Checkpoint, Manifest, written
 from quantum_memory.lifecycle.checkpoints.writer import write_arrays
+from quantum_memory.lifecycle.repository.folder import check_name, now, stamp
 from quantum_memory.lifecycle.retention import plan_removal
 from quantum_memory.state.document import content_id
 from quantum_memory.state.json_text import check_record
@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from quantum_memory.durability.chunk_collection import Collected
-    from quantum_memory.lifecycle.checkpoints.folder import CheckpointFolder, Refs
+    from quantum_memory.lifecycle.checkpoints.folder import CheckpointFolder
+    from quantum_memory.lifecycle.repository.folder import Refs
     from quantum_memory.lifecycle.retention import KeepPolicy, Removal
     from quantum_memory.state.arrays import AnyArray
     from quantum_memory.state.memory_state import MemoryState
@@ -180,7 +181,7 @@ class Saver:
             )
             made = Manifest(checkpoint, flat.document, dict(flat.record), arrays)
             folder.store.settle(made.chunks(), written=writer.chunks > 0)
-            folder.publish(made)
+            folder.publish(checkpoint, written(made))
         return checkpoint
 
 
