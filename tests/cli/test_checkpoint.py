@@ -17,8 +17,8 @@ import quantum_memory as qm
 from quantum_memory.cli import main
 from quantum_memory.cli.checkpoint_upkeep import drawn
 from quantum_memory.lifecycle.checkpoint_manager import CheckpointManager
-from quantum_memory.lifecycle.checkpoints import saving
 from quantum_memory.lifecycle.checkpoints.reader import CheckpointReader
+from quantum_memory.lifecycle.repository.pruning import Pruner
 
 if TYPE_CHECKING:
     import subprocess
@@ -338,7 +338,7 @@ def test_prune_wants_to_be_told(run: Run, ids: list[str]) -> None:
 
 
 def test_prune_while_others_work(run: Run, ids: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(saving.prune.__kwdefaults__, "timeout", 0.05)
+    monkeypatch.setitem(Pruner.prune.__kwdefaults__, "timeout", 0.05)
     with CheckpointManager("checkpoints", signals=False).folder.reading(ids[0]):
         code, _, err = run("prune", "--keep-last", "1")
     assert code == 7
@@ -389,10 +389,10 @@ def test_verify(run: Run, ids: list[str]) -> None:
 def test_what_cannot_be_read_stops_no_other(run: Run, ids: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     check = CheckpointReader.check_everything
 
-    def refused(self: CheckpointReader, *arguments: Any) -> int:
+    def refused(self: CheckpointReader, *arguments: Any, **options: Any) -> int:
         if self.manifest.checkpoint.id == ids[3]:
             raise qm.StorageError("could not read: Input/output error", path=self.name)
-        return check(self, *arguments)
+        return check(self, *arguments, **options)
 
     monkeypatch.setattr(CheckpointReader, "check_everything", refused)
     code, out, _ = run("verify")

@@ -25,7 +25,7 @@ from quantum_memory.errors import (
     StorageError,
     UnsupportedVersionError,
 )
-from quantum_memory.testing.faults import FaultyFiles, RecordingFiles, in_child, killed_at
+from quantum_memory.testing.faults import FaultyFiles, PassingFiles, RecordingFiles, in_child, killed_at
 
 ENTRIES = "chunks"
 
@@ -388,6 +388,125 @@ def test_a_damaged_pack_takes_only_its_own_chunks_along(packed, tmp_path):
         with pytest.raises(MissingError):
             read(fresh, name_of(b"a" * 3))
     assert save(fresh, b"a" * 3) > 0  # so that it is whole again
+
+
+class SickDisk(PassingFiles):
+    """Does not read one file between two offsets."""
+
+    def __init__(self, path, start=0, stop=1 << 60):
+        super().__init__()
+        self.path, self.start, self.stop = path, start, stop
+        self.reads = 0
+
+    def read_into(self, fd, buffer, offset):
+        if offset < self.stop and self.start < offset + len(buffer) and Path(f"/proc/self/fd/{fd}").samefile(self.path):
+            self.reads += 1
+            raise OSError(errno.EIO, "sick")
+        return super().read_into(fd, buffer, offset)
+
+
+def test_a_pack_that_the_disk_does_not_read_stops_nothing_else_and_is_tried_again(packed, tmp_path):
+    store, path, _ = packed
+    save(store, b"c")
+    fresh, sick = ChunkStore(tmp_path), SickDisk(path)
+    with files.using(sick), fresh.shared():
+        assert isinstance(fresh.damaged[path.name], StorageError)
+        assert read(fresh, name_of(b"c")) == b"c"
+        with pytest.raises(StorageError, match="of another it is not known") as info:
+            read(fresh, name_of(b"a" * 3))
+    assert info.value.errno == errno.EIO
+    assert info.value.path == str(path)
+    with files.using(sick):
+        assert save(fresh, b"d") > 0
+        collect(fresh, b"a" * 3, b"d")
+    assert path.exists()
+    with fresh.shared():
+        assert not fresh.damaged
+        assert read(fresh, name_of(b"a" * 3)) == b"a" * 3
+        assert name_of(b"c") not in fresh
+    assert sick.reads == 3
+
+
+def half_needed(tmp_path, packs=1):
+    """Save packs of four chunks, and return the store, the chunks, and the first two of each pack."""
+    store = ChunkStore(tmp_path)
+    chunks = [[bytes([4 * k + n]) * 5000 for n in range(4)] for k in range(packs)]
+    for one in chunks:
+        save(store, *one)
+    return store, chunks, [chunk for one in chunks for chunk in one[:2]]
+
+
+def rot(store, chunk):
+    """Change a byte of a chunk on disk, and return the path of its pack and where."""
+    name, place = store.place(name_of(chunk))
+    path = Path(store.folder, ENTRIES, name)
+    data = bytearray(path.read_bytes())
+    data[place.offset + 9] ^= 1
+    path.write_bytes(data)
+    return path, place
+
+
+@pytest.mark.parametrize("fault", ["rot", "EIO"])
+def test_a_pack_with_the_only_copy_of_what_cannot_be_read_stays_and_the_others_are_compacted(tmp_path, fault):
+    store, chunks, needed = half_needed(tmp_path, packs=3)
+    name, place = store.place(name_of(chunks[1][1]))
+    path, disk = tmp_path / ENTRIES / name, files.RealFiles()
+    if fault == "rot":
+        rot(store, chunks[1][1])
+    else:
+        disk = SickDisk(path, place.offset, place.offset + place.stored)
+    before = path.read_bytes()
+    with files.using(disk):
+        done = collect(ChunkStore(tmp_path), *needed)
+        assert (done.packs_removed, done.packs_written) == (2, 1)
+        assert path.read_bytes() == before
+    recorder = RecordingFiles(disk)
+    with files.using(recorder):
+        again = collect(ChunkStore(tmp_path), *needed)
+        assert (again.packs_removed, again.packs_written, again.bytes_removed) == (0, 0, 0)
+    assert recorder.bytes_written == 24  # the number of collections: nothing was copied
+    assert len(packs(tmp_path)) == 2
+    fresh = ChunkStore(tmp_path)
+    with fresh.shared():
+        assert sorted(len(fresh.chunks_of(one)) for one in fresh.packs) == [4, 4]  # nothing of it is there twice
+        assert [read(fresh, name_of(chunk)) for chunk in needed if chunk != chunks[1][1]] == needed[:3] + needed[4:]
+
+
+def test_a_pack_whose_damaged_chunk_is_elsewhere_as_well_is_compacted(tmp_path):
+    store, _, needed = half_needed(tmp_path)
+    path, _ = rot(store, needed[1])
+    with store.shared(), pytest.raises(IntegrityError):
+        read(store, name_of(needed[1]))
+    assert save(store, needed[1]) > 5000
+    for one in (store, ChunkStore(tmp_path)):
+        collect(one, *needed)
+    assert not path.exists()
+    assert set(content(tmp_path).values()) == set(needed)
+
+
+def test_of_two_copies_the_one_that_the_disk_does_not_read_is_not_relied_on(tmp_path):
+    store, other = ChunkStore(tmp_path), ChunkStore(tmp_path)
+    with store.shared(), store.writer() as one:
+        one.add(name_of(b"a" * 99), b"a" * 99, check=pack.checksum(b"a" * 99), codec=0, raw=99)
+        save(other, b"a" * 99)
+    with other.shared():
+        place = other.place(name_of(b"a" * 99))[1]
+    with files.using(SickDisk(tmp_path / ENTRIES / packs(tmp_path)[0], place.offset, place.offset + place.stored)):
+        collect(ChunkStore(tmp_path), b"a" * 99)
+    assert len(packs(tmp_path)) == 2
+
+
+def test_a_pack_that_is_cut_short_after_it_was_looked_at_gives_way_to_another_copy(tmp_path):
+    store, other = ChunkStore(tmp_path), ChunkStore(tmp_path)
+    with store.shared(), store.writer() as one:
+        one.add(name_of(b"a" * 99), b"a" * 99, check=pack.checksum(b"a" * 99), codec=0, raw=99)
+        save(other, b"a" * 99)
+    fresh = ChunkStore(tmp_path)
+    with fresh.shared():
+        name, place = fresh.place(name_of(b"a" * 99))
+        with Path(tmp_path, ENTRIES, name).open("r+b") as file:
+            file.truncate(place.offset + 1)
+        assert read(fresh, name_of(b"a" * 99)) == b"a" * 99
 
 
 def test_a_newer_pack_and_a_newer_folder_say_which_release_is_needed(packed, tmp_path):

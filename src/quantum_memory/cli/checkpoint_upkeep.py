@@ -128,21 +128,15 @@ def verify(checkpoint_id: str | None, *, folder: str | None, as_json: bool) -> i
     good: list[str] = []
     damaged: dict[str, QuantumMemoryError] = {}
     listed, bad = manager.folder.listed()
-    if checkpoint_id is None:
+    wanted = None if checkpoint_id is None else manager.resolve(checkpoint_id)
+    if wanted is None:
         damaged |= bad
-        found = [(one.id, one.raw_bytes) for one in reversed(listed)]
-    else:
-        wanted = manager.resolve(checkpoint_id)
-        found = [(wanted, sum(one.raw_bytes for one in listed if one.id == wanted))]
-    with bars({"verify": sum(size for _, size in found)}) as (advance,):
-        for one, _ in found:
-            try:
-                with manager.folder.reading(one) as reader:
-                    reader.check_everything(advance)
-            except (IntegrityError, MissingError, StorageError, UnsafeError, UnsupportedVersionError) as error:
-                damaged[one] = error
-            else:
+    with bars({"verify": sum(one.raw_bytes for one in listed if wanted in {None, one.id})}) as (advance,):
+        for one, error in manager.verifying(wanted, advance):
+            if error is None:
                 good.append(one)
+            else:
+                damaged[one] = error
     unreadable = all(isinstance(why, StorageError) for why in damaged.values())
     code = 0 if not damaged else StorageError.exit_code if unreadable else IntegrityError.exit_code
     if as_json:

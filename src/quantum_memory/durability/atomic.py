@@ -54,7 +54,7 @@ class NewFile:
     ----------
     path
         The target. A symbolic link is followed, so that what it points at is replaced and not the link.
-    overwrite, durable
+    overwrite, durable, mode
         As for `DurableFile`.
 
     Attributes
@@ -69,13 +69,14 @@ class NewFile:
         Whether the file has its name.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, overwrite: bool, durable: bool) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, overwrite: bool, durable: bool, mode: int = 0o666) -> None:
         self.name = os.fspath(path)
         self.target = real_path(self.name)
         self.fd = -1
         self.is_there = False
         self._overwrite = overwrite
         self._durable = durable
+        self._mode = mode
         self._files: Files = current()
         self._folder = os.path.dirname(self.target)
         self._temporary: str | None = None
@@ -85,7 +86,7 @@ class NewFile:
         try:
             mode = self._mode_of_target()
             _sweep_once(self._files, self._folder)
-            self._create(access, 0o666 if mode is None else mode & 0o777)
+            self._create(access, self._mode if mode is None else mode & 0o777)
             if mode is not None:
                 self._files.fchmod(self.fd, mode)
         except BaseException as error:
@@ -151,9 +152,8 @@ class NewFile:
 
     def _create(self, access: int, mode: int) -> None:
         """Create the temporary file with `mode`, less what the umask takes: never wider than the target's."""
-        stem = os.fsdecode(os.fsencode(os.path.basename(self.target))[:_LONGEST_STEM])
         while True:
-            self._temporary = os.path.join(self._folder, f".{stem}.{secrets.token_hex(8)}.qmtmp")
+            self._temporary = os.path.join(self._folder, temporary_name(os.path.basename(self.target)))
             flags = access | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
             self.fd = self._files.open(self._temporary, flags, mode)
             # Until it is locked, a sweep in another process may take the file for a leftover and remove it.
@@ -226,6 +226,8 @@ class DurableFile:
         False: a file that exists is a `ConflictError`, decided by the operating system and not by a look beforehand.
     durable
         False leaves out every ``fsync``: as atomic against a killed process, but a power cut may lose or tear it.
+    mode
+        Permission bits of a new file, less what the umask takes. One that is replaced gives its own on.
 
     Raises
     ------
@@ -242,8 +244,10 @@ class DurableFile:
     ...     sink.write(b"...")
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, overwrite: bool = True, durable: bool = True) -> None:
-        self._new = NewFile(path, overwrite=overwrite, durable=durable)
+    def __init__(
+        self, path: str | os.PathLike[str], *, overwrite: bool = True, durable: bool = True, mode: int = 0o666
+    ) -> None:
+        self._new = NewFile(path, overwrite=overwrite, durable=durable, mode=mode)
         self.name = self._new.name
         self.length = 0
         self._durable = durable
@@ -278,6 +282,19 @@ class DurableFile:
             self._files.start_writeback(self._new.fd, self._flushed, self.length - self._flushed)
             self._flushed = self.length
         return done
+
+    def describe(self, mode: int, modified_ns: int) -> None:
+        """Give the file permission bits and a time of modification, when all is written.
+
+        Raises
+        ------
+        StorageError
+        """
+        try:
+            self._files.fchmod(self._new.fd, mode)
+            self._files.set_time(self._new.fd, modified_ns)
+        except OSError as error:
+            raise StorageError.from_os_error(error, "set mode and time", self.name) from error
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -316,6 +333,17 @@ def real_path(name: str) -> str:
         raise InvalidStateError("no file can have this name", path=name, next_step="give another") from error
 
 
+def is_leftover(name: str) -> bool:
+    """Tell whether a name is one that a file, or a folder, has while it is being written."""
+    return _LEFTOVER.fullmatch(name) is not None
+
+
+def temporary_name(name: str) -> str:
+    """Return a name for what is to get the name `name` when it is whole; nobody else is given it."""
+    stem = os.fsdecode(os.fsencode(name)[:_LONGEST_STEM])
+    return f".{stem}.{secrets.token_hex(8)}.qmtmp"
+
+
 def remove_leftovers(folder: str | os.PathLike[str]) -> list[str]:
     """Remove the temporary files that dead processes left in `folder`, and return their paths.
 
@@ -347,7 +375,7 @@ def _sweep_once(files: Files, folder: str) -> None:
 def _sweep(files: Files, folder: str) -> list[str]:
     removed = []
     for name in files.names(folder):
-        if not _LEFTOVER.fullmatch(name):
+        if not is_leftover(name):
             continue
         path = os.path.join(folder, name)
         with contextlib.suppress(OSError):  # gone already, not ours to remove, or no locks here

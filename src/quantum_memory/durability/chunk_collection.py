@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from quantum_memory.errors import IntegrityError
+from quantum_memory.errors import IntegrityError, StorageError
 
 if TYPE_CHECKING:
-    from collections.abc import Set
+    from collections.abc import Iterator, Set
 
     from quantum_memory.durability.chunk_store import ChunkStore
+    from quantum_memory.durability.pack import Place
     from quantum_memory.durability.pack_writer import PackWriter
 
 WASTE = 0.2
@@ -47,7 +48,9 @@ def collect(store: ChunkStore, needed: Set[bytes]) -> Collected:
 
     Packs of which nothing is needed are removed, and those that cannot be read, where all that is needed is elsewhere.
     When what is not needed in the others is more than `WASTE` of the store, those with the most of it are written anew,
-    without it. The new pack is durable before an old one goes. One that is damaged in what is needed stays as it is.
+    without it. The new pack is durable before an old one goes. One that has the only copy of something needed, and
+    cannot be read there, stays as it is, with all that is in it, and nothing is copied from it: that frees no byte, and
+    what is damaged may be mended by hand.
 
     Parameters
     ----------
@@ -60,12 +63,12 @@ def collect(store: ChunkStore, needed: Set[bytes]) -> Collected:
     waste: list[tuple[int, str]] = []
     for name in store.packs:
         chunks = store.chunks_of(name)
-        dead = [place.stored for chunk, place in chunks.items() if not (chunk in needed and store.prefer(name, chunk))]
-        if len(dead) == len(chunks):
-            done.chunks_removed += len(dead)
+        kept = [place.stored for _, place in _kept(store, name, needed)]
+        if not kept:
+            done.chunks_removed += len(chunks)
             useless.append(name)
-        elif dead:
-            waste.append((sum(dead), name))
+        elif len(kept) < len(chunks):
+            waste.append((sum(place.stored for place in chunks.values()) - sum(kept), name))
     if all(chunk in store for chunk in needed):
         useless += [name for name, error in store.damaged.items() if isinstance(error, IntegrityError)]
     done.packs_removed += len(useless)
@@ -84,25 +87,41 @@ def _rewrite(store: ChunkStore, waste: list[tuple[int, str]], needed: Set[bytes]
         for dead, name in sorted(waste, reverse=True):
             if left <= allowed:
                 break
-            try:
+            left -= dead  # also where it has to stay: copying others instead would not make it less
+            if _can_be_read(store, name, needed):
                 done.chunks_removed += _copy(store, name, needed, writer)
-            except IntegrityError:
-                continue  # what was copied of it is there twice
-            left -= dead
-            old.append(name)
+                old.append(name)
     done.packs_written += writer.chunks > 0
     done.packs_removed += len(old)
     store.remove(old)
 
 
+def _can_be_read(store: ChunkStore, name: str, needed: Set[bytes]) -> bool:
+    """Tell whether all that is needed of a pack can be read, there or elsewhere."""
+    try:
+        for chunk, place in _kept(store, name, needed):
+            store.read_into(chunk, _room(place))
+    except (IntegrityError, StorageError):
+        return False
+    return True
+
+
 def _copy(store: ChunkStore, name: str, needed: Set[bytes], writer: PackWriter) -> int:
     """Copy what is needed of a pack, and return how many chunks are not."""
-    left_out = 0
-    for chunk, place in store.chunks_of(name).items():
-        if chunk in needed and store.prefer(name, chunk):
-            stored = memoryview(bytearray(max(place.stored, place.raw)))
-            found = store.read_into(chunk, stored)
-            writer.copy(chunk, found, stored[: found.stored])
-        else:
-            left_out += 1
-    return left_out
+    kept = 0
+    for chunk, place in _kept(store, name, needed):
+        stored = _room(place)
+        found = store.read_into(chunk, stored)
+        writer.copy(chunk, found, stored[: found.stored])
+        kept += 1
+    return len(store.chunks_of(name)) - kept
+
+
+def _kept(store: ChunkStore, name: str, needed: Set[bytes]) -> Iterator[tuple[bytes, Place]]:
+    """Give what is needed of a pack and not read from another one."""
+    return ((chunk, at) for chunk, at in store.chunks_of(name).items() if chunk in needed and store.prefer(name, chunk))
+
+
+def _room(place: Place) -> memoryview:
+    """Return a buffer for a chunk, or for a copy of it that is packed in another way."""
+    return memoryview(bytearray(max(place.stored, place.raw)))

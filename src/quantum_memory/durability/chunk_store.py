@@ -53,6 +53,7 @@ LOCK_TIMEOUT = 30.0
 
 _SUFFIX = ".qmpack"
 _NAME = re.compile(r"[0-9a-f]{32}\.qmpack")
+_LOCK_NAME = "lock"
 _OPEN_FILES = 16
 _UNKNOWN = -1
 _LOCK = struct.Struct("<8sIIQ")
@@ -68,6 +69,11 @@ class ChunkStore:
         Where the packs are; it is made when something is first saved.
     durable
         Whether to ``fsync``.
+    private
+        Whether only this user may read what is made.
+    index_copies
+        Whether the list of the chunks of a pack is written once more beside it, so that a pack whose end is damaged or
+        cut off gives what is left of it. It costs two syncs a pack.
 
     Raises
     ------
@@ -75,13 +81,22 @@ class ChunkStore:
         As its methods do.
     """
 
-    def __init__(self, folder: str | os.PathLike[str], *, durable: bool = True) -> None:
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        durable: bool = True,
+        private: bool = False,
+        index_copies: bool = False,
+    ) -> None:
         # Whole, so that it stays the same one wherever the process goes.
         self.folder = os.path.abspath(folder)
         self._packs_at = os.path.join(self.folder, "chunks")
-        self._lock_at = os.path.join(self.folder, "lock")
+        self._lock_at = os.path.join(self.folder, _LOCK_NAME)
         self._mixed_at = os.path.join(self.folder, "not-durable")  # is there when somebody has left out syncs
         self._durable = durable
+        self._folder_mode, self.file_mode = (0o700, 0o600) if private else (0o777, 0o666)
+        self._index_copies = index_copies
         self._packs: dict[str, dict[bytes, Place]] = {}
         self._where: dict[bytes, str] = {}
         self._open: dict[str, ReadableFile] = {}
@@ -92,6 +107,7 @@ class ChunkStore:
         self._mixed = False
         self._settled: set[str] = set()
         self.damaged: dict[str, QuantumMemoryError] = {}
+        self.injured: dict[str, QuantumMemoryError] = {}
         forks.tell(self)
 
     def forked(self) -> None:
@@ -167,9 +183,9 @@ class ChunkStore:
     def make(self) -> None:
         """Make the folders and the file that is locked, durably, where they are not there."""
         for folder in (self.folder, self._packs_at):
-            make_folder(folder, durable=self._durable)
+            make_folder(folder, durable=self._durable, mode=self._folder_mode)
         try:
-            with DurableFile(self._lock_at, overwrite=False, durable=self._durable) as sink:
+            with DurableFile(self._lock_at, overwrite=False, durable=self._durable, mode=self.file_mode) as sink:
                 sink.write(_LOCK.pack(_LOCK_SIGNATURE, pack.VERSION, pack.MINIMUM_READER, 0))
         except ConflictError:
             if self._durable:  # others have made it, and may have left out the sync
@@ -215,15 +231,37 @@ class ChunkStore:
                 self._where.clear()
             self._generation = _UNKNOWN  # should this be interrupted
             self._forget(set(self._packs) - names)
-            for name in set(self.damaged) - names:
-                del self.damaged[name]
-            for name in sorted(names - set(self._packs) - set(self.damaged)):
+            for known in (self.damaged, self.injured):
+                for name in set(known) - names:
+                    del known[name]
+            # Those that the operating system could not read are tried again: it may have been a moment's trouble.
+            settled = {name for name, error in self.damaged.items() if not isinstance(error, StorageError)}
+            for name in sorted(names - set(self._packs) - settled):
                 try:
                     with self._file(name) as file:
                         self._note(name, pack.read_index(file))
-                except (IntegrityError, UnsafeError, MissingFileError) as error:
-                    self.damaged[name] = error
+                except (IntegrityError, UnsafeError, MissingFileError, StorageError) as error:
+                    self._shut(name)
+                    if not self._note_copy(name, error):
+                        self.damaged[name] = error
+                else:
+                    self.damaged.pop(name, None)
             self._generation = generation
+
+    def _note_copy(self, name: str, error: QuantumMemoryError) -> bool:
+        """Take note of a pack whose list cannot be read from the copy of it, if there is one."""
+        if isinstance(error, MissingFileError):
+            return False
+        try:
+            with contextlib.closing(ReadableFile(self._copy_path(name))) as file:
+                self._note(name, pack.read_index_copy(file))
+        except (IntegrityError, UnsafeError, MissingFileError, StorageError):
+            return False
+        self.injured[name] = error
+        return True
+
+    def _copy_path(self, name: str) -> str:
+        return self._path(name.removesuffix(_SUFFIX) + pack.COPY_SUFFIX)
 
     def _names(self) -> list[str]:
         try:
@@ -240,8 +278,7 @@ class ChunkStore:
         gone: set[bytes] = set()
         for name in names & set(self._packs):
             gone.update(chunk for chunk in self._packs.pop(name) if self._where.get(chunk) == name)
-            if (file := self._open.pop(name, None)) is not None:
-                file.close()
+            self._shut(name)
         for chunk in gone:
             del self._where[chunk]
         for name, chunks in self._packs.items() if gone else ():  # what was there twice is still there
@@ -260,6 +297,10 @@ class ChunkStore:
             return
         with contextlib.closing(ReadableFile(self._path(name))) as file:
             yield file
+
+    def _shut(self, name: str) -> None:
+        if (file := self._open.pop(name, None)) is not None:
+            file.close()
 
     def _path(self, name: str) -> str:
         return os.path.join(self._packs_at, name)
@@ -283,14 +324,23 @@ class ChunkStore:
         ------
         MissingError
             It is in none.
+        StorageError
+            It may be in one that the operating system could not read.
         """
         with self._guard:
             try:
                 name = self._where[chunk]
             except KeyError:
-                raise MissingError(
-                    f"its chunk {chunk.hex()[:16]} is in none of the packs", path=self._packs_at, next_step=RESTORE
-                ) from None
+                what = f"its chunk {chunk.hex()[:16]} is in none of the packs"
+                for error in self.damaged.values():
+                    if isinstance(error, StorageError):
+                        unread = StorageError(
+                            f"{what} that can be read; of another it is not known: {error.message}",
+                            path=error.path, next_step=error.next_step,
+                        )  # fmt: skip
+                        unread.errno = error.errno
+                        raise unread from error
+                raise MissingError(what, path=self._packs_at, next_step=RESTORE) from None
             return name, self._packs[name][chunk]
 
     # --- read
@@ -322,13 +372,31 @@ class ChunkStore:
         raise unreadable or pack.damaged_chunk(self._path(name), place)
 
     def _read(self, name: str, place: Place, buffer: memoryview) -> bool:
-        """Read the stored bytes of a chunk, and tell whether they fit the buffer and match their checksum."""
+        """Read the stored bytes of a chunk, and tell whether they fit the buffer and match their checksum.
+
+        What does not match is read once more, from the disk: it may be the memory that is damaged.
+        """
         if place.stored > len(buffer):
             return False
         view = buffer[: place.stored]
         with self._file(name) as file:
-            file.read_into(view, place.offset)
+            try:
+                file.read_into(view, place.offset)
+                if pack.checksum(view) != place.check:
+                    file.forget(place.offset, place.stored)
+                    file.read_into(view, place.offset)
+            except IntegrityError:  # the file was cut short since its index was read
+                return False
         return pack.checksum(view) == place.check
+
+    def distrust(self, chunks: Iterable[bytes]) -> None:
+        """Have chunks written anew by whoever saves them the next time."""
+        self._bad.update(chunks)
+
+    @property
+    def distrusted(self) -> frozenset[bytes]:
+        """Names of the chunks that were found damaged, or that somebody has said so of."""
+        return frozenset(self._bad)
 
     def map(self, name: str) -> memoryview:
         """Return a pack as private memory; nothing is checked."""
@@ -363,11 +431,12 @@ class ChunkStore:
         if not self._durable and not self._mixed:
             with (
                 contextlib.suppress(ConflictError),
-                DurableFile(self._mixed_at, overwrite=False, durable=False),
+                DurableFile(self._mixed_at, overwrite=False, durable=False, mode=self.file_mode),
             ):
                 pass
             self._mixed = True
-        return PackWriter(self, self._path(secrets.token_hex(16) + _SUFFIX), self._durable)
+        path = self._path(secrets.token_hex(16) + _SUFFIX)
+        return PackWriter(self, path, self._durable, mode=self.file_mode, index_copy=self._index_copies)
 
     def settle(self, chunks: Set[bytes], *, written: bool) -> None:
         """Make durable what a manifest is about to lean on, and others have written.
@@ -384,7 +453,7 @@ class ChunkStore:
         if not self._durable:
             return
         with self._guard:
-            packs = {self._where[chunk] for chunk in chunks} - self._settled if self._mixed else set()
+            packs = {self.place(chunk)[0] for chunk in chunks} - self._settled if self._mixed else set()
         for name in packs:
             with self._file(name) as file:
                 file.sync()
@@ -422,6 +491,8 @@ class ChunkStore:
             for name in names:
                 current().unlink(self._path(name))
                 gone.add(name)
+                with contextlib.suppress(FileNotFoundError):
+                    current().unlink(self._copy_path(name))
         except OSError as error:
             raise StorageError.from_os_error(error, "remove a pack from", self._packs_at) from error
         finally:
@@ -432,8 +503,12 @@ class ChunkStore:
     def prefer(self, name: str, chunk: bytes) -> bool:
         """Tell whether a chunk of a pack is read from there, and see to it that it is, where no other copy is whole."""
         other, place = self.place(chunk)
-        if other != name and not self._read(other, place, memoryview(bytearray(place.stored))):
-            self._where[chunk] = name
+        if other != name:
+            whole = False
+            with contextlib.suppress(StorageError):
+                whole = self._read(other, place, memoryview(bytearray(place.stored)))
+            if not whole:
+                self._where[chunk] = name
         return self._where[chunk] == name
 
     def close(self) -> None:
@@ -443,8 +518,13 @@ class ChunkStore:
                 self._open.popitem()[1].close()
 
 
-def make_folder(folder: str, *, durable: bool = True) -> None:
+def make_folder(folder: str, *, durable: bool = True, mode: int = 0o777) -> None:
     """Make a folder where there is none, and those above it, and make their names durable.
+
+    Parameters
+    ----------
+    mode
+        Permission bits of the folder, not of those above it.
 
     Raises
     ------
@@ -454,7 +534,7 @@ def make_folder(folder: str, *, durable: bool = True) -> None:
     if not os.path.isdir(above):
         make_folder(above, durable=durable)
     try:
-        files.mkdir(folder)
+        files.mkdir(folder, mode)
     except FileExistsError:
         there = True  # but whoever made it may have died before its name was durable, or be about to make it so
     except OSError as error:
@@ -471,3 +551,29 @@ def _sync(folder: str, *, must: bool = True) -> None:
         if not must and error.errno in {errno.EACCES, errno.EPERM}:
             return
         raise StorageError.from_os_error(error, "make the names durable in", folder) from error
+
+
+def is_store(folder: str) -> bool:
+    """Tell whether a folder is a store of chunks, or has one in it."""
+    try:
+        with contextlib.closing(ReadableFile(os.path.join(folder, _LOCK_NAME), follow=False)) as lock:
+            return lock.size == _LOCK.size and lock.read(0, len(_LOCK_SIGNATURE)) == _LOCK_SIGNATURE
+    except (MissingFileError, UnsafeError, StorageError):
+        return False
+
+
+@contextlib.contextmanager
+def hold_together(folder: str, *, timeout: float) -> Iterator[None]:
+    """Hold a store together with others without looking at what is in it: nothing is removed meanwhile.
+
+    Raises
+    ------
+    ConflictError
+        It is being collected.
+    """
+    files = current()
+    fd = open_locked(files, os.path.join(folder, _LOCK_NAME), folder, write=False, timeout=timeout)
+    try:
+        yield
+    finally:
+        close_quietly(files, fd)

@@ -15,7 +15,7 @@ import os
 import stat
 import sys
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from quantum_memory.errors import RESTORE, IntegrityError, MissingFileError, StorageError, UnsafeError
 
@@ -49,6 +49,10 @@ class Files(Protocol):
     def unlink(self, path: str) -> None: ...
     def mkdir(self, path: str, mode: int = 0o777) -> None: ...
     def rmdir(self, path: str) -> None: ...
+    def symlink(self, target: str, path: str) -> None: ...
+    def exchange(self, one: str, other: str) -> None: ...
+    def set_time(self, fd: int, modified_ns: int) -> None: ...
+    def forget(self, fd: int, offset: int, length: int) -> None: ...
     def names(self, folder: str) -> list[str]: ...
 
 
@@ -117,18 +121,42 @@ class RealFiles:
     def rmdir(self, path: str) -> None:
         os.rmdir(path)
 
+    def symlink(self, target: str, path: str) -> None:
+        os.symlink(target, path)
+
+    def exchange(self, one: str, other: str) -> None:
+        """Give two paths each other's file or folder in one step; ENOSYS or EINVAL where the system cannot."""
+        if _renameat2 is None:
+            raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS), one)
+        if _renameat2(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE):
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number), one)
+
+    def set_time(self, fd: int, modified_ns: int) -> None:
+        os.utime(fd, ns=(modified_ns, modified_ns))
+
+    def forget(self, fd: int, offset: int, length: int) -> None:
+        """Let the kernel forget what it has in memory of these bytes, so that they are read from the disk. A hint."""
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(fd, offset, length, os.POSIX_FADV_DONTNEED)
+
     def names(self, folder: str) -> list[str]:
         return os.listdir(folder)
 
 
-def _find_sync_file_range() -> ctypes._NamedFuncPointer | None:
-    call = getattr(ctypes.CDLL(None), "sync_file_range", None)
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2
+
+
+def _find(name: str, *arguments: Any) -> ctypes._NamedFuncPointer | None:
+    """Return a function of the C library that Python does not know, where this one has it."""
+    call = getattr(ctypes.CDLL(None, use_errno=True), name, None)
     if call is not None:
-        call.argtypes = (ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint)
+        call.argtypes = arguments
     return call
 
 
-_sync_file_range = _find_sync_file_range()
+_sync_file_range = _find("sync_file_range", ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint)
+_renameat2 = _find("renameat2", ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint)
 _in_force: ContextVar[Files] = ContextVar("files", default=RealFiles())  # noqa: B039 - it has no state
 
 
@@ -153,18 +181,33 @@ class ReadableFile:
     Parameters
     ----------
     path
-        Symbolic links are followed; a folder, pipe, socket or device is refused.
+        A folder, pipe, socket or device is refused.
+    follow
+        Whether symbolic links are followed at the end of the path, or refused as well.
 
     Raises
     ------
     MissingFileError, UnsafeError, StorageError
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, *, follow: bool = True) -> None:
         self._files = current()
         self.name = path
-        self._fd, facts = open_regular(self._files, path, path, os.O_RDONLY)
+        flags = os.O_RDONLY | (0 if follow else getattr(os, "O_NOFOLLOW", 0))
+        self._fd, facts = open_regular(self._files, path, path, flags)
         self.size = facts.st_size
+
+    def facts(self) -> os.stat_result:
+        """Return what is known of the file now.
+
+        Raises
+        ------
+        StorageError
+        """
+        try:
+            return self._files.fstat(self._fd)
+        except OSError as error:
+            raise StorageError.from_os_error(error, "look at", self.name) from error
 
     def read_into(self, buffer: memoryview, offset: int) -> None:
         """Fill `buffer` with the bytes from `offset` on.
@@ -200,6 +243,11 @@ class ReadableFile:
             When the operating system cannot map it.
         """
         return map_privately(self._fd, self.size, self.name)[offset : offset + length]
+
+    def forget(self, offset: int, length: int) -> None:
+        """Have these bytes read from the disk the next time."""
+        with contextlib.suppress(OSError):
+            self._files.forget(self._fd, offset, length)
 
     def sync(self) -> None:
         """Make durable what anybody has written to the file.

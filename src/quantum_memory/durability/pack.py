@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from quantum_memory.durability.files import Buffer, Readable
 
 SIGNATURE = b"\x89QMP\r\n\x1a\n"
+COPY_SIGNATURE = b"\x89QMI\r\n\x1a\n"
+COPY_SUFFIX = ".qmindex"
 VERSION = 1
 MINIMUM_READER = 1
 ALIGNMENT = 64
@@ -89,6 +91,11 @@ def header() -> bytes:
     return sealed(_HEADER.pack(SIGNATURE, VERSION, MINIMUM_READER, 0))
 
 
+def copy_header() -> bytes:
+    """Return the first bytes of a copy of the list of a pack; the list and the end of the pack follow."""
+    return sealed(_HEADER.pack(COPY_SIGNATURE, VERSION, MINIMUM_READER, 0))
+
+
 def length(chunks: dict[bytes, Place]) -> int:
     """Return how many bytes the file of a pack has."""
     last = next(reversed(chunks.values()), None)
@@ -119,11 +126,25 @@ def read_index(source: Readable) -> dict[bytes, Place]:
     ------
     IntegrityError, UnsafeError, UnsupportedVersionError, StorageError
     """
+    return _read_index(source, SIGNATURE)
+
+
+def read_index_copy(source: Readable) -> dict[bytes, Place]:
+    """Return the chunks of a pack as a copy of its list says them, every byte of the copy checked.
+
+    Raises
+    ------
+    IntegrityError, UnsafeError, UnsupportedVersionError, StorageError
+    """
+    return _read_index(source, COPY_SIGNATURE)
+
+
+def _read_index(source: Readable, expected: bytes) -> dict[bytes, Place]:
     if source.size < HEADER_BYTES + TRAILER_BYTES:
         raise _damaged(source, "it is cut short")
     head = source.read(0, HEADER_BYTES)
     signature, version, minimum, _ = _HEADER.unpack(head)
-    if signature != SIGNATURE:
+    if signature != expected:
         raise _damaged(source, "it does not begin like a pack of chunks")
     if sealed(head) != head:
         raise _damaged(source, "its header does not match its checksum")
@@ -132,11 +153,12 @@ def read_index(source: Readable) -> dict[bytes, Place]:
     position, count, digest, _ = _TRAILER.unpack(tail)
     if sealed(tail) != tail:
         raise _damaged(source, "its end does not match its checksum: it is cut short or damaged")
-    if count > MAX_CHUNKS or position + count * RECORD_BYTES + TRAILER_BYTES != source.size:
+    start = position if expected == SIGNATURE else HEADER_BYTES
+    if count > MAX_CHUNKS or start + count * RECORD_BYTES + TRAILER_BYTES != source.size:
         raise _damaged(source, "its list of chunks is not where its end says")
     if any(head[16:_CHECKED]) or any(tail[48:_CHECKED]):
         raise _damaged(source, "bytes that mean nothing are not zero")
-    listed = source.read(position, count * RECORD_BYTES)
+    listed = source.read(start, count * RECORD_BYTES)
     if hashlib.sha256(listed).digest() != digest:
         raise _damaged(source, "its list of chunks does not match its SHA-256")
     records = np.frombuffer(listed, RECORD)
@@ -192,7 +214,7 @@ def _check(source: Readable, records: NDArray[np.void], position: int) -> None:
     ends = np.concatenate([[HEADER_BYTES], offsets + stored])
     starts = np.concatenate([offsets, [position]])
     padded = -(-ends // ALIGNMENT) * ALIGNMENT
-    if (padded != starts).any() or (records["offset"] > source.size).any():
+    if (padded != starts).any() or (records["offset"] > position).any():
         raise _damaged(source, "its chunks do not follow one another")
     if (stored == 0).any() or max(records["stored"].max(initial=0), records["raw"].max(initial=0)) > MAX_STORED:
         raise UnsafeError(

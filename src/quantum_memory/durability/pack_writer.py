@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from quantum_memory.durability import pack
@@ -24,10 +25,11 @@ class PackWriter:
         How many chunks were written, and the bytes of the file.
     """
 
-    def __init__(self, store: ChunkStore, path: str, durable: bool) -> None:
+    def __init__(self, store: ChunkStore, path: str, durable: bool, *, mode: int, index_copy: bool) -> None:
         self._store = store
         self._path = path
-        self._sink = DurableFile(path, durable=durable)
+        self._durable, self._mode, self._index_copy = durable, mode, index_copy
+        self._sink = DurableFile(path, durable=durable, mode=mode)
         self._written: dict[bytes, Place] = {}
         self._is_open = False
         self._position = 0
@@ -72,6 +74,11 @@ class PackWriter:
         self._written[chunk] = pack.Place(self._position, len(stored), check, codec, raw)
         self._put(stored)
 
+    def _copy(self, listed: bytes, end: bytes) -> None:
+        path = self._path.removesuffix(os.path.splitext(self._path)[1]) + pack.COPY_SUFFIX
+        with DurableFile(path, overwrite=False, durable=self._durable, mode=self._mode) as copy:
+            copy.write(pack.copy_header() + listed + end)
+
     def _put(self, data: Buffer) -> None:
         if len(data):
             self._sink.write(data)
@@ -89,6 +96,8 @@ class PackWriter:
                 end = pack.trailer(listed, self._position)
                 self._put(listed)
                 self._put(end)
+                if self._index_copy:  # before the pack, so that none is without it
+                    self._copy(listed, end)
             except BaseException as failure:
                 self._sink.__exit__(type(failure), failure, None)
                 raise

@@ -26,7 +26,8 @@ from quantum_memory.lifecycle.checkpoints import transfer
 from quantum_memory.lifecycle.checkpoints.background import Background
 from quantum_memory.lifecycle.checkpoints.catalogue import Catalogue
 from quantum_memory.lifecycle.checkpoints.pace import Pace
-from quantum_memory.lifecycle.checkpoints.saving import Flat, Said, Saver, flat_of, planned, prune
+from quantum_memory.lifecycle.checkpoints.pruning import CheckpointPruner
+from quantum_memory.lifecycle.checkpoints.saving import Flat, Said, Saver, flat_of
 from quantum_memory.lifecycle.checkpoints.signals import Stopped, StopSignals
 from quantum_memory.lifecycle.checkpoints.snapshot import Staging
 from quantum_memory.lifecycle.checkpoints.targets import captured, rebuilt, restore_into
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 
     from quantum_memory.formats.verbs import Saved
     from quantum_memory.lifecycle.checkpoints.manifest import Checkpoint
+    from quantum_memory.state.memory_state import MemoryState
 
 _IMPORTED = "imported"
 _SEVERAL = 20
@@ -138,6 +140,7 @@ class CheckpointManager(Catalogue):
         self.parameters = dict(parameters or {})
         self.lock = threading.RLock()
         self._saver = Saver(self.folder, compression)
+        self._pruner = CheckpointPruner(self.folder, self._verified)
         self._keep = KeepAll() if keep is None else keep
         self._at_most = _SEVERAL if keep is None and max_checkpoints is None else max_checkpoints
         if self._at_most is not None:
@@ -308,7 +311,7 @@ class CheckpointManager(Catalogue):
     def _prune(self, saved: Checkpoint) -> None:
         why = "others are at work in the folder all the time"
         try:
-            plan, done = prune(self.folder, self._keep, self._at_most, self._verified)
+            plan, done = self._pruner.prune(self._keep, self._at_most)
             if done is not None or not plan.goes:
                 return
         except QuantumMemoryError as error:
@@ -378,7 +381,7 @@ class CheckpointManager(Catalogue):
         self.wait()
         changed = copy.deepcopy(dict(update or {}))
         check_record(changed)
-        found = self._good(target, self._newest_first())
+        found = self._good(target, self._newest_first)
         if found is None:
             self.parameters.update(changed)
             return None
@@ -413,8 +416,8 @@ class CheckpointManager(Catalogue):
             It does not fit the target.
         """
         self.wait()
-        ids = self._candidates(checkpoint_id)
-        found = self._good(target, ids if fallback or checkpoint_id is None else ids[:1])
+        several = fallback or checkpoint_id is None
+        found = self._good(target, lambda: self._candidates(checkpoint_id)[: None if several else 1])
         if found is None:
             raise self._none()
         self._take_up(found[0])
@@ -435,7 +438,7 @@ class CheckpointManager(Catalogue):
             Map arrays into memory, where they are in one piece and not compressed, instead of copying them.
         """
         self.wait()
-        with self.folder.reading(self._candidates(checkpoint_id)[0]) as reader:
+        with self.held(), self.folder.reading(self._candidates(checkpoint_id)[0]) as reader:
             if only is not None:
                 return StateFile(reader).select(only, mmap=mmap)
             return rebuilt(reader.manifest.checkpoint.kind, read_memory(reader, mmap=mmap))
@@ -468,24 +471,30 @@ class CheckpointManager(Catalogue):
     def _none(self) -> MissingError:
         return MissingError("there is no checkpoint", path=self.folder.path, next_step="save one first")
 
-    def _good(self, target: Any, ids: list[str]) -> tuple[Checkpoint, Any] | None:
-        """Return the first of some checkpoints that can be read, and its state, given to the target."""
+    def _good(self, target: Any, choose: Callable[[], list[str]]) -> tuple[Checkpoint, Any] | None:
+        """Return the first of those chosen that can be read, and its state, given to the target."""
+        with self.held():  # nobody removes one between the choice and the reading
+            found = self._first_readable(choose())
+        if found is None:
+            return None
+        checkpoint, memory = found
+        self._verified.add(checkpoint.id)
+        if target is None:
+            return checkpoint, rebuilt(checkpoint.kind, memory)
+        with self.lock:
+            return checkpoint, restore_into(target, checkpoint.kind, memory)
+
+    def _first_readable(self, ids: list[str]) -> tuple[Checkpoint, MemoryState] | None:
         failure: QuantumMemoryError | None = None
         for one in ids:
             try:
                 with self.folder.reading(one) as reader:
-                    checkpoint, memory = reader.manifest.checkpoint, read_memory(reader)
+                    return reader.manifest.checkpoint, read_memory(reader)
             except (IntegrityError, MissingError, StorageError, UnsafeError) as error:
                 failure = failure or error
                 if len(ids) > 1:
-                    warnings.warn(f"checkpoint {one} is passed over: {error}", stacklevel=3)
+                    warnings.warn(f"checkpoint {one} is passed over: {error}", stacklevel=4)
                     self.folder.note("passed over", checkpoint=one, why=str(error))
-                continue
-            self._verified.add(one)
-            if target is None:
-                return checkpoint, rebuilt(checkpoint.kind, memory)
-            with self.lock:
-                return checkpoint, restore_into(target, checkpoint.kind, memory)
         if failure is not None:
             failure.next_step = "qmem checkpoint verify shows which are whole; restore one of them by its id"
             raise failure
@@ -547,9 +556,9 @@ class CheckpointManager(Catalogue):
             ``removed`` and ``kept``, ids with the reasons, and, unless `dry_run`, what the `collection` did.
         """
         if dry_run:
-            plan, done = planned(self.folder, self._keep, self._at_most, self._verified, ahead=True), None
+            plan, done = self._pruner.planned(self._keep, self._at_most, ahead=True), None
         else:
-            plan, done = prune(self.folder, self._keep, self._at_most, self._verified)
+            plan, done = self._pruner.prune(self._keep, self._at_most)
         return {
             "removed": {item.id: plan.reasons[item.id] for item in plan.goes},
             "kept": {item.id: plan.reasons[item.id] for item in plan.stays},

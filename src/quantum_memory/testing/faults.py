@@ -112,6 +112,18 @@ class PassingFiles:
     def rmdir(self, path: str) -> None:
         self.call("rmdir", path)
 
+    def symlink(self, target: str, path: str) -> None:
+        self.call("symlink", target, path)
+
+    def exchange(self, one: str, other: str) -> None:
+        self.call("exchange", one, other)
+
+    def set_time(self, fd: int, modified_ns: int) -> None:
+        self.call("set_time", fd, modified_ns)
+
+    def forget(self, fd: int, offset: int, length: int) -> None:
+        self.call("forget", fd, offset, length)
+
     def names(self, folder: str) -> list[str]:
         listed: list[str] = self.call("names", folder)
         return listed

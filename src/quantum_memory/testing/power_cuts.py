@@ -223,6 +223,17 @@ class PowerCutFiles(CountingFiles):
         else:
             self._contents[number].sync(self._rng)
 
+    def _after_set_time(self, _: None, fd: int, modified_ns: int) -> None:
+        if (content := self._contents.get(self._of_fd[fd])) is not None:  # not followed for folders
+            content.time = modified_ns
+
+    def _after_exchange(self, _: None, one: str, other: str) -> None:
+        there, here = self._find(one), self._find(other)
+        self._change((*self._place(one), here), (*self._place(other), there))
+
+    def _after_symlink(self, _: None, target: str, path: str) -> None:
+        raise NotImplementedError(f"{path}: symbolic links are not followed")
+
     def _after_rename(self, _: None, source: str, target: str) -> None:
         number = self._find(source)
         self._change((*self._place(source), None), (*self._place(target), number))

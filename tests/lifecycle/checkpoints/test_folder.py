@@ -327,6 +327,40 @@ def test_a_chunk_that_was_found_damaged_is_written_anew_by_the_next_save(run):
         assert cm.verify() == {three: None}
 
 
+def test_a_chunk_that_several_checkpoints_have_is_read_once(run):
+    same = np.random.default_rng(0).bytes(3 << 20)
+    with manager(run) as cm:
+        ids = [cm.create_checkpoint({"same": np.frombuffer(same, np.uint8), "own": np.full(1000, k)}) for k in range(6)]
+    recorder = RecordingFiles()
+    with files.using(recorder):
+        assert manager(run).verify() == dict.fromkeys(ids)
+    assert 1 < recorder.bytes_read / len(same) < 1.05
+
+
+def test_what_is_wrong_with_a_chunk_is_said_of_every_checkpoint_that_has_it(run):
+    same = np.arange(1000)
+    with manager(run) as cm:
+        ids = [cm.create_checkpoint({"same": same, "own": np.full(k + 9, k)}) for k in range(3)]
+        ids.append(cm.create_checkpoint({"own": np.arange(9.0)}))
+        with cm.folder.store.shared():
+            name, place = cm.folder.store.place(cm.folder.manifest(ids[0]).arrays["classical/same"].chunk(0))
+        damage(run / "chunks" / name, place.offset)
+        found = cm.verify()
+        assert found == {one: cm.verify(one)[one] for one in ids}
+        assert [found[one] is None for one in ids] == [False, False, False, True]
+        (run / "chunks" / name).unlink()
+        assert [found is None for found in manager(run).verify().values()] == [True, False, False, False]
+
+
+def test_what_others_remove_meanwhile_is_not_said_to_be_damaged(run):
+    ids = saved(run, 0, 1, 2)
+    with manager(run) as cm, manager(run) as other:
+        found = cm.verifying()
+        assert next(found) == (ids[2], None)
+        other.delete_checkpoint(ids[1])
+        assert list(found) == [(ids[0], None)]
+
+
 @pytest.mark.parametrize("first", ["none", "zstd"])
 def test_a_copy_that_is_packed_in_another_way_takes_the_place_of_a_damaged_one(run, first):
     """Two processes with different codecs may write one chunk at the same time."""

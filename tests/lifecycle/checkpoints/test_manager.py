@@ -1,5 +1,6 @@
 """A run is saved and goes on from there; what fails changes nothing; what is not needed goes, and nothing else."""
 
+import contextlib
 import copy
 import math
 import warnings
@@ -506,8 +507,8 @@ def test_the_old_goes_only_after_the_new_was_read_back(run, monkeypatch):
         old = cm.create_checkpoint(state(0))
         publish = CheckpointFolder.publish
 
-        def bad_disk(folder, made):
-            publish(folder, made)
+        def bad_disk(folder, head, data):
+            publish(folder, head, data)
             (new,) = set((run / "chunks").iterdir()) - before
             damage(new, 70)
 
@@ -627,3 +628,37 @@ def test_a_newest_that_others_remove_meanwhile_is_not_missed(run, monkeypatch):
         monkeypatch.setattr(CheckpointFolder, "verify", late)
         one = cm.create_checkpoint(state(1))
         assert [item["id"] for item in cm.list_checkpoints()] == newer != [one]
+
+
+@pytest.mark.parametrize("how", ["resume", "restore", "restore into", "only"])
+def test_the_newest_is_not_removed_between_the_choice_and_the_reading(run, how):
+    """Others do so all the time, where a policy keeps few."""
+
+    class Slow(CheckpointManager):
+        def _newest_first(self, branch=None):
+            ids = super()._newest_first(branch)
+            with contextlib.suppress(ConflictError), other.folder.store.alone(timeout=0.01):
+                other.folder.remove(ids[:1])
+                other.folder.collect()
+            return ids
+
+    with manager(run) as other, Slow(run, signals=False) as cm:
+        other.create_checkpoint(state(1))
+        into = state(0)
+        found = {
+            "resume": lambda: cm.resume().state["k"],
+            "restore": lambda: cm.restore()["k"],
+            "restore into": lambda: cm.restore_checkpoint(into)["k"],
+            "only": lambda: cm.restore(only="k")["k"],
+        }[how]()
+        assert found == 1
+        assert len(other.list_checkpoints()) == 1
+
+
+def test_looking_for_a_checkpoint_makes_no_folder(run):
+    with manager(run) as cm:
+        assert cm.resume() is None
+        for look in (cm.restore, lambda: cm.restore_checkpoint(state(0))):
+            with pytest.raises(MissingError, match="there is no checkpoint"):
+                look()
+    assert not run.exists()

@@ -136,8 +136,7 @@ def test_what_is_imported_is_not_taken_for_the_run(tmp_path):
 
 
 def test_when_nothing_can_be_removed_somebody_is_told(tmp_path, monkeypatch):
-    monkeypatch.setattr("quantum_memory.lifecycle.checkpoints.saving._PATIENCE", 0.01)
-    monkeypatch.setattr("quantum_memory.lifecycle.checkpoints.saving.prune.__kwdefaults__", {"timeout": 0.01})
+    monkeypatch.setattr("quantum_memory.lifecycle.repository.pruning.Pruner.prune.__kwdefaults__", {"timeout": 0.01})
     with manager(tmp_path, keep=KeepLast(1)) as cm, manager(tmp_path) as reader:
         cm.create_checkpoint({"x": 0})
         with reader.folder.store.shared(), pytest.warns(UserWarning, match="were not removed: others are at work"):

@@ -5,15 +5,23 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Any
 
-from quantum_memory.errors import ConflictError, IntegrityError, MissingError
+from quantum_memory.errors import (
+    ConflictError,
+    IntegrityError,
+    MissingError,
+    StorageError,
+    UnsafeError,
+    UnsupportedVersionError,
+)
 from quantum_memory.lifecycle.checkpoints.comparing import compare
 from quantum_memory.lifecycle.checkpoints.folder import CheckpointFolder
 from quantum_memory.lifecycle.repository.folder import check_name
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
+    from quantum_memory.errors import QuantumMemoryError
     from quantum_memory.lifecycle.checkpoints.comparing import Comparison
     from quantum_memory.lifecycle.repository.folder import Refs
 
@@ -32,6 +40,10 @@ class Catalogue:
     def __init__(self, checkpoint_dir: str | os.PathLike[str], *, durable: bool = True) -> None:
         self.folder = CheckpointFolder(checkpoint_dir, durable=durable)
         self._verified: set[str] = set()
+
+    def held(self) -> contextlib.AbstractContextManager[None]:
+        """Hold the folder together with others, where it is there: nothing is removed meanwhile."""
+        return self.folder.store.shared() if self.folder.is_there else contextlib.nullcontext()
 
     def resolve(self, checkpoint_id: str) -> str:
         """Return the id that is meant by an id, the beginning of one, a tag, or the name of exactly one checkpoint.
@@ -86,7 +98,7 @@ class Catalogue:
     def get_statistics(self) -> dict[str, Any]:
         """Return figures of the folder: checkpoints, bytes that they hold, and bytes that they take."""
         listed, bad = self.folder.listed()
-        with self.folder.store.shared() if self.folder.is_there else contextlib.nullcontext():
+        with self.held():
             chunks, stored = len(self.folder.store), self.folder.store.nbytes
         raw = sum(one.raw_bytes for one in listed)
         return {
@@ -132,14 +144,37 @@ class Catalogue:
 
     def verify(self, checkpoint_id: str | None = None) -> dict[str, str | None]:
         """Check every byte of a checkpoint, or of all, and return what is wrong with each; None for nothing."""
-        listed, bad = self.folder.listed()
-        ids = [one.id for one in listed] if checkpoint_id is None else [self.resolve(checkpoint_id)]
-        found: dict[str, str | None] = {} if checkpoint_id else {one: str(error) for one, error in bad.items()}
-        for one in ids:
-            try:
-                self.folder.verify(one)
-                found[one] = None
-            except (IntegrityError, MissingError) as error:
-                found[one] = str(error)
-        self._verified |= {one for one, wrong in found.items() if wrong is None}
+        bad = self.folder.listed()[1] if checkpoint_id is None else {}
+        found: dict[str, str | None] = {one: str(error) for one, error in bad.items()}
+        for one, error in self.verifying(None if checkpoint_id is None else self.resolve(checkpoint_id)):
+            if not isinstance(error, IntegrityError | MissingError | None):
+                raise error
+            found[one] = None if error is None else str(error)
         return found
+
+    def verifying(
+        self, one: str | None = None, progress: Callable[[int], object] | None = None
+    ) -> Iterator[tuple[str, QuantumMemoryError | None]]:
+        """Check every byte of a checkpoint, or of all that are listed, and give what is wrong, the newest first.
+
+        A chunk that several have is read once, unless something is wrong with it.
+
+        Parameters
+        ----------
+        one
+            Its id.
+        progress
+            Called with the raw bytes of each chunk that is done.
+        """
+        known: dict[bytes, int] = {}
+        for each in [head.id for head in reversed(self.folder.listed()[0])] if one is None else [one]:
+            try:
+                with self.folder.reading(each) as reader:
+                    reader.check_everything(progress, known=known)
+            except (IntegrityError, MissingError, StorageError, UnsafeError, UnsupportedVersionError) as error:
+                if one is not None or not isinstance(error, MissingError) or each in self.folder.ids():
+                    yield each, error
+                # otherwise others have removed it meanwhile
+            else:
+                self._verified.add(each)
+                yield each, None

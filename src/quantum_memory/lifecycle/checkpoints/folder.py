@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from quantum_memory.lifecycle.checkpoints import manifest as manifests
 from quantum_memory.lifecycle.checkpoints.manifest import Checkpoint, Manifest
@@ -51,3 +51,7 @@ class CheckpointFolder(Repository[Checkpoint]):
         """Check every byte of a checkpoint, and return how many chunks it has."""
         with self.reading(checkpoint) as reader:
             return reader.check_everything()
+
+    def named(self, one: str) -> dict[str, Any]:
+        name = self._heads[one].name if one in self._heads else ""
+        return {**super().named(one), **({"name": name} if name else {})}

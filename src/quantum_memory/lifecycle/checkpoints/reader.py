@@ -12,6 +12,7 @@ from quantum_memory.compression.cores import for_all_parts
 from quantum_memory.durability.pack import checksum
 from quantum_memory.errors import QuantumMemoryError
 from quantum_memory.formats.reader import check_out, damaged, look_up, new_array, parts_of_chunks
+from quantum_memory.lifecycle.repository.chunks import read_chunk
 from quantum_memory.lifecycle.repository.manifest_file import VERSION
 from quantum_memory.state.arrays import CHUNK_BYTES, STORABLE, bytes_of
 
@@ -141,18 +142,36 @@ class CheckpointReader:
         self,
         progress: Callable[[int], object] | None = None,
         look: Callable[[str, AnyArray], object] | None = None,
+        *,
+        known: dict[bytes, int] | None = None,
     ) -> int:
-        """Check every chunk against both of its digests, and return how many there are."""
+        """Check every chunk against both of its digests, and return how many there are.
+
+        Parameters
+        ----------
+        progress
+            Called with the raw bytes of each chunk that is done.
+        look
+            Called with the path of an array and the items of each chunk of it.
+        known
+            Raw bytes of each chunk that was found whole a moment ago, in this or in other checkpoints: it is not read
+            again. What is found whole now is added.
+        """
+        whole = {} if known is None else known
         for path, entry in self.entries.items():
             dtype = np.dtype(STORABLE[entry.dtype])
 
             def check(index: int, path: str = path, entry: Chunked = entry, dtype: np.dtype[Any] = dtype) -> None:
-                raw = np.empty(min(CHUNK_BYTES, entry.nbytes - index * CHUNK_BYTES), np.uint8)
-                self._fill(path, entry, index, raw.data, "full")
-                if look is not None:
-                    look(path, raw.view(dtype))
+                nbytes = min(CHUNK_BYTES, entry.nbytes - index * CHUNK_BYTES)
+                self._place(entry, index)  # it may have gone since
+                if look is not None or whole.get(entry.chunk(index)) != nbytes:
+                    raw = np.empty(nbytes, np.uint8)
+                    self._fill(path, entry, index, raw.data, "full")
+                    whole[entry.chunk(index)] = nbytes
+                    if look is not None:
+                        look(path, raw.view(dtype))
                 if progress is not None:
-                    progress(raw.nbytes)
+                    progress(nbytes)
 
             for_all_parts(check, entry.count)
         return sum(entry.count for entry in self.entries.values())
@@ -184,15 +203,11 @@ class CheckpointReader:
 
     def _fill(self, path: str, entry: Chunked, index: int, raw: memoryview, verify: Verify) -> None:
         """Read, check and decode one chunk into `raw`."""
-        _, place = self._place(entry, index)
-        codec = codec_with_id(place.codec)
-        if place.raw != len(raw) or (codec is NONE and place.stored != len(raw)):
-            raise damaged(f"its array {path!r} has a chunk {index} of another length", self.name)
-        stored = raw if codec is NONE else memoryview(bytearray(max(place.stored, len(raw))))
-        found = self._store.read_into(entry.chunk(index), stored)
-        if codec is not NONE or found.codec != NONE.id:
-            packed = stored[: found.stored]
-            raw[:] = codec_with_id(found.codec).decode(bytes(packed) if stored is raw else packed, len(raw))
+        self._place(entry, index)  # names the checkpoint, where it is missing
+        try:
+            read_chunk(self._store, entry.chunk(index), raw)
+        except QuantumMemoryError as error:
+            raise error.at(self.name) from error.__cause__
         if verify == "full":
             self._check(path, entry, index, raw)
 

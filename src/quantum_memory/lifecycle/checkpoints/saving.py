@@ -11,27 +11,18 @@ from typing import TYPE_CHECKING, Any
 from quantum_memory._version import __version__
 from quantum_memory.durability import forks
 from quantum_memory.errors import (
-    ConflictError,
-    IntegrityError,
     InvalidStateError,
-    MissingError,
-    QuantumMemoryError,
-    UnsafeError,
 )
 from quantum_memory.lifecycle.checkpoints.manifest import Checkpoint, Manifest, written
 from quantum_memory.lifecycle.checkpoints.writer import write_arrays
 from quantum_memory.lifecycle.repository.folder import check_name, now, stamp
-from quantum_memory.lifecycle.retention import plan_removal
 from quantum_memory.state.document import content_id
 from quantum_memory.state.json_text import check_record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from quantum_memory.durability.chunk_collection import Collected
     from quantum_memory.lifecycle.checkpoints.folder import CheckpointFolder
-    from quantum_memory.lifecycle.repository.folder import Refs
-    from quantum_memory.lifecycle.retention import KeepPolicy, Removal
     from quantum_memory.state.arrays import AnyArray
     from quantum_memory.state.memory_state import MemoryState
 
@@ -183,129 +174,6 @@ class Saver:
             folder.store.settle(made.chunks(), written=writer.chunks > 0)
             folder.publish(checkpoint, written(made))
         return checkpoint
-
-
-@dataclass(frozen=True)
-class Item:
-    """A checkpoint as a policy sees it (`retention.Kept`)."""
-
-    checkpoint: Checkpoint
-    pinned: bool
-    tags: frozenset[str]
-    verified: bool
-
-    @property
-    def source(self) -> str:
-        """Its branch: each has a series of its own, so that one takes no place of another."""
-        return self.checkpoint.branch
-
-    @property
-    def id(self) -> str:
-        return self.checkpoint.id
-
-    @property
-    def number(self) -> int:
-        return self.checkpoint.number
-
-    @property
-    def automatic(self) -> bool:
-        return self.checkpoint.automatic
-
-    @property
-    def created_at(self) -> datetime.datetime:
-        return datetime.datetime.fromisoformat(self.checkpoint.created_at)
-
-    @property
-    def metrics(self) -> dict[str, float]:
-        return {name: float(value) for name, value in self.checkpoint.metrics.items()}
-
-
-def planned(
-    folder: CheckpointFolder, policy: KeepPolicy, at_most: int | None, verified: set[str], *, ahead: bool = False
-) -> Removal[Item]:
-    """Return what would go and what would stay, each with the reason.
-
-    Parameters
-    ----------
-    verified
-        Ids of checkpoints that were read back whole.
-    ahead
-        Whether the newest of a branch that something goes of counts as one of them, as `prune` reads it back first.
-    """
-    listed, _ = folder.listed()
-    refs: Refs = folder.refs()
-
-    def plan(read: set[str]) -> Removal[Item]:
-        items = [Item(one, one.id in refs.pins, frozenset(refs.tags_of(one.id)), one.id in read) for one in listed]
-        return plan_removal(items, policy, at_most=at_most, now=now())
-
-    if not ahead:
-        return plan(verified)
-    newest = {one.branch: one.id for one in listed}
-    losing = {item.source for item in plan(verified | set(newest.values())).goes}
-    return plan(verified | {newest[branch] for branch in losing})
-
-
-def prune(
-    folder: CheckpointFolder,
-    policy: KeepPolicy,
-    at_most: int | None,
-    verified: set[str],
-    *,
-    timeout: float = _PATIENCE,
-) -> tuple[Removal[Item], Collected | None]:
-    """Remove what a policy does not keep, and the chunks that nobody needs then.
-
-    Before anything of a branch goes, its newest checkpoint is read back, every byte of it: an old one is not given up
-    for one that cannot be read. When others are at work in the folder all the time, nothing is removed.
-
-    Returns
-    -------
-    What was planned, and what came of it; None for that when nothing was removed.
-
-    Raises
-    ------
-    IntegrityError, MissingError, UnsafeError
-        The newest of a branch cannot be read. What goes of other branches is gone by then.
-    """
-    plan = planned(folder, policy, at_most, verified, ahead=True)
-    if not plan.goes:
-        return plan, None
-    failed: dict[str, QuantumMemoryError] = {}
-    try:
-        for branch in sorted({item.source for item in plan.goes}):
-            try:
-                read_back(folder, verified, branch)
-            except (IntegrityError, MissingError, UnsafeError) as error:
-                failed[branch] = error
-        with folder.store.alone(timeout=timeout):
-            plan = planned(folder, policy, at_most, verified)
-            gone = [item.checkpoint for item in plan.goes if item.source not in failed]
-            folder.remove([one.id for one in gone])
-            verified.difference_update(one.id for one in gone)
-            for one in gone:
-                folder.note("removed", checkpoint=one.id, name=one.name or None, why=plan.reasons.get(one.id))
-            done = folder.collect()
-    except ConflictError:
-        return plan, None
-    for failure in failed.values():
-        raise failure
-    return plan, done
-
-
-def read_back(folder: CheckpointFolder, verified: set[str], branch: str) -> str | None:
-    """Read the newest checkpoint of a branch, every byte of it, unless that was done; return its id."""
-    while newest := next((one.id for one in reversed(folder.listed()[0]) if one.branch == branch), None):
-        if newest in verified:
-            break
-        try:
-            folder.verify(newest)
-        except MissingError:
-            if newest in folder.ids():
-                raise
-            continue  # others have saved a newer one, and removed it
-        verified.add(newest)
-    return newest
 
 
 def is_number(value: object) -> bool:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import TYPE_CHECKING, NamedTuple
 
-from quantum_memory.compression.codecs import Buffer, Codec, codec_named, encode_if_smaller
+from quantum_memory.compression.codecs import Codec, codec_named
 from quantum_memory.compression.cores import on_all_cores
-from quantum_memory.durability.pack import checksum
 from quantum_memory.errors import InvalidStateError
 from quantum_memory.lifecycle.checkpoints.manifest import Chunked
+from quantum_memory.lifecycle.repository.chunks import Chunk, prepared
 from quantum_memory.state.arrays import CHUNK_BYTES, bytes_of, chunk_count, chunk_items, dtype_name
 
 if TYPE_CHECKING:
@@ -25,14 +24,6 @@ class _Task(NamedTuple):
     """Chunks to be looked at in one go: a large one, or many small ones."""
 
     chunks: list[tuple[AnyArray, int, Codec]]
-
-
-class _Chunk(NamedTuple):
-    name: bytes
-    stored: Buffer | None
-    check: int
-    codec: int
-    raw: int
 
 
 def write_arrays(
@@ -58,7 +49,7 @@ def write_arrays(
     names: dict[str, list[bytes]] = {path: [] for path in paths}
     owners = iter([path for path in paths for _ in range(chunk_count(arrays[path].nbytes))])
 
-    def prepare(task: _Task) -> list[_Chunk]:
+    def prepare(task: _Task) -> list[Chunk]:
         return [_prepared(writer, *chunk) for chunk in task.chunks]
 
     for done in on_all_cores(prepare, _tasks([arrays[path] for path in paths], compression)):
@@ -93,12 +84,7 @@ def _tasks(arrays: list[AnyArray], compression: str) -> Iterator[_Task]:
         yield _Task(small)
 
 
-def _prepared(writer: PackWriter, array: AnyArray, index: int, codec: Codec) -> _Chunk:
+def _prepared(writer: PackWriter, array: AnyArray, index: int, codec: Codec) -> Chunk:
     # A copy of its own: were the caller to change the array meanwhile, name and data would not fit together. It also
     # costs nothing, since what follows then reads the chunk from the cache.
-    raw = bytes_of(chunk_items(array, index).copy())
-    name = hashlib.sha256(raw).digest()
-    if name in writer:
-        return _Chunk(name, None, 0, 0, len(raw))
-    used, stored = encode_if_smaller(codec, raw)
-    return _Chunk(name, stored, checksum(stored), used.id, len(raw))
+    return prepared(writer, bytes_of(chunk_items(array, index).copy()), codec)

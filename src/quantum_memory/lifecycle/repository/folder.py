@@ -101,14 +101,20 @@ class Repository(ABC, Generic[H]):
         Of its manifests.
     suffix
         Of their files.
+    private
+        Whether only this user may read what is made.
+    index_copies
+        See `ChunkStore`.
     """
 
     kind: ClassVar[Kind]
     suffix: ClassVar[str]
+    private: ClassVar[bool] = False
+    index_copies: ClassVar[bool] = False
 
     def __init__(self, path: str | os.PathLike[str], *, durable: bool = True) -> None:
         self.path = os.path.abspath(path)
-        self.store = ChunkStore(self.path, durable=durable)
+        self.store = ChunkStore(self.path, durable=durable, private=self.private, index_copies=self.index_copies)
         self.durable = durable
         self._manifests_at = os.path.join(self.path, f"{self.kind.what}s")
         self._refs_at = os.path.join(self.path, "refs.json")
@@ -202,6 +208,10 @@ class Repository(ABC, Generic[H]):
             raise MissingError(f"no {self.kind.what} has the id {one!r:.80}", path=self.path, next_step=self.list_hint)
         return os.path.join(self._manifests_at, one + self.suffix)
 
+    def named(self, one: str) -> dict[str, Any]:
+        """Return how the log names a manifest."""
+        return {self.kind.what: one}
+
     @property
     def list_hint(self) -> str:
         """What to do when there is no such manifest."""
@@ -235,7 +245,7 @@ class Repository(ABC, Generic[H]):
     def make(self) -> None:
         """Make the folder, where it is not there."""
         self.store.make()
-        make_folder(self._manifests_at, durable=self.durable)
+        make_folder(self._manifests_at, durable=self.durable, mode=0o700 if self.private else 0o777)
 
     def publish(self, head: H, data: bytes) -> None:
         """Give a manifest its name, when all of its chunks are durable; the store has to be held.
@@ -250,7 +260,9 @@ class Repository(ABC, Generic[H]):
         ConflictError
             There is one of this id.
         """
-        with DurableFile(self.manifest_path(head.id), overwrite=False, durable=self.durable) as sink:
+        with DurableFile(
+            self.manifest_path(head.id), overwrite=False, durable=self.durable, mode=self.store.file_mode
+        ) as sink:
             sink.write(data)
         self._heads[head.id] = head
 
@@ -341,7 +353,7 @@ class Repository(ABC, Generic[H]):
     def write_refs(self, refs: Refs) -> None:
         """Replace tags and pins; the store has to be held alone."""
         said = {"tags": dict(sorted(refs.tags.items())), "pins": sorted(refs.pins)}
-        write_signed(self._refs_at, said, durable=self.durable)
+        write_signed(self._refs_at, said, durable=self.durable, mode=self.store.file_mode)
 
     # --- the log
 
@@ -356,7 +368,7 @@ class Repository(ABC, Generic[H]):
         with contextlib.suppress(OSError):
             # Neither through a link, nor into a pipe that nobody reads: the folder may be somebody else's.
             flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK | getattr(os, "O_NOFOLLOW", 0)
-            fd = files.open(self._log_at, flags)
+            fd = files.open(self._log_at, flags, self.store.file_mode)
             try:
                 if stat.S_ISREG(files.fstat(fd).st_mode):
                     files.write(fd, to_json(line) + b"\n")

@@ -37,7 +37,7 @@ def read_signed(path: str, keys: set[str], version: int = 1) -> dict[str, Any] |
         return said
 
 
-def write_signed(path: str, said: dict[str, Any], *, version: int = 1, durable: bool = True) -> None:
+def write_signed(path: str, said: dict[str, Any], *, version: int = 1, durable: bool = True, mode: int = 0o666) -> None:
     """Replace a file.
 
     Raises
@@ -49,7 +49,7 @@ def write_signed(path: str, said: dict[str, Any], *, version: int = 1, durable: 
     if os.path.islink(path):
         raise UnsafeError("it is a symbolic link", path=path, next_step="put the file itself there")
     said = {"version": version, **said}
-    with DurableFile(path, durable=durable) as sink:
+    with DurableFile(path, durable=durable, mode=mode) as sink:
         sink.write(to_json({**said, "sha256": signature(said)}))
 
 

@@ -1,0 +1,1 @@
+"""Backups: copies of files and folders over a store of chunks, which are known to restore."""

@@ -1,0 +1,120 @@
+"""A folder of backups: `Repository`, with manifests of files and folders, and perhaps a key."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+from quantum_memory.errors import IntegrityError, MissingFileError
+from quantum_memory.lifecycle.backups import manifest as manifests
+from quantum_memory.lifecycle.backups.config import Config, new_config, read_config, write_config
+from quantum_memory.lifecycle.backups.manifest import Backup, BackupManifest
+from quantum_memory.lifecycle.repository.folder import Repository
+
+if TYPE_CHECKING:
+    import os
+
+    from quantum_memory.durability.files import Readable
+    from quantum_memory.encryption.keys import Key
+    from quantum_memory.encryption.sealing import Sealer
+
+
+class BackupFolder(Repository[Backup]):
+    """A folder of backups on disk.
+
+    Parameters
+    ----------
+    path
+        The folder; it is made when something is first saved.
+    key
+        What opens it, where it is encrypted; what is made with a key is.
+    durable
+        Whether to ``fsync``.
+    """
+
+    kind = manifests.KIND
+    suffix = ".qmbk"
+    private = True
+    index_copies = True
+
+    def __init__(self, path: str | os.PathLike[str], *, key: Key | None = None, durable: bool = True) -> None:
+        super().__init__(path, durable=durable)
+        self._key = key
+        self._config: Config | None = None
+        self._sealer: Sealer | None = None
+
+    @property
+    def config(self) -> Config:
+        """What holds for it as a whole.
+
+        Raises
+        ------
+        MissingFileError
+            There is no such folder of backups.
+        WrongKeyError, ConflictError
+            The key is not the one.
+        """
+        if self._config is None:
+            found = read_config(self.path)
+            if found is None:
+                raise MissingFileError(
+                    "this is no folder of backups", path=self.path, next_step="check the path, or create a backup"
+                )
+            self._sealer = found.sealer(self._key, self.path)
+            self._config = found
+        return self._config
+
+    @property
+    def sealer(self) -> Sealer | None:
+        """What seals and opens; None where nothing is sealed. See `config` for what is raised."""
+        return self._sealer if self.config.cipher else None
+
+    def make(self) -> None:
+        super().make()
+        if self._config is None:
+            with self.store.alone():
+                if read_config(self.path) is None:
+                    self._check_new()
+                    write_config(self.path, new_config(self._key), durable=self.durable)
+        _ = self.config
+
+    def _check_new(self) -> None:
+        """Refuse to begin anew where backups are: whoever took away what holds for them may want the next ones open."""
+        if self.ids():
+            raise IntegrityError(
+                "its config.json is gone, and backups are there",
+                path=self.path,
+                next_step="restore config.json or config-copy.json, or give another folder",
+            )
+
+    def change_config(self, config: Config) -> None:
+        """Replace what holds for it as a whole; the store has to be held alone."""
+        write_config(self.path, config, durable=self.durable)
+        self._config = config
+
+    def read_head(self, source: Readable, one: str) -> Backup:
+        return manifests.read_backup(source, one, self.sealer)
+
+    def manifest(self, backup: str) -> BackupManifest:
+        """Return a manifest, every byte of it checked.
+
+        Raises
+        ------
+        MissingError
+            There is no such backup.
+        IntegrityError, UnsafeError, UnsupportedVersionError, StorageError
+        """
+        with self.opened(backup) as source:
+            made = manifests.read_manifest(source, backup, self.sealer)
+            self.check_id(made.backup, source.name)
+        return made
+
+    def publish_manifest(self, made: BackupManifest) -> None:
+        """Give a manifest its name; see `publish`."""
+        self.publish(made.backup, manifests.written(made, self.sealer))
+
+    def remove(self, ids: list[str]) -> None:
+        super().remove(ids)
+        for one in ids:
+            with contextlib.suppress(KeyError):
+                del self._heads[one]
