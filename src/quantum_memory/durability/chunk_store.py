@@ -308,6 +308,11 @@ class ChunkStore:
     def __contains__(self, chunk: bytes) -> bool:
         return chunk in self._where and chunk not in self._bad
 
+    @property
+    def known(self) -> Set[bytes]:
+        """Names of the chunks that are in any pack, damaged or not."""
+        return self._where.keys()
+
     def __len__(self) -> int:
         return len(self._where)
 
@@ -413,6 +418,11 @@ class ChunkStore:
         """
         with contextlib.closing(ReadableFile(self._path(name))) as file:
             return pack.check_everything(file, look)
+
+    def check_frame(self, name: str) -> None:
+        """Check every byte of a pack but those of its chunks."""
+        with contextlib.closing(ReadableFile(self._path(name))) as file:
+            pack.check_frame(file)
 
     def chunks_of(self, name: str) -> dict[bytes, Place]:
         """Return the chunks of a pack, and where they are in it."""

@@ -117,7 +117,7 @@ def trailer(listed: bytes, position: int) -> bytes:
 
 
 def read_index(source: Readable) -> dict[bytes, Place]:
-    """Return the chunks of a pack, every byte but those of the chunks themselves checked.
+    """Return the chunks of a pack, which its header and its list say; both are checked.
 
     A pack that passes lists chunks that follow one another without a hole or an overlap, so that what they take
     together is no more than the file has.
@@ -182,18 +182,30 @@ def check_everything(source: Readable, look: Callable[[bytes, Place, memoryview]
     ------
     IntegrityError, UnsafeError, UnsupportedVersionError, StorageError
     """
-    chunks = read_index(source)
-    end = HEADER_BYTES
+    chunks = check_frame(source)
     for name, place in chunks.items():
-        _check_padding(source, end, place.offset)
         stored = memoryview(source.read(place.offset, place.stored))
         if checksum(stored) != place.check:
             raise damaged_chunk(source.name, place)
         if look is not None:
             look(name, place, stored)
+    return len(chunks)
+
+
+def check_frame(source: Readable) -> dict[bytes, Place]:
+    """Return the chunks of a pack, every byte but those of the chunks themselves checked, zeros between them too.
+
+    Raises
+    ------
+    IntegrityError, UnsafeError, UnsupportedVersionError, StorageError
+    """
+    chunks = read_index(source)
+    end = HEADER_BYTES
+    for place in chunks.values():
+        _check_padding(source, end, place.offset)
         end = place.offset + place.stored
     _check_padding(source, end, source.size - TRAILER_BYTES - len(chunks) * RECORD_BYTES)
-    return len(chunks)
+    return chunks
 
 
 def _check_padding(source: Readable, start: int, stop: int) -> None:

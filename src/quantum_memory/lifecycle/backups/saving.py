@@ -28,7 +28,7 @@ from quantum_memory.lifecycle.repository.chunks import prepared
 from quantum_memory.lifecycle.repository.folder import now, stamp
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from quantum_memory.compression.codecs import Codec
     from quantum_memory.durability.pack_writer import PackWriter
@@ -76,6 +76,8 @@ def save(
     source: str,
     wanted: Wanted,
     compression: str,
+    *,
+    distrusted: Iterable[bytes] = (),
     progress: Callable[[int], object] | None = None,
 ) -> BackupManifest:
     """Make a backup of a file or folder, durably.
@@ -86,6 +88,8 @@ def save(
         From the root on.
     compression
         Name of a codec for the chunks, where it pays.
+    distrusted
+        Names of chunks that were found damaged: they are written anew, where the source still has what they held.
     progress
         Called with the bytes of each chunk that is done, and of each file that need not be read.
 
@@ -97,6 +101,7 @@ def save(
     folder.make()
     with contextlib.ExitStack() as held:
         held.enter_context(folder.store.shared())
+        folder.store.distrust(distrusted)
         begun = now()
         found = survey(os.path.realpath(source), held, folder.path)
         known = {} if wanted.reread else _untouched(folder, source)

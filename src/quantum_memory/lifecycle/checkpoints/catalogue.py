@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 from typing import TYPE_CHECKING, Any
 
 from quantum_memory.errors import (
-    ConflictError,
     IntegrityError,
     MissingError,
     StorageError,
@@ -15,7 +13,8 @@ from quantum_memory.errors import (
 )
 from quantum_memory.lifecycle.checkpoints.comparing import compare
 from quantum_memory.lifecycle.checkpoints.folder import CheckpointFolder
-from quantum_memory.lifecycle.repository.folder import check_name
+from quantum_memory.lifecycle.checkpoints.manifest import Checkpoint
+from quantum_memory.lifecycle.repository.names import Names
 
 if TYPE_CHECKING:
     import os
@@ -23,10 +22,9 @@ if TYPE_CHECKING:
 
     from quantum_memory.errors import QuantumMemoryError
     from quantum_memory.lifecycle.checkpoints.comparing import Comparison
-    from quantum_memory.lifecycle.repository.folder import Refs
 
 
-class Catalogue:
+class Catalogue(Names[Checkpoint]):
     """The checkpoints of a folder.
 
     Parameters
@@ -39,55 +37,20 @@ class Catalogue:
 
     def __init__(self, checkpoint_dir: str | os.PathLike[str], *, durable: bool = True) -> None:
         self.folder = CheckpointFolder(checkpoint_dir, durable=durable)
+        super().__init__(self.folder)
         self._verified: set[str] = set()
 
-    def held(self) -> contextlib.AbstractContextManager[None]:
-        """Hold the folder together with others, where it is there: nothing is removed meanwhile."""
-        return self.folder.store.shared() if self.folder.is_there else contextlib.nullcontext()
-
-    def resolve(self, checkpoint_id: str) -> str:
-        """Return the id that is meant by an id, the beginning of one, a tag, or the name of exactly one checkpoint.
-
-        Raises
-        ------
-        MissingError, ConflictError
-            It means none, or several.
-        """
-        there = self.folder.ids()
-        if checkpoint_id in there:
-            return checkpoint_id
-        if tagged := self.folder.refs().tags.get(checkpoint_id):
-            return tagged
-        found = [one for one in there if one.startswith(checkpoint_id)] if checkpoint_id else []
-        found = found or [one.id for one in self.folder.listed()[0] if one.name == checkpoint_id]
-        if not found:
-            raise MissingError(
-                f"there is no checkpoint {checkpoint_id!r:.80}",
-                path=self.folder.path,
-                next_step="qmem checkpoint list shows those that there are",
-            )
-        if len(found) > 1:
-            raise ConflictError(
-                f"{checkpoint_id!r:.80} means {len(found)} checkpoints",
-                path=self.folder.path,
-                next_step=f"give an id: {', '.join(sorted(found)[-3:])}",
-            )
-        return found[0]
+    def is_called(self, one: Checkpoint, name: str) -> bool:
+        return one.name == name
 
     def list_checkpoints(self) -> list[dict[str, Any]]:
         """Return what is known of each checkpoint, the newest first, with ``tags`` and ``pinned``."""
         refs = self.folder.refs()
-        return [
-            {**one.to_dict(), "tags": refs.tags_of(one.id), "pinned": one.id in refs.pins}
-            for one in reversed(self.folder.listed()[0])
-        ]
+        return [self.described(one, refs) for one in reversed(self.folder.listed()[0])]
 
     def get_checkpoint(self, checkpoint_id: str) -> dict[str, Any]:
         """Return what is known of a checkpoint; see `list_checkpoints`."""
-        refs, checkpoint = self.folder.refs(), self.folder.manifest(self.resolve(checkpoint_id)).checkpoint
-        return {
-            **checkpoint.to_dict(), "tags": refs.tags_of(checkpoint.id), "pinned": checkpoint.id in refs.pins,
-        }  # fmt: skip
+        return self.described(self.folder.manifest(self.resolve(checkpoint_id)).checkpoint, self.folder.refs())
 
     def compare_checkpoints(self, first: str, second: str) -> Comparison:
         """Return what differs between two checkpoints, and by how much; each is named as `resolve` takes it."""
@@ -113,34 +76,6 @@ class Catalogue:
             "chunks": chunks,
             "ratio": raw / stored if stored else None,
         }
-
-    def tag(self, checkpoint_id: str, tag: str) -> None:
-        """Give a checkpoint a name of its own; a tagged one is never removed by a policy."""
-        check_name(tag, "tag")
-        self._change_refs(checkpoint_id, lambda refs, one: refs.tags.__setitem__(tag, one))
-        self.folder.note("tagged", checkpoint=self.resolve(checkpoint_id), tag=tag)
-
-    def untag(self, tag: str) -> None:
-        """Take a tag away."""
-        with self.folder.store.alone():
-            refs = self.folder.refs()
-            if refs.tags.pop(tag, None) is None:
-                raise MissingError(f"there is no tag {tag!r:.80}", path=self.folder.path)
-            self.folder.write_refs(refs)
-
-    def pin(self, checkpoint_id: str) -> None:
-        """Keep a checkpoint whatever the policy says."""
-        self._change_refs(checkpoint_id, lambda refs, one: refs.pins.add(one))
-
-    def unpin(self, checkpoint_id: str) -> None:
-        """Leave a checkpoint to the policy again."""
-        self._change_refs(checkpoint_id, lambda refs, one: refs.pins.discard(one))
-
-    def _change_refs(self, checkpoint_id: str, change: Callable[[Refs, str], object]) -> None:
-        with self.folder.store.alone():
-            refs = self.folder.refs()
-            change(refs, self.resolve(checkpoint_id))
-            self.folder.write_refs(refs)
 
     def verify(self, checkpoint_id: str | None = None) -> dict[str, str | None]:
         """Check every byte of a checkpoint, or of all, and return what is wrong with each; None for nothing."""

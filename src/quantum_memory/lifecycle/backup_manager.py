@@ -1,0 +1,346 @@
+"""`BackupManager`: copies of files and folders that are known to restore."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from quantum_memory.errors import ConflictError, InvalidStateError, QuantumMemoryError
+from quantum_memory.lifecycle.backups.checking import Checker, Depth, Report
+from quantum_memory.lifecycle.backups.folder import BackupFolder
+from quantum_memory.lifecycle.backups.manifest import Backup
+from quantum_memory.lifecycle.backups.pruning import BackupPruner
+from quantum_memory.lifecycle.backups.restoring import Restored, Restorer
+from quantum_memory.lifecycle.backups.saving import Wanted, save
+from quantum_memory.lifecycle.policy import whole
+from quantum_memory.lifecycle.repository.names import Names
+from quantum_memory.lifecycle.retention import KeepAll, KeepLast, KeepPolicy, KeepWithin
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from types import TracebackType
+
+    from quantum_memory.encryption.keys import Key
+    from quantum_memory.lifecycle.backups.manifest import BackupManifest
+
+    AnyPath = str | os.PathLike[str]
+    Progress = Callable[[int], object]
+
+FOLDER_VARIABLE = "QMEM_BACKUPS"
+
+
+def default_folder() -> str:
+    """Return where backups go when nobody says: ``$QMEM_BACKUPS``, or a folder among the data of this user."""
+    said = os.environ.get(FOLDER_VARIABLE)
+    data = os.environ.get("XDG_DATA_HOME") or str(Path("~/.local/share").expanduser())
+    return said or str(Path(data) / "quantum-memory" / "backups")
+
+
+class BackupManager(Names[Backup]):
+    """Backups of files and folders, in a folder.
+
+    Any number of threads and processes may use one folder at once. What was acknowledged survives a kill or a power
+    cut.
+
+    Parameters
+    ----------
+    backup_dir
+        The folder; it is made, for this user alone, when something is first saved. By default ``$QMEM_BACKUPS``, or
+        ``quantum-memory/backups`` among the data of this user.
+    max_backups
+        How many to keep of each source. None: any number.
+    max_age_days
+        By how many days a backup may be older than the newest of its source. None: by any number.
+    compression
+        Whether chunks are packed where that pays, with zstd; or the name of a codec: "zstd", "zlib", "lz4", "none".
+    keep
+        What to keep (see `retention`), such as ``KeepDaily(7) | KeepWeekly(4)``, in the place of the two numbers.
+    key
+        What opens it, where it is encrypted. A folder that is made with a key is.
+    durable
+        False leaves out every ``fsync``: as safe against a kill, but not against a power cut.
+
+    Examples
+    --------
+    >>> with BackupManager("backups/") as manager:  # doctest: +SKIP
+    ...     b = manager.create_backup("run/")
+    ...     assert manager.verify_backup(b)
+    ...     manager.restore_backup(b, "run-again/")
+    """
+
+    def __init__(
+        self,
+        backup_dir: AnyPath | None = None,
+        max_backups: int | None = 10,
+        max_age_days: float | None = 30,
+        compression: bool | str = True,
+        *,
+        keep: KeepPolicy | None = None,
+        key: Key | None = None,
+        durable: bool = True,
+    ) -> None:
+        self.folder = BackupFolder(default_folder() if backup_dir is None else backup_dir, key=key, durable=durable)
+        super().__init__(self.folder)
+        self.checker = Checker(self.folder)
+        self._keep = _policy(max_backups, max_age_days) if keep is None else keep
+        self._compression = _codec(compression)
+
+    # --- create
+
+    def create_backup(
+        self,
+        path: AnyPath,
+        description: str = "",
+        *,
+        tags: Iterable[str] = (),
+        automatic: bool = False,
+        reread: bool = False,
+        progress: Progress | None = None,
+    ) -> str:
+        """Back up a file or a folder now, and return the id of the backup when it is durable.
+
+        Then what the policy does not keep of this source is removed. What could not be read of a folder is said in a
+        warning, and in the list of backups.
+
+        Parameters
+        ----------
+        path
+            A file of any kind, or a folder: of checkpoints, of backups, or any other. Others may be writing to it
+            (see `backups.sources`).
+        description
+            What people say of it.
+        tags
+            Names for it, which keep it from being removed.
+        automatic
+            Whether it goes before those that were asked for.
+        reread
+            Read everything. Otherwise a file is taken for what it was at the last backup when its size, its number and
+            its times, to the nanosecond, are those of then, and were at rest.
+        progress
+            Called with the bytes of each part of the source that is done.
+
+        Raises
+        ------
+        MissingFileError, UnsafeError, StorageError, ConflictError
+            There is nothing to back up, or it cannot be read; or the backup cannot be written.
+        """
+        made = self._saved(path, Wanted(description, automatic, reread), progress)
+        one = made.backup.id
+        for tag in tags:
+            self.tag(one, tag)
+        if made.problems:
+            (first, why), count = made.problems[0], len(made.problems)
+            warnings.warn(f"backup {one} is without {count} of the files: {first}: {why}", stacklevel=2)
+        self._rotate(made)
+        return one
+
+    def _saved(self, path: AnyPath, wanted: Wanted, progress: Progress | None = None) -> BackupManifest:
+        source = os.path.abspath(path)  # noqa: PTH100 - as the user says it: links and all
+        made = save(
+            self.folder, source, wanted, self._compression, distrusted=self.checker.remembered().bad, progress=progress
+        )
+        self.folder.note("created", backup=made.backup.id, source=source)
+        return made
+
+    def before_write(self, path: AnyPath) -> None:
+        """Back up a file that is about to be changed; nothing where it is not there yet."""
+        if Path(path).exists():
+            self.create_backup(path, "before it was changed", automatic=True)
+
+    def _rotate(self, made: BackupManifest) -> None:
+        why = "others are at work in the folder all the time"
+        try:
+            plan, done = self._pruner().prune(self._keep, None)
+            if done is not None or not plan.goes:
+                return
+        except QuantumMemoryError as error:
+            why = str(error)
+            if made.backup.id not in self.checker.verified() and made.backup.id in self.folder.ids():
+                self.checker.full(made.backup.id)  # which raises what is wrong, if that is the new one
+        warnings.warn(f"backup {made.backup.id} was made, but others were not removed: {why}", stacklevel=3)
+        self.folder.note("not removed", why=why)
+
+    def _pruner(self) -> BackupPruner:
+        return BackupPruner(self.folder, self.checker)
+
+    # --- look
+
+    def list_backups(self, path: AnyPath | None = None) -> list[dict[str, Any]]:
+        """Return what is known of each backup, or of each of a source, the newest first.
+
+        Each has what `Backup` has, ``tags``, ``pinned``, and ``verified``: when it was last read whole and found good.
+        """
+        if not self.folder.is_there:
+            return []
+        refs, verified = self.folder.refs(), self.checker.remembered().verified
+        source = None if path is None else os.path.abspath(path)  # noqa: PTH100 - as above
+        return [
+            {**self.described(one, refs), "verified": verified.get(one.id)}
+            for one in reversed(self.folder.listed()[0])
+            if source in {None, one.source}
+        ]
+
+    def get_backup(self, backup: str) -> dict[str, Any]:
+        """Return what is known of a backup (see `list_backups`), its ``entries`` and its ``problem_files``."""
+        made = self.folder.manifest(self.resolve(backup))
+        known = self.described(made.backup, self.folder.refs())
+        verified = self.checker.remembered().verified.get(made.backup.id)
+        return {**known, "verified": verified, "entries": list(made.entries), "problem_files": list(made.problems)}
+
+    def get_latest_backup(self, path: AnyPath) -> dict[str, Any] | None:
+        """Return what is known of the newest backup of a file or folder; None where there is none."""
+        return next(iter(self.list_backups(path)), None)
+
+    def get_backup_statistics(self) -> dict[str, Any]:
+        """Return figures of the folder: backups, bytes that they hold, and bytes that they take."""
+        listed, bad = self.folder.listed()
+        with self.held():
+            chunks, stored = len(self.folder.store), self.folder.store.nbytes
+        raw = sum(one.raw_bytes for one in listed)
+        checks = self.checker.remembered()
+        return {
+            "backups": len(listed),
+            "sources": len({one.source for one in listed}),
+            "damaged": len(bad),
+            "verified": len(checks.verified),
+            "last_verified": max(checks.verified.values(), default=None),
+            "latest": listed[-1].id if listed else None,
+            "oldest": listed[0].id if listed else None,
+            "raw_bytes": raw,
+            "stored_bytes": stored,
+            "chunks": chunks,
+            "ratio": raw / stored if stored else None,
+            "encrypted": self.folder.is_there and self.folder.config.cipher is not None,
+        }
+
+    # --- check and restore
+
+    def verify_backup(self, backup: str, *, depth: Depth = "full", progress: Progress | None = None) -> Report:
+        """Check a backup, and return what was found: true when nothing is wrong. See `Checker.check`."""
+        return self.checker.check([self.resolve(backup)], depth=depth, progress=progress)
+
+    def verify(self, *, depth: Depth = "full", share: float = 1.0, progress: Progress | None = None) -> Report:
+        """Check all backups; see `Checker.check`."""
+        return self.checker.check(depth=depth, share=share, progress=progress)
+
+    def restore_backup(
+        self,
+        backup: str,
+        target_path: AnyPath | None = None,
+        *,
+        overwrite: bool = True,
+        salvage: bool = False,
+        progress: Progress | None = None,
+    ) -> Restored:
+        """Give back what a backup holds.
+
+        Everything is read and compared first, and nothing at the target is touched when something is wrong. A file
+        that is there is backed up before it is replaced; a folder that is there is kept beside the new one.
+
+        Parameters
+        ----------
+        target_path
+            Where to; by default where it came from.
+        overwrite
+            False: what is there already is a `ConflictError`.
+        salvage
+            Of a folder, leave out the files that are damaged, and give back the others.
+        progress
+            Called with the bytes of each part that is done.
+
+        Raises
+        ------
+        IntegrityError, MissingError
+            A part of it is damaged, or gone, or there is no such backup.
+        ConflictError, UnsafeError, StorageError
+        """
+        one = self.resolve(backup)
+        with self.folder.store.shared():
+            made = self.folder.manifest(one)
+            target = os.path.abspath(made.backup.source if target_path is None else target_path)  # noqa: PTH100
+            writer = Restorer(self.folder, made, durable=self.folder.durable, salvage=salvage, progress=progress)
+            if overwrite and not made.backup.is_folder and Path(target).is_file():
+                self._saved(target, Wanted(f"before {one} was restored over it", automatic=True))
+            done = writer.restore(target, overwrite=overwrite)
+        self.folder.note("restored", backup=one, to=target)
+        return done
+
+    # --- remove
+
+    def delete_backup(self, backup: str) -> None:
+        """Remove a backup, and the chunks that no other one needs.
+
+        Raises
+        ------
+        ConflictError
+            It has a tag or a pin.
+        """
+        with self.folder.store.alone():
+            one = self.resolve(backup)
+            refs = self.folder.refs()
+            if one in refs.pins or refs.tags_of(one):
+                raise ConflictError(
+                    f"the backup {one} has a tag or a pin", path=self.folder.path, next_step="untag or unpin it first"
+                )
+            self.folder.remove([one])
+            self.folder.note("deleted", backup=one)
+            self.folder.collect()
+
+    def prune(self, *, dry_run: bool = False) -> dict[str, Any]:
+        """Remove what the policy of this manager does not keep; see `retention.plan_removal`.
+
+        Returns
+        -------
+        dict
+            ``removed`` and ``kept``, ids with the reasons, and, unless `dry_run`, what the `collection` did.
+        """
+        pruner = self._pruner()
+        plan, done = (pruner.planned(self._keep, None, ahead=True), None) if dry_run else pruner.prune(self._keep, None)
+        return {
+            "removed": {item.id: plan.reasons[item.id] for item in plan.goes},
+            "kept": {item.id: plan.reasons[item.id] for item in plan.stays},
+            "collection": None if done is None else done.to_dict(),
+        }
+
+    # --- its life
+
+    def close(self) -> None:
+        """Let go of files."""
+        self.folder.store.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+_COMPRESSIONS = ("zstd", "zlib", "lz4", "none")
+
+
+def _codec(compression: bool | str) -> str:
+    """Return the name of the codec that somebody means."""
+    name = compression if isinstance(compression, str) else "zstd" if compression else "none"
+    if name not in _COMPRESSIONS:
+        raise InvalidStateError(
+            f"backups have no compression {name!r:.40}",
+            next_step=f"use True, False, or one of {', '.join(_COMPRESSIONS)}",
+        )
+    return name
+
+
+def _policy(most: int | None, days: float | None) -> KeepPolicy:
+    """Return what keeps so many, and none so much older than the newest."""
+    parts: list[KeepPolicy] = []
+    if most is not None:
+        parts.append(KeepLast(whole(most, "max_backups")))
+    if days is not None:
+        parts.append(KeepWithin(days * 86400))
+    policy: KeepPolicy = KeepAll()
+    for part in parts:
+        policy = part if isinstance(policy, KeepAll) else policy & part
+    return policy

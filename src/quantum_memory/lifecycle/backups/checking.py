@@ -1,0 +1,336 @@
+"""Check backups: their structure, a part of their bytes that moves on from time to time, or every byte."""
+
+from __future__ import annotations
+
+import os
+import threading
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from quantum_memory.compression.cores import for_all_parts
+from quantum_memory.errors import (
+    IntegrityError,
+    InvalidStateError,
+    MissingError,
+    StorageError,
+    UnsafeError,
+)
+from quantum_memory.lifecycle.repository.chunks import check_name, read_chunk
+from quantum_memory.lifecycle.repository.folder import now, stamp
+from quantum_memory.lifecycle.repository.signed_json import read_signed, write_signed
+from quantum_memory.state.document import well_formed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from quantum_memory.lifecycle.backups.folder import BackupFolder
+    from quantum_memory.lifecycle.backups.manifest import BackupManifest, Entry
+
+    Progress = Callable[[int], object]
+
+Depth = Literal["quick", "sample", "full"]
+
+VERIFY_AGAIN = "qmem backup repair, and back up again what is damaged where its source is still there"
+
+
+@dataclass
+class Checks:
+    """What was found when (``checks.json``); it is no harm to lose it.
+
+    Attributes
+    ----------
+    verified
+        When each backup was last read whole, every byte of it, and found good.
+    bad
+        Names of chunks that were found damaged, and have not been written anew.
+    cursor
+        The last chunk of the part that was checked last; the next part begins after it.
+    round_begun
+        When the round was begun that checks all parts, one after another; empty before the first.
+    rounds
+        When the last rounds were finished.
+    """
+
+    verified: dict[str, str] = field(default_factory=dict)
+    bad: set[bytes] = field(default_factory=set)
+    cursor: bytes = b""
+    round_begun: str = ""
+    rounds: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Report:
+    """What a check has found; it is true when that is nothing.
+
+    Attributes
+    ----------
+    depth
+        "quick": that all is there, and fits together. "sample": a part of the bytes as well. "full": every byte.
+    backups
+        What is wrong with each backup that was looked at; None for nothing.
+    files
+        Of each backup with something wrong, the paths of the files that cannot be restored.
+    others
+        What is wrong with files of the folder that no backup suffers from, by path.
+    chunks, nbytes
+        How many chunks were read, and their bytes.
+    of_chunks, of_bytes
+        Out of how many.
+    """
+
+    depth: Depth
+    backups: dict[str, str | None] = field(default_factory=dict)
+    files: dict[str, list[str]] = field(default_factory=dict)
+    others: dict[str, str] = field(default_factory=dict)
+    chunks: int = 0
+    nbytes: int = 0
+    of_chunks: int = 0
+    of_bytes: int = 0
+
+    def __bool__(self) -> bool:
+        return not self.damaged and not self.others
+
+    @property
+    def damaged(self) -> list[str]:
+        """Ids of the backups with something wrong."""
+        return [one for one, wrong in self.backups.items() if wrong is not None]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as a plain dict."""
+        return asdict(self)
+
+
+class Checker:
+    """Checks the backups of a folder, and remembers what was found.
+
+    Parameters
+    ----------
+    folder
+        The folder.
+    """
+
+    def __init__(self, folder: BackupFolder) -> None:
+        self.folder = folder
+        self._path = os.path.join(folder.path, "checks.json")
+
+    # --- what is remembered
+
+    def remembered(self) -> Checks:
+        """Return what was found before; nothing where that cannot be read."""
+        try:
+            said = read_signed(self._path, {"verified", "bad", "cursor", "round_begun", "rounds"})
+            if said is None:
+                return Checks()
+            with well_formed(self._path):
+                bad = {bytes.fromhex(name) for name in said["bad"]}
+                return Checks(
+                    dict(said["verified"]),
+                    bad,
+                    bytes.fromhex(said["cursor"]),
+                    str(said["round_begun"]),
+                    list(said["rounds"]),
+                )
+        except (IntegrityError, UnsafeError):
+            return Checks()
+
+    def remember(self, change: Callable[[Checks], object]) -> None:
+        """Change what is remembered."""
+        checks = self.remembered()
+        change(checks)
+        there = set(self.folder.ids())
+        write_signed(
+            self._path,
+            {
+                "verified": {one: when for one, when in sorted(checks.verified.items()) if one in there},
+                "bad": sorted(name.hex() for name in checks.bad),
+                "cursor": checks.cursor.hex(),
+                "round_begun": checks.round_begun,
+                "rounds": checks.rounds[-10:],
+            },
+            durable=self.folder.durable,
+            mode=self.folder.store.file_mode,
+        )
+
+    def verified(self) -> set[str]:
+        """Return the ids of the backups that were read whole, and found good the last time."""
+        return set(self.remembered().verified)
+
+    # --- check
+
+    def check(
+        self,
+        ids: Iterable[str] | None = None,
+        *,
+        depth: Depth = "full",
+        share: float = 1.0,
+        progress: Progress | None = None,
+    ) -> Report:
+        """Check some backups, or all.
+
+        Parameters
+        ----------
+        ids
+            Which; by default all.
+        depth
+            How deep, see `Report`.
+        share
+            For "sample": the share of the bytes, above 0 and up to 1. It goes on where the last one has left off, so
+            that calls which make 1 together have read every byte.
+        progress
+            Called with the raw bytes of each chunk that is read.
+
+        Raises
+        ------
+        WrongKeyError, StorageError
+            Nothing can be read at all.
+        """
+        if depth == "sample" and (ids is not None or not 0 < share <= 1):
+            raise InvalidStateError(
+                "a sample is a share of all backups, above 0 and up to 1", next_step="give 0.01, say"
+            )
+        folder, report = self.folder, Report(depth)
+        with folder.store.shared():
+            manifests = self._manifests(ids, report)
+            needed = self._structure(manifests, report)
+            if depth != "quick":
+                self._frames(report)
+                wanted = needed if depth == "full" else self._part(needed, share)
+                bad = self._read(wanted, report, progress)
+                self._blame(manifests, bad, report)
+                self._note(report, wanted, bad, ended=depth == "sample" and wanted[-1:] == needed[-1:])
+        return report
+
+    def full(self, one: str, progress: Progress | None = None) -> Report:
+        """Read a backup, every byte of it.
+
+        Raises
+        ------
+        MissingError, IntegrityError
+            It is not there, or damaged.
+        """
+        report = self.check([one], progress=progress)
+        if report.damaged:
+            raise IntegrityError(
+                f"the backup {one} is damaged: {report.backups[one]}", path=self.folder.path, next_step=VERIFY_AGAIN
+            )
+        return report
+
+    def _manifests(self, ids: Iterable[str] | None, report: Report) -> list[BackupManifest]:
+        found: list[BackupManifest] = []
+        for one in self.folder.ids() if ids is None else ids:
+            try:
+                found.append(self.folder.manifest(one))
+                report.backups[one] = None
+            except MissingError:
+                if ids is not None:
+                    raise  # otherwise it was removed meanwhile
+            except (IntegrityError, UnsafeError) as error:
+                report.backups[one] = str(error)
+        return found
+
+    def _structure(self, manifests: list[BackupManifest], report: Report) -> list[bytes]:
+        """Look whether all chunks are there, and fit; return their names in the order of these."""
+        store = self.folder.store
+        needed: set[bytes] = set()
+        for made in manifests:
+            for entry in made.entries:
+                names = entry.chunk_names()
+                missing = sum(name not in store.known for name in names)
+                if missing:
+                    _blame(report, made, entry, f"{missing} of its {len(names)} chunks are gone")
+                elif sum(store.place(name)[1].raw for name in names) != entry.size:
+                    _blame(report, made, entry, "its chunks have another length than it")
+                needed.update(name for name in names if name in store.known)
+        report.of_chunks = len(needed)
+        report.of_bytes = sum(store.place(name)[1].raw for name in needed)
+        return sorted(needed)
+
+    def _frames(self, report: Report) -> None:
+        store = self.folder.store
+        for name, error in {**store.damaged, **store.injured}.items():
+            report.others[os.path.join("chunks", name)] = error.message
+        for name in store.packs:
+            try:
+                if name not in store.injured:
+                    store.check_frame(name)
+            except (IntegrityError, UnsafeError, MissingError, StorageError) as error:
+                report.others[os.path.join("chunks", name)] = error.message
+
+    def _part(self, needed: list[bytes], share: float) -> list[bytes]:
+        """Return the part that comes after the last one that was checked; when that was the last of all, the first."""
+        store, checks = self.folder.store, self.remembered()
+        rest = [name for name in needed if name > checks.cursor] or needed
+        wanted = share * sum(store.place(name)[1].raw for name in needed)
+        part: list[bytes] = []
+        nbytes = 0
+        for name in rest:
+            if part and nbytes >= wanted:
+                break
+            part.append(name)
+            nbytes += store.place(name)[1].raw
+        return part
+
+    def _read(self, names: list[bytes], report: Report, progress: Progress | None) -> dict[bytes, str]:
+        """Read chunks, and return what is wrong with which."""
+        store, sealer = self.folder.store, self.folder.sealer
+        bad: dict[bytes, str] = {}
+        guard = threading.Lock()
+        in_order = sorted(names, key=lambda name: (store.place(name)[0], store.place(name)[1].offset))
+
+        def read(index: int) -> None:
+            name = in_order[index]
+            raw = memoryview(bytearray(store.place(name)[1].raw))
+            wrong = None
+            try:
+                read_chunk(store, name, raw, sealer)
+                if not check_name(name, raw, sealer):
+                    wrong = "it is not what its name says"
+            except (IntegrityError, MissingError, StorageError, UnsafeError) as error:
+                wrong = error.message
+            with guard:
+                if wrong is not None:
+                    bad[name] = wrong
+                report.chunks += 1
+                report.nbytes += len(raw)
+                if progress is not None:
+                    progress(len(raw))
+
+        for_all_parts(read, len(in_order))
+        store.distrust(bad)
+        return bad
+
+    def _blame(self, manifests: list[BackupManifest], bad: dict[bytes, str], report: Report) -> None:
+        if not bad:
+            return
+        for made in manifests:
+            for entry in made.entries:
+                wrong = next((bad[name] for name in entry.chunk_names() if name in bad), None)
+                if wrong is not None:
+                    _blame(report, made, entry, f"a chunk of it is damaged: {wrong}")
+
+    def _note(self, report: Report, names: list[bytes], bad: dict[bytes, str], *, ended: bool) -> None:
+        when = stamp(now())
+
+        def change(checks: Checks) -> None:
+            checks.bad = (checks.bad - set(names)) | set(bad)
+            if report.depth == "full":
+                checks.verified |= {one: when for one, wrong in report.backups.items() if wrong is None}
+            elif names:
+                checks.round_begun = checks.round_begun or when
+                checks.cursor = b"" if ended else names[-1]
+                if ended:
+                    checks.rounds.append(when)
+                    checks.round_begun = ""
+            for one in report.damaged:
+                checks.verified.pop(one, None)
+
+        self.remember(change)
+
+
+def _blame(report: Report, made: BackupManifest, entry: Entry, why: str) -> None:
+    """Note a file of a backup that cannot be restored."""
+    one, path = made.backup.id, entry.path or os.path.basename(made.backup.source)
+    files = report.files.setdefault(one, [])
+    if path not in files:
+        files.append(path)
+    report.backups[one] = report.backups[one] or f"{path}: {why}"

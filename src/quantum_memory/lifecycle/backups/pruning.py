@@ -1,0 +1,37 @@
+"""Remove backups that a policy does not keep."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from quantum_memory.lifecycle.backups.manifest import Backup
+from quantum_memory.lifecycle.repository.pruning import Item, Pruner
+
+if TYPE_CHECKING:
+    from quantum_memory.lifecycle.backups.checking import Checker
+    from quantum_memory.lifecycle.backups.folder import BackupFolder
+
+
+class BackupPruner(Pruner[Backup]):
+    """Removes backups; each source has a series of its own.
+
+    Parameters
+    ----------
+    folder
+        Of the backups.
+    checker
+        What reads them back, and knows which were.
+    """
+
+    def __init__(self, folder: BackupFolder, checker: Checker) -> None:
+        super().__init__(folder, checker.verified())
+        self._checker = checker
+
+    def source_of(self, head: Backup) -> str:
+        return head.source
+
+    def item(self, head: Backup, *, pinned: bool, tags: frozenset[str], verified: bool) -> Item[Backup]:
+        return Item(head, head.source, head.automatic, pinned, tags, verified)
+
+    def verify(self, one: str) -> object:
+        return self._checker.full(one)
