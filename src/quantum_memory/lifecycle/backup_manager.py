@@ -183,11 +183,17 @@ class BackupManager(Names[Backup]):
         ]
 
     def get_backup(self, backup: str) -> dict[str, Any]:
-        """Return what is known of a backup (see `list_backups`), its ``entries`` and its ``problem_files``."""
+        """Return what is known of a backup (see `list_backups`), its ``entries``, ``problem_files`` and ``skipped``."""
         made = self.folder.manifest(self.resolve(backup))
         known = self.described(made.backup, self.folder.refs())
         verified = self.checker.remembered().verified.get(made.backup.id)
-        return {**known, "verified": verified, "entries": list(made.entries), "problem_files": list(made.problems)}
+        return {
+            **known,
+            "verified": verified,
+            "entries": list(made.entries),
+            "problem_files": list(made.problems),
+            "skipped": list(made.skipped),
+        }
 
     def get_latest_backup(self, path: AnyPath) -> dict[str, Any] | None:
         """Return what is known of the newest backup of a file or folder; None where there is none."""
@@ -231,6 +237,7 @@ class BackupManager(Names[Backup]):
         target_path: AnyPath | None = None,
         *,
         overwrite: bool = True,
+        backup_first: bool = True,
         salvage: bool = False,
         progress: Progress | None = None,
     ) -> Restored:
@@ -245,6 +252,8 @@ class BackupManager(Names[Backup]):
             Where to; by default where it came from.
         overwrite
             False: what is there already is a `ConflictError`.
+        backup_first
+            False: a file that is there is replaced without a backup of it, which it may be too damaged for.
         salvage
             Of a folder, leave out the files that are damaged, and give back the others.
         progress
@@ -261,11 +270,19 @@ class BackupManager(Names[Backup]):
             made = self.folder.manifest(one)
             target = os.path.abspath(made.backup.source if target_path is None else target_path)  # noqa: PTH100
             writer = Restorer(self.folder, made, durable=self.folder.durable, salvage=salvage, progress=progress)
-            if overwrite and not made.backup.is_folder and Path(target).is_file():
-                self._saved(target, Wanted(f"before {one} was restored over it", automatic=True))
+            if overwrite and backup_first and not made.backup.is_folder and Path(target).is_file():
+                self._save_first(target, one)
             done = writer.restore(target, overwrite=overwrite)
         self.folder.note("restored", backup=one, to=target)
         return done
+
+    def _save_first(self, target: str, one: str) -> None:
+        try:
+            self._saved(target, Wanted(f"before {one} was restored over it", automatic=True))
+        except QuantumMemoryError as error:
+            error.message = f"what is to be replaced could not be backed up first: {error.message}"
+            error.next_step = "restore to another path, or with backup_first=False (--no-backup-first)"
+            raise
 
     # --- remove
 

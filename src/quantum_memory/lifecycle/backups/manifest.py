@@ -137,11 +137,24 @@ class Entry:
 
 @dataclass(frozen=True)
 class BackupManifest:
-    """A backup: what is said of it, what it holds, in the order of the paths, and what was wrong with which path."""
+    """A backup.
+
+    Attributes
+    ----------
+    backup
+        What is said of it.
+    entries
+        What it holds, in the order of the paths.
+    problems
+        Which paths could not be read, and why.
+    skipped
+        Paths of what is never copied: pipes, sockets, devices, and the folder of the backups themselves.
+    """
 
     backup: Backup
     entries: tuple[Entry, ...]
     problems: tuple[tuple[str, str], ...] = ()
+    skipped: tuple[str, ...] = ()
 
     def chunks(self) -> set[bytes]:
         """Return the names of all chunks that it needs."""
@@ -157,7 +170,13 @@ def written(manifest: BackupManifest, sealer: Sealer | None = None) -> bytes:
         It is of more files than one backup takes.
     """
     name = manifest.backup.id.encode()
-    text = to_json({"entries": [_listed(one) for one in manifest.entries], "problems": [*map(list, manifest.problems)]})
+    text = to_json(
+        {
+            "entries": [_listed(one) for one in manifest.entries],
+            "problems": [*map(list, manifest.problems)],
+            "skipped": list(manifest.skipped),
+        }
+    )
     head, packed = to_json(manifest.backup.to_dict()), manifest_file.packed_text(text)
     if sealer is not None:
         head, packed = sealer.seal(head, _HEAD, name), sealer.seal(packed, _TEXT, name)
@@ -193,11 +212,12 @@ def read_manifest(source: Readable, one: str, sealer: Sealer | None = None) -> B
         content = from_json(text, max_nodes=most_values(len(packed)))
         entries = _entries(content["entries"], bytes(body.chunks))
         problems = tuple((path, why) for path, why in content["problems"])
-        if not all(isinstance(part, str) for problem in problems for part in problem):
+        skipped = tuple(content["skipped"])
+        if not all(isinstance(part, str) for part in (*skipped, *(part for problem in problems for part in problem))):
             raise IntegrityError("its problems are not well formed")
         if entries[0].type != (FOLDER if backup.is_folder else FILE):
             raise IntegrityError("it is of another kind than it says")
-        return BackupManifest(backup, entries, problems)
+        return BackupManifest(backup, entries, problems, skipped)
 
 
 def _opened(stored: bytes, kind: bytes, one: str, sealer: Sealer | None) -> bytes:

@@ -131,6 +131,7 @@ def save(
             ),
             entries,
             problems,
+            tuple(found.skipped),
         )
         folder.store.settle(made.chunks(), written=writer.chunks > 0)
         folder.publish_manifest(made)
