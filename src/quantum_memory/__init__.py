@@ -34,6 +34,8 @@ _HOMES = {
     "EmotionalStateSerializer": "formats.state_serializer",
     "MPSTensorSerializer": "formats.state_serializer",
     "QuantumClassicalInterface": "quantum_classical_interface",
+    "BackupManager": "lifecycle.backup_manager",
+    "Ladder": "lifecycle.recovery",
     "CheckpointManager": "lifecycle.checkpoint_manager",
     "Stopped": "lifecycle.checkpoints.signals",
     "Functions": "lifecycle.checkpoints.targets",
@@ -66,6 +68,7 @@ _HOMES = {
     "EmotionalContext": "state.emotional_state",
     "Trajectory": "state.emotional_state",
     "PADEncoding": "encoding.pad_encoding",
+    "Key": "encryption.keys",
     "QuantumMemoryError": "errors",
     "InvalidStateError": "errors",
     "IntegrityError": "errors",
@@ -76,6 +79,7 @@ _HOMES = {
     "StorageError": "errors",
     "UnsafeError": "errors",
     "BudgetError": "errors",
+    "WrongKeyError": "errors",
     "metrics": "state.metrics",
 }
 
@@ -96,6 +100,8 @@ __all__ = [  # noqa: RUF022 - as in _HOMES
     "EmotionalStateSerializer",
     "MPSTensorSerializer",
     "QuantumClassicalInterface",
+    "BackupManager",
+    "Ladder",
     "CheckpointManager",
     "Stopped",
     "Functions",
@@ -128,6 +134,7 @@ __all__ = [  # noqa: RUF022 - as in _HOMES
     "EmotionalContext",
     "Trajectory",
     "PADEncoding",
+    "Key",
     "QuantumMemoryError",
     "InvalidStateError",
     "IntegrityError",
@@ -138,11 +145,13 @@ __all__ = [  # noqa: RUF022 - as in _HOMES
     "StorageError",
     "UnsafeError",
     "BudgetError",
+    "WrongKeyError",
     "metrics",
 ]
 
 if TYPE_CHECKING:
     from quantum_memory.encoding.pad_encoding import PADEncoding
+    from quantum_memory.encryption.keys import Key
     from quantum_memory.errors import (
         BudgetError,
         ConflictError,
@@ -154,6 +163,7 @@ if TYPE_CHECKING:
         StorageError,
         UnsafeError,
         UnsupportedVersionError,
+        WrongKeyError,
     )
     from quantum_memory.formats.background import BackgroundCompressor
     from quantum_memory.formats.binary_format import BinaryFormatHandler
@@ -169,12 +179,14 @@ if TYPE_CHECKING:
     from quantum_memory.formats.verbs import info, load, save
     from quantum_memory.formats.verbs import open as open  # noqa: A004 - not in __all__, which would hide Python's own
     from quantum_memory.formats.verify import verify
+    from quantum_memory.lifecycle.backup_manager import BackupManager
     from quantum_memory.lifecycle.checkpoint_manager import CheckpointManager
     from quantum_memory.lifecycle.checkpoints.randomness import Randomness
     from quantum_memory.lifecycle.checkpoints.signals import Stopped
     from quantum_memory.lifecycle.checkpoints.targets import Functions
     from quantum_memory.lifecycle.due import Always, AtSteps, EverySeconds, EverySteps, WhenBetter
     from quantum_memory.lifecycle.migration.utilities import MigrationUtilities
+    from quantum_memory.lifecycle.recovery import Ladder
     from quantum_memory.lifecycle.retention import (
         KeepAll,
         KeepBest,

@@ -119,3 +119,9 @@ class UnsafeError(QuantumMemoryError, ValueError):
 
 class BudgetError(UnsafeError, MemoryError):
     """It would need more memory than the caller allowed."""
+
+
+class WrongKeyError(QuantumMemoryError, ValueError):
+    """It is encrypted, and cannot be opened with the key that was given, or none was given."""
+
+    exit_code = 10

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from quantum_memory.cli.bench_states import FAMILIES
+from quantum_memory.cli.keys import opening
 from quantum_memory.cli.options import reading_options
 from quantum_memory.cli.output import column_table, console, plain, print_json, progress
 
@@ -99,7 +100,7 @@ def _states(files: tuple[str, ...], families: tuple[str, ...], qubits: int, read
     for family in families:
         yield f"{family}, {qubits} qubits", make(family, qubits)
     for path in files:
-        state = qm.load(path, **reading).quantum
+        state = qm.load(path, **opening(path, reading)).quantum
         if not isinstance(state, qm.StateVector | qm.DensityMatrix):
             raise qm.InvalidStateError(
                 "it holds no dense state",

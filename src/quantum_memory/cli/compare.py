@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from quantum_memory.cli.keys import opening_either
 from quantum_memory.cli.options import reading_options_of_two
 from quantum_memory.cli.output import console, fact_sheet, natural, plain, print_json, progress, raw_bytes, short
 
@@ -61,6 +62,7 @@ def compare(
 def _load(path: str, **reading: Any) -> MemoryState:
     import quantum_memory as qm
 
+    reading = opening_either(path, reading)
     with progress(f"load {PurePath(path).name}", raw_bytes(path, **reading)) as advance:
         memory: MemoryState = qm.load(path, progress=advance, **reading)
         return memory

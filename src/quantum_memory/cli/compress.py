@@ -9,6 +9,7 @@ import click
 
 from quantum_memory.cli.failures import each_file
 from quantum_memory.cli.info import representation_rows
+from quantum_memory.cli.keys import opening
 from quantum_memory.cli.options import source_options
 from quantum_memory.cli.output import bars, column_table, console, fact_sheet, plain, raw_bytes, size_text
 
@@ -42,7 +43,7 @@ def compress(
 
     Without --fidelity and --max-file-bytes every bit is kept, the content id stays, and the file is replaced where the
     new one is smaller. With loss the original is kept unless --overwrite is given: name another file with --output. The
-    fidelity is computed from what the new file holds, and written into it.
+    fidelity is computed from what the new file holds, and written into it. What is encrypted stays so.
 
     With --json: path, bytes_before, bytes_after, content_id, compression (as qmem info has it), notes. Several files:
     {"files": [...]}. A failure: {"error": {"type", "message", "path", "next_step", "exit_code"}}.
@@ -54,7 +55,8 @@ def compress(
         import quantum_memory as qm
         from quantum_memory.formats.convert import recompress
 
-        raw = raw_bytes(path, **reading)
+        options = opening(path, reading)
+        raw = raw_bytes(path, **options)
         labels = (f"compress {PurePath(path).name}", f"check {PurePath(path).name}")
         with bars({labels[0]: raw and 2 * raw, labels[1]: raw}) as (packing, checking):
             done = recompress(
@@ -66,9 +68,9 @@ def compress(
                 overwrite=overwrite,
                 progress=packing,
                 check_progress=checking,
-                **reading,
+                **options,
             )
-        facts = qm.info(done.path, allow_pickle=True)
+        facts = qm.info(done.path, allow_pickle=True, key=options["key"])
         return {
             "path": done.path,
             "bytes_before": done.source_bytes,

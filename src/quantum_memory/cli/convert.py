@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from quantum_memory.cli.keys import opening, opening_either, sealing
 from quantum_memory.cli.options import reading_options
 from quantum_memory.cli.output import bars, console, plain, print_json, raw_bytes, short, size_text
 
@@ -16,6 +17,9 @@ from quantum_memory.cli.output import bars, console, plain, print_json, raw_byte
 @click.argument("target")
 @click.option("--compression", default="auto", metavar="NAME", help="How to pack it; by default what pays.")
 @click.option("--overwrite", is_flag=True, help="Replace TARGET where it exists.")
+@click.option("--encrypt", is_flag=True, help="Encrypt TARGET, with the key that is given.")
+@click.option("--encrypt-for", multiple=True, metavar="FILE", help="Encrypt TARGET with this key file, or several.")
+@click.option("--decrypt", is_flag=True, help="Write TARGET as it is, though SOURCE is encrypted.")
 @reading_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def convert(
@@ -24,20 +28,26 @@ def convert(
     *,
     compression: str,
     overwrite: bool,
+    encrypt: bool,
+    encrypt_for: tuple[str, ...],
+    decrypt: bool,
     as_json: bool,
     **reading: Any,
 ) -> int:
     """Write a memory in another format, and check it.
 
     The suffix of TARGET says the format. What was written is checked byte by byte and gets its name only when its
-    content is that of SOURCE, which is never changed.
+    content is that of SOURCE, which is never changed. What is encrypted stays so, and opens with the same keys, unless
+    one of --encrypt, --encrypt-for and --decrypt says otherwise.
 
     With --json: source, source_format, source_bytes, path, format, bytes, content_id, notes. A failure: {"error":
     {"type", "message", "path", "next_step", "exit_code"}}.
     """
     import quantum_memory as qm
 
-    raw = raw_bytes(source, **reading)
+    options = opening_either(source, reading) if encrypt else opening(source, reading)
+    keys = [*([sealing(reading)] if encrypt else []), *map(qm.Key.from_file, encrypt_for)]
+    raw = raw_bytes(source, **options)
     # Reading and writing are two passes over the data.
     with bars({f"convert {PurePath(source).name}": raw and 2 * raw, f"check {PurePath(target).name}": raw}) as (
         converting,
@@ -50,7 +60,9 @@ def convert(
             overwrite=overwrite,
             progress=converting,
             check_progress=checking,
-            **reading,
+            encrypt=keys or None,
+            decrypt=decrypt,
+            **options,
         )
     if as_json:
         print_json(done.to_dict())

@@ -13,6 +13,7 @@ code  meaning
 7     conflict
 8     input or output failed
 9     refused as unsafe
+10    encrypted, and not with the key that was given
 130   interrupted
 141   whoever read the output has closed the pipe
 ====  =================================================================

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from quantum_memory.cli.failures import each_file
+from quantum_memory.cli.keys import opening
 from quantum_memory.cli.options import reading_options
 from quantum_memory.cli.output import column_table, console, fact_sheet, natural, plain, short, size_text
 
@@ -31,7 +32,8 @@ def info(files: tuple[str, ...], *, everything: bool, full: bool, as_json: bool,
 
     With --json: path, format, version, bytes, content_id, quantum (kind, dtype, n_sites, dims, qubit_order or
     bond_dims, norm, or null), emotion (pad, scale, standard_error, stability, confidence, recent_emotions,
-    trajectory_points, or null), parts, metadata, record, compression, and sections with the sha256 of each array.
+    trajectory_points, or null), parts, metadata, record, compression, and sections with the sha256 of each array; of
+    an encrypted file also encrypted (cipher, keys: how many open it).
     Of a store with several states: path, format, version, bytes, states and time_series.
     Several files: {"files": [...]}. A failure: {"error": {"type", "message", "path", "next_step", "exit_code"}}.
     """
@@ -50,7 +52,7 @@ def info(files: tuple[str, ...], *, everything: bool, full: bool, as_json: bool,
     def look(path: str) -> dict[str, Any]:
         import quantum_memory as qm
 
-        return qm.info(path, **reading)
+        return qm.info(path, **opening(path, reading))
 
     return each_file(files, look, show, as_json=as_json)
 
@@ -87,6 +89,8 @@ def _show_store(out: Console, facts: dict[str, Any], *, everything: bool, full: 
 def _summary(facts: dict[str, Any], *, everything: bool, full: bool) -> Table:
     sheet = fact_sheet()
     sheet.add_row("file", f"{facts['format']}, version {plain(facts['version'])}, {size_text(facts['bytes'])}")
+    if (sealed := facts.get("encrypted")) is not None:
+        sheet.add_row("encrypted", f"{sealed['cipher']}, opened by {sealed['keys']} key{'s' * (sealed['keys'] > 1)}")
     if facts["quantum"] is not None:
         for label, value in _quantum(facts["quantum"]):
             sheet.add_row(label, plain(value))

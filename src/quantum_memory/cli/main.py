@@ -23,6 +23,8 @@ _VERBS = {
     "compare": "Say what differs between two memories, and by how much.",
     "convert": "Write a memory in another format, and check it.",
     "checkpoint": "Look at the checkpoints of a run, compare them, and prune them.",
+    "backup": "Back up files and folders, check that they restore, and give them back.",
+    "purge": "Remove a memory from checkpoints and backups, chunks and all.",
     "migrate": "Make files of the first implementation new, with a way back.",
     "compress": "Look for a smaller form of saved states, with proof.",
     "bench": "Measure what compression makes of states, beside other codecs.",
@@ -50,7 +52,7 @@ class _Verbs(click.Group):
     cls=_Verbs,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Exit codes: 0 done, 1 unexpected, 2 usage, 3 partly failed, 4 corrupt, 5 unsupported version, 6 not found, "
-    "7 conflict, 8 input or output, 9 refused as unsafe, 130 interrupted.",
+    "7 conflict, 8 input or output, 9 refused as unsafe, 10 wrong key or none, 130 interrupted.",
 )
 @click.version_option(__version__, prog_name="qmem", message="%(prog)s %(version)s")
 def qmem() -> None:

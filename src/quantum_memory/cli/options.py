@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from quantum_memory.cli.keys import key_options
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -21,14 +23,15 @@ _max_bytes = click.option(
 
 
 def reading_options(command: F) -> F:
-    """Add ``--allow-pickle``, ``--state`` and ``--max-bytes``, which say how a file is read."""
+    """Add ``--allow-pickle``, ``--state``, ``--max-bytes`` and those of `key_options`, which say how a file is read."""
     state = click.option("--state", "state_id", metavar="ID", help="Which state of a store that holds several.")
-    return _allow_pickle(state(_max_bytes(command)))
+    return _allow_pickle(state(_max_bytes(key_options(command))))
 
 
 def source_options(command: F) -> F:
-    """Add ``--allow-pickle`` and ``--state``."""
-    return _allow_pickle(click.option("--state", "state_id", metavar="ID", help="Which state of a store.")(command))
+    """Add ``--allow-pickle``, ``--state`` and those of `key_options`."""
+    state = click.option("--state", "state_id", metavar="ID", help="Which state of a store.")
+    return _allow_pickle(state(key_options(command)))
 
 
 def reading_options_of_two(command: F) -> F:
@@ -37,4 +40,4 @@ def reading_options_of_two(command: F) -> F:
         click.option(f"--state-{one.lower()}", metavar="ID", help=f"Which state of {one}, a store that holds several.")
         for one in "AB"
     )
-    return _allow_pickle(state_a(state_b(_max_bytes(command))))
+    return _allow_pickle(state_a(state_b(_max_bytes(key_options(command)))))

@@ -10,15 +10,17 @@ from typing import Any
 import click
 
 from quantum_memory.cli.failures import each_file, sentence
+from quantum_memory.cli.keys import opening
 from quantum_memory.cli.options import reading_options
 from quantum_memory.cli.output import console, fact_sheet, plain, progress, raw_bytes, short, size_text, speed_text
-from quantum_memory.errors import IntegrityError, MissingError, UnsafeError, UnsupportedVersionError
+from quantum_memory.errors import IntegrityError, MissingError, UnsafeError, UnsupportedVersionError, WrongKeyError
 
 _VERDICTS = {
     IntegrityError: "DAMAGED",
     UnsupportedVersionError: "UNSUPPORTED",
     MissingError: "MISSING",
     UnsafeError: "REFUSED",
+    WrongKeyError: "LOCKED",
 }
 _WORTH_A_SPEED = 1 << 20
 
@@ -77,6 +79,7 @@ def _look(path: str, *, certificate: bool, original: str | None, **options: Any)
     import quantum_memory as qm
     from quantum_memory.formats.certify import proved
 
+    options = opening(path, options)
     total = raw_bytes(path, **options)
     start = time.perf_counter()
     with progress(f"verify {PurePath(path).name}", total) as advance:
@@ -85,5 +88,5 @@ def _look(path: str, *, certificate: bool, original: str | None, **options: Any)
     facts = {"ok": True, **report.to_dict(), "raw_bytes": total, "seconds": seconds}
     if not certificate:
         return facts
-    how = {name: options[name] for name in ("allow_pickle", "state_id")}
+    how = {name: options[name] for name in ("allow_pickle", "state_id", "key")}
     return facts | {"certificate": proved(path, original, **how).to_dict()}

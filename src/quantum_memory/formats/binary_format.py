@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, cast
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from quantum_memory.formats.qms_reader import QMSReader
 from quantum_memory.formats.qms_writer import QMSWriter
 from quantum_memory.formats.reader import AMPLITUDES, read_memory
 from quantum_memory.formats.record import squared_norm
-from quantum_memory.formats.registry import Handler, SaveOptions
+from quantum_memory.formats.registry import SEALED, Handler, OpenOptions, SaveOptions
 from quantum_memory.state.json_text import document_text
 from quantum_memory.state.memory_state import as_memory_state
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from quantum_memory.compression.forms.base import Effort
     from quantum_memory.durability.files import Readable
     from quantum_memory.formats.reader import Reader, Verify
-    from quantum_memory.formats.registry import OpenOptions, Progress, Sink
+    from quantum_memory.formats.registry import Path, Progress, Sink
     from quantum_memory.state.memory_state import MemoryState
 
 
@@ -74,7 +74,7 @@ class BinaryFormatHandler:
     def read(self, path: str | os.PathLike[str], *, verify: Verify = "fast") -> MemoryState:
         """Load a state, checking every byte of the file."""
         with ReadableFile(os.fspath(path)) as source:
-            return read_memory(with_forms(QMSReader(source)), verify=verify)
+            return read_memory(QMS().open(source, OpenOptions()), verify=verify)
 
     def to_bytes(self, state_data: object) -> bytes:
         """Return the bytes that `write` would write."""
@@ -84,7 +84,7 @@ class BinaryFormatHandler:
 
     def from_bytes(self, data: Buffer) -> MemoryState:
         """Read what `to_bytes` returned."""
-        return read_memory(with_forms(QMSReader(ReadableBytes(data))))
+        return read_memory(QMS().open(ReadableBytes(data), OpenOptions()))
 
     def _prepared(self, state_data: object) -> Prepared:
         return Prepared.plain(as_memory_state(state_data))
@@ -94,13 +94,36 @@ class QMS(Handler):
     """The ``.qms`` file, for the registry."""
 
     packs = True
+    encrypts = True
     compressions = frozenset({"auto", *NAMES})
 
     def write(self, sink: Sink, memory: Prepared, options: SaveOptions) -> str:
         return write_memory(sink, memory, options.compression, options.progress, options.effort)
 
+    def save(self, path: Path, memory: Prepared, options: SaveOptions) -> tuple[str, int, str]:
+        if options.encrypt is None:
+            return super().save(path, memory, options)
+        from quantum_memory.encryption.envelope import Lock  # noqa: PLC0415 - few states are encrypted
+        from quantum_memory.encryption.private_files import private_files  # noqa: PLC0415
+        from quantum_memory.encryption.sealed_file import SealingSink  # noqa: PLC0415
+
+        lock = options.encrypt if isinstance(options.encrypt, Lock) else Lock.new(options.encrypt)
+        with (
+            private_files(),
+            DurableFile(path, overwrite=options.overwrite, durable=options.durable) as file,
+            SealingSink(file, lock) as sink,
+        ):
+            name = self.write(sink, memory, options)
+        return file.name, file.length, name
+
     def open(self, source: Readable, options: OpenOptions) -> Reader:
-        return with_forms(QMSReader(source), options.max_bytes)
+        if source.read(0, min(len(SEALED), source.size)) != SEALED:
+            return with_forms(QMSReader(source), options.max_bytes)
+        from quantum_memory.encryption.keys import key_of  # noqa: PLC0415 - few states are encrypted
+        from quantum_memory.encryption.sealed_file import SealedReadable  # noqa: PLC0415
+
+        inside = SealedReadable(source, key_of(options.key))
+        return with_forms(QMSReader(cast("Readable", inside), inside.stored_size), options.max_bytes)
 
 
 def write_memory(

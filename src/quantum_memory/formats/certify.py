@@ -13,7 +13,7 @@ from quantum_memory.errors import IntegrityError, InvalidStateError
 from quantum_memory.formats.form_reader import StoredRow, lossy_arrays
 from quantum_memory.formats.prepared import Prepared
 from quantum_memory.formats.reader import PACKED
-from quantum_memory.formats.registry import OpenOptions, open_reader
+from quantum_memory.formats.registry import OpenOptions, is_sealed, open_reader
 from quantum_memory.formats.verify import verify
 from quantum_memory.state import metrics
 from quantum_memory.state.arrays import array_digest
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import os
 
     from quantum_memory.compression.certificate import Certificate
+    from quantum_memory.encryption.keys import OneKey
     from quantum_memory.formats.reader import Reader
     from quantum_memory.state.arrays import AnyArray
 
@@ -68,6 +69,7 @@ def verify_certificate(
     *,
     allow_pickle: bool = False,
     state_id: str | None = None,
+    key: OneKey | None = None,
 ) -> CertificateReport:
     """Check a file with its certificate; where the original is at hand, compute the fidelity once more.
 
@@ -80,8 +82,8 @@ def verify_certificate(
         The file.
     original
         What was saved in it: the path of another file, or anything that `quantum_memory.save` takes.
-    allow_pickle, state_id
-        See `quantum_memory.load`.
+    allow_pickle, state_id, key
+        See `quantum_memory.load`; the key is also that of an original that is encrypted.
 
     Raises
     ------
@@ -91,22 +93,27 @@ def verify_certificate(
         `original` is not what was saved.
     MissingFileError, StorageError, UnsafeError, UnsupportedVersionError
     """
-    verify(path, allow_pickle=allow_pickle, state_id=state_id)
-    return proved(path, original, allow_pickle=allow_pickle, state_id=state_id)
+    verify(path, allow_pickle=allow_pickle, state_id=state_id, key=key)
+    return proved(path, original, allow_pickle=allow_pickle, state_id=state_id, key=key)
 
 
 def proved(
-    path: str | os.PathLike[str], original: object, *, allow_pickle: bool = False, state_id: str | None = None
+    path: str | os.PathLike[str],
+    original: object,
+    *,
+    allow_pickle: bool = False,
+    state_id: str | None = None,
+    key: OneKey | None = None,
 ) -> CertificateReport:
     """Do what `verify_certificate` does, for a file that has been verified."""
-    with closing(open_reader(path, OpenOptions(None, allow_pickle, state_id))) as reader:
+    with closing(open_reader(path, OpenOptions(None, allow_pickle, state_id, key))) as reader:
         lossy = lossy_arrays(reader)
         (where, node), *_ = (*lossy.items(), ("", None))
         if node is None or node.certificate is None:
-            return _of_whole(reader, original, allow_pickle=allow_pickle)
+            return _of_whole(reader, original, allow_pickle, key)
         certificate, measured = node.certificate, None
         if original is not None:
-            found = _measured(reader, where, certificate, _array(original, where, allow_pickle=allow_pickle))
+            found = _measured(reader, where, certificate, _array(original, where, allow_pickle, key))
             measured, least = found or (None, 0.0)
             if least > certificate.infidelity:
                 raise IntegrityError(
@@ -119,22 +126,23 @@ def proved(
         )
 
 
-def _of_whole(reader: Reader, original: object, *, allow_pickle: bool) -> CertificateReport:
+def _of_whole(reader: Reader, original: object, allow_pickle: bool, key: OneKey | None) -> CertificateReport:
     """Report on a file that keeps every bit."""
     where = next((path for path in PACKED if path in reader.entries), None)
     if original is None or where is None:
         return CertificateReport(reader.name, 0.0, None, DEFINITION, None)
-    if array_digest(_array(original, where, allow_pickle=allow_pickle)) != reader.entries[where].identity.digest:
+    if array_digest(_array(original, where, allow_pickle, key)) != reader.entries[where].identity.digest:
         raise InvalidStateError(
             "it keeps every bit, but of another state than was given", path=reader.name, next_step="give the original"
         )
     return CertificateReport(reader.name, 0.0, 0.0, DEFINITION, None)
 
 
-def _array(original: Any, where: str, *, allow_pickle: bool) -> AnyArray:
+def _array(original: Any, where: str, allow_pickle: bool, key: OneKey | None) -> AnyArray:
     """Return the array of the original that stands at a path."""
     if isinstance(original, str) or hasattr(original, "__fspath__"):
-        with closing(open_reader(original, OpenOptions(None, allow_pickle))) as reader:
+        needed = key if is_sealed(original) else None
+        with closing(open_reader(original, OpenOptions(None, allow_pickle, key=needed))) as reader:
             if where not in reader.entries:
                 raise InvalidStateError(f"it has no array {where!r}", path=reader.name, next_step="give the original")
             return reader.map(where) if reader.is_mapped(where) else reader.read(where)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from quantum_memory.errors import InvalidStateError
+from quantum_memory.formats.registry import is_sealed
 from quantum_memory.formats.verbs import load
 from quantum_memory.state import metrics
 from quantum_memory.state.document import content_id, identify
@@ -18,6 +19,7 @@ from quantum_memory.state.memory_state import MemoryState, as_memory_state
 from quantum_memory.state.quantum_state import DensityMatrix
 
 if TYPE_CHECKING:
+    from quantum_memory.encryption.keys import OneKey
     from quantum_memory.formats.registry import Path
     from quantum_memory.state.document import QuantumState
 
@@ -84,6 +86,7 @@ def compare(
     state_id_b: str | None = None,
     max_bytes: int | None = None,
     allow_pickle: bool = False,
+    key: OneKey | None = None,
 ) -> Comparison:
     """Compare two memories, each a path or anything that `save` takes; files are verified as they are read.
 
@@ -95,6 +98,8 @@ def compare(
         Which state of each file, where that is a store that holds several.
     max_bytes, allow_pickle
         See `quantum_memory.load`, for each file.
+    key
+        The same, for those that are encrypted.
 
     Raises
     ------
@@ -104,8 +109,8 @@ def compare(
         Something is no state; or a store holds several, and which was not said.
     """
     reading = {"max_bytes": max_bytes, "allow_pickle": allow_pickle}
-    first, name_a = _memory(a, "the first", state_id_a, **reading)
-    second, name_b = _memory(b, "the second", state_id_b, **reading)
+    first, name_a = _memory(a, "the first", state_id_a, key, **reading)
+    second, name_b = _memory(b, "the second", state_id_b, key, **reading)
     flat_a, flat_b = first.flatten(), second.flatten()
     arrays_a, arrays_b = identify(flat_a.arrays), identify(flat_b.arrays)
     ids = content_id(flat_a.document, arrays_a), content_id(flat_b.document, arrays_b)
@@ -125,9 +130,12 @@ def named(path: Path, state_id: str | None) -> str:
     return os.fspath(path) if state_id is None else f"{os.fspath(path)}, state {state_id}"
 
 
-def _memory(value: PathOrState, name: str, state_id: str | None, **reading: Any) -> tuple[MemoryState, str]:
+def _memory(
+    value: PathOrState, name: str, state_id: str | None, key: OneKey | None, **reading: Any
+) -> tuple[MemoryState, str]:
     if isinstance(value, (str, os.PathLike)):
-        return load(value, state_id=state_id, **reading), named(value, state_id)
+        needed = key if is_sealed(value) else None
+        return load(value, state_id=state_id, key=needed, **reading), named(value, state_id)
     if state_id is not None:
         raise InvalidStateError(f"{name} is no file, and has no states by id", next_step="leave its state_id out")
     return as_memory_state(value), name

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from quantum_memory.durability.files import current
 from quantum_memory.errors import ConflictError, IntegrityError, InvalidStateError, StorageError
@@ -19,6 +19,10 @@ from quantum_memory.formats.verify import verify
 from quantum_memory.state.document import content_id, well_formed
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from quantum_memory.encryption.envelope import Lock
+    from quantum_memory.encryption.keys import Key, Keys, OneKey
     from quantum_memory.formats.reader import Reader
     from quantum_memory.formats.registry import Path, Progress
 
@@ -66,6 +70,9 @@ def convert(
     max_text_bytes: int | None = None,
     allow_pickle: bool = False,
     state_id: str | None = None,
+    key: OneKey | None = None,
+    encrypt: Keys | None = None,
+    decrypt: bool = False,
 ) -> Converted:
     """Write a saved memory to another file, in the format that its suffix says.
 
@@ -84,10 +91,13 @@ def convert(
         Called with the raw bytes of each chunk that was read, and again with those of each that was written.
     check_progress
         Called with the raw bytes of each chunk of the new file that was checked.
-    max_bytes, allow_pickle, state_id
+    max_bytes, allow_pickle, state_id, key
         See `quantum_memory.load`, for the source; what is mapped does not count.
-    compression, durable, max_text_bytes
-        See `quantum_memory.save`, for the target.
+    compression, durable, max_text_bytes, encrypt
+        See `quantum_memory.save`, for the target. Where the source is encrypted and other keys are not given, the
+        target opens with the same keys.
+    decrypt
+        Whether the target of a source that is encrypted is not to be so.
 
     Raises
     ------
@@ -96,16 +106,18 @@ def convert(
     ConflictError
         The target exists, and `overwrite` is False.
     InvalidStateError
-        The target cannot hold the memory, or is the source.
+        The target cannot hold the memory, or is the source; or the source is encrypted, and the target cannot be.
     BudgetError, MissingError, MissingFileError, StorageError, UnsafeError, UnsupportedVersionError
     """
     name = os.fspath(target)
     format_of_suffix(name)  # before anything is read
-    with closing(open_reader(source, OpenOptions(max_bytes, allow_pickle, state_id))) as reader:
+    keys = _Keys.given(key, encrypt)
+    with closing(open_reader(source, OpenOptions(max_bytes, allow_pickle, state_id, keys.old))) as reader:
         _check_target(reader.name, name, overwrite=overwrite)
+        keys = keys.for_target(reader.name, name, decrypt=decrypt)
         memory = Prepared.of_reader(reader, max_bytes, progress)
-        options = SaveOptions(compression, overwrite, durable, progress, max_text_bytes)
-        return _written(reader, memory, name, options, check_progress=check_progress)
+        options = SaveOptions(compression, overwrite, durable, progress, max_text_bytes, encrypt=keys.lock)
+        return _written(reader, memory, name, options, check_key=keys.new, check_progress=check_progress)
 
 
 def recompress(
@@ -121,6 +133,7 @@ def recompress(
     check_progress: Progress | None = None,
     allow_pickle: bool = False,
     state_id: str | None = None,
+    key: OneKey | None = None,
 ) -> Converted:
     """Look for a smaller form of a saved memory, and write it in its place, or to another file.
 
@@ -139,8 +152,8 @@ def recompress(
         See `quantum_memory.save`.
     overwrite
         Replace a `target` that exists, or the original by a form with loss.
-    durable, progress, check_progress, allow_pickle, state_id
-        See `convert`.
+    durable, progress, check_progress, allow_pickle, state_id, key
+        See `convert`. What is encrypted stays so, and opens with the same keys.
 
     Raises
     ------
@@ -162,7 +175,9 @@ def recompress(
             next_step="give a target (--output), or say that it is to be replaced (--overwrite)",
         )
     facts = _facts_of(name) if target is None else None
-    with closing(open_reader(path, OpenOptions(None, allow_pickle, state_id))) as reader:
+    keys = _Keys.given(key)
+    with closing(open_reader(path, OpenOptions(None, allow_pickle, state_id, keys.old))) as reader:
+        keys = keys.for_target(reader.name, name)
         if target is not None:
             _check_target(reader.name, name, overwrite=overwrite)
         elif reader.format.startswith("legacy") or (reader.format == "h5" and _has_foreign(name)):
@@ -180,17 +195,55 @@ def recompress(
                 next_step="pack the original, or convert this file to keep it as it is",
             )
         memory = Prepared.of_reader(reader, None, progress)
-        options = SaveOptions("auto", True, durable, progress)
+        options = SaveOptions("auto", True, durable, progress, encrypt=keys.lock)
         return _written(
             reader,
             memory,
             name,
             options,
             asked=asked,
+            check_key=keys.new,
             check_progress=check_progress,
             lossy=lossy,
             replaced=facts,
         )
+
+
+class _Keys(NamedTuple):
+    """What opens the file that is read, and what the one that is written is sealed with, and opened to be checked."""
+
+    old: Key | None
+    new: Key | None = None
+    lock: Sequence[Key] | Lock | None = None
+
+    @classmethod
+    def given(cls, key: OneKey | None, encrypt: Keys | None = None) -> _Keys:
+        """Return keys as they were given; a passphrase becomes a key here, so that it is tried once."""
+        if key is None and encrypt is None:
+            return cls(None)
+        from quantum_memory.encryption.keys import key_of, keys_of  # noqa: PLC0415 - few states are encrypted
+
+        if encrypt is None:
+            return cls(key_of(key))
+        several = keys_of(encrypt)
+        return cls(key_of(key), several[0], several)
+
+    def for_target(self, source: str, target: str, *, decrypt: bool = False) -> _Keys:
+        """Say how the target is sealed, where that was not given: as the source is."""
+        if decrypt and self.lock is not None:
+            raise InvalidStateError("encrypt and decrypt exclude each other", path=target, next_step="leave one out")
+        if self.lock is not None or self.old is None or decrypt:
+            return self
+        kind = format_of_suffix(target)
+        if not kind.handler.encrypts:
+            raise InvalidStateError(
+                f"it is encrypted, and a .{kind.name} file cannot be",
+                path=source,
+                next_step="write a .qms file, or convert it with decrypt=True (qmem convert --decrypt)",
+            )
+        from quantum_memory.encryption.sealed_file import lock_of  # noqa: PLC0415 - as above
+
+        return _Keys(self.old, self.old, lock_of(source, self.old))
 
 
 class _NotSmaller(Exception):  # noqa: N818 - no error
@@ -204,6 +257,7 @@ def _written(
     options: SaveOptions,
     *,
     asked: Fidelity | None = None,
+    check_key: Key | None = None,
     check_progress: Progress | None = None,
     lossy: bool = False,
     replaced: FileFacts | None = None,
@@ -215,7 +269,7 @@ def _written(
     def check(written: str) -> None:
         if replaced is not None and current().stat(written).st_size >= reader.size:
             raise _NotSmaller
-        _check(written, target, None if lossy else content, check_progress)
+        _check(written, target, None if lossy else content, check_progress, check_key)
         if replaced is not None and _facts_of(target) != replaced:
             raise ConflictError(
                 "somebody else has written it meanwhile", path=target, next_step="look at it, and try again"
@@ -268,10 +322,10 @@ def _check_target(source: str, target: str, *, overwrite: bool) -> None:
         refuse_existing(target)
 
 
-def _check(written: str, target: str, content: str | None, progress: Progress | None) -> None:
+def _check(written: str, target: str, content: str | None, progress: Progress | None, key: Key | None) -> None:
     """Refuse a file that was written when it is not whole, or has another content than is stated, if one is."""
     try:
-        found: str | None = verify(written, progress=progress, allow_pickle=True).content_id  # we have written it
+        found: str | None = verify(written, progress=progress, allow_pickle=True, key=key).content_id  # written by us
     except IntegrityError:
         found = None
     if found is None or (content is not None and found != content):

@@ -11,7 +11,7 @@ import os
 import re
 import time
 from contextlib import ExitStack, closing
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -58,6 +58,13 @@ ID_LENGTH = 64
 _ID = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._+@=-]{{0,{ID_LENGTH - 1}}}")
 
 
+class BeforeWrite(Protocol):
+    """Keeps what is about to be changed (`quantum_memory.BackupManager`)."""
+
+    def before_write(self, path: Path) -> object:
+        """Back up a file, if it is there."""
+
+
 class HDF5QuantumStorage:
     """Quantum states in one HDF5 file.
 
@@ -75,6 +82,8 @@ class HDF5QuantumStorage:
         Seconds to wait for another process.
     durable
         False leaves out every ``fsync``: still all or nothing against a kill, not against a power cut.
+    backup_before_write
+        A `BackupManager`, which backs up the store before each change; where it cannot, nothing is changed.
 
     Examples
     --------
@@ -90,11 +99,13 @@ class HDF5QuantumStorage:
         *,
         lock_timeout: float = LOCK_TIMEOUT,
         durable: bool = True,
+        backup_before_write: BeforeWrite | None = None,
     ) -> None:
         self.path = os.fspath(path)
         self.compression = compression
         self.lock_timeout = lock_timeout
         self.durable = durable
+        self.backup_before_write = backup_before_write
         self._arguments = compression_arguments(compression)
 
     def save_quantum_state(
@@ -265,7 +276,13 @@ class HDF5QuantumStorage:
         """
         return guard.passing(progress, self._optimized)
 
+    def _before_write(self) -> None:
+        """Back up the store; before it is locked, since whoever copies it locks it, too."""
+        if self.backup_before_write is not None:
+            self.backup_before_write.before_write(self.path)
+
     def _optimized(self, progress: Progress | None) -> dict[str, int]:
+        self._before_write()
         with (
             reading(self.path, self.lock_timeout) as store,
             replacing(self.path, timeout=self.lock_timeout, durable=self.durable) as new,
@@ -359,6 +376,7 @@ class HDF5QuantumStorage:
             return [Series(store, name).summary() for name in guard.child(store.root, SERIES)]
 
     def _writing(self, *, create: bool = True) -> Any:
+        self._before_write()
         return writing(self.path, timeout=self.lock_timeout, durable=self.durable, create=create)
 
     def _reader(self, state_id: str) -> Reader:

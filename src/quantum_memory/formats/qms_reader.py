@@ -38,6 +38,8 @@ class QMSReader:
     ----------
     source
         The file; it belongs to the reader, which closes it.
+    file_bytes
+        Length of the file, where the source is what is encrypted in it. Nothing is mapped then.
 
     Attributes
     ----------
@@ -54,8 +56,9 @@ class QMSReader:
     format = "qms"
     member = ""
 
-    def __init__(self, source: Readable) -> None:
+    def __init__(self, source: Readable, file_bytes: int | None = None) -> None:
         self.source = source
+        self._file_bytes = file_bytes
         self.notes: list[str] = []
         self.layout = layout.read_layout(source)
         self.entries: dict[str, layout.Entry] = {}
@@ -98,7 +101,7 @@ class QMSReader:
     @property
     def size(self) -> int:
         """Bytes of the file."""
-        return self.source.size
+        return self.source.size if self._file_bytes is None else self._file_bytes
 
     @property
     def version(self) -> int:
@@ -166,7 +169,7 @@ class QMSReader:
     def is_mapped(self, path: str) -> bool:
         """Tell whether an array is stored as it is."""
         entry = self.entries[path]
-        return entry.nbytes > 0 and bool((entry.chunks["codec"] == NONE.id).all())
+        return self._file_bytes is None and entry.nbytes > 0 and bool((entry.chunks["codec"] == NONE.id).all())
 
     def map(self, path: str, *, verify: Verify = "fast", progress: Callable[[int], object] | None = None) -> AnyArray:
         """Return one array as a private view of the file, all its chunks checked.

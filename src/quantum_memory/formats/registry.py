@@ -15,14 +15,16 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from quantum_memory.durability.atomic import DurableFile
 from quantum_memory.durability.files import Buffer, ReadableFile
-from quantum_memory.errors import IntegrityError, InvalidStateError
+from quantum_memory.errors import IntegrityError, InvalidStateError, QuantumMemoryError
 from quantum_memory.formats.foreign import foreign
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable, Generator, Sequence
 
     from quantum_memory.compression.forms.base import Effort
     from quantum_memory.durability.files import Readable
+    from quantum_memory.encryption.envelope import Lock
+    from quantum_memory.encryption.keys import Key, OneKey
     from quantum_memory.formats.prepared import Prepared
     from quantum_memory.formats.reader import Reader
 
@@ -75,6 +77,7 @@ class SaveOptions:
     max_text_bytes: int | None = None
     readable: bool = False
     effort: Effort = "fast"
+    encrypt: Sequence[Key] | Lock | None = None
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,7 @@ class OpenOptions:
     max_bytes: int | None = None
     allow_pickle: bool = False
     state_id: str | None = None
+    key: OneKey | None = None
 
 
 class Handler:
@@ -97,6 +101,9 @@ class Handler:
 
     holds_many: ClassVar[bool] = False
     """Whether a file may hold several memories, each with an id."""
+
+    encrypts: ClassVar[bool] = False
+    """Whether a file may be encrypted."""
 
     def write(self, sink: Sink, memory: Prepared, options: SaveOptions) -> str:
         """Write a memory and return its `content_id`."""
@@ -167,8 +174,11 @@ class Format:
         return made
 
 
+SEALED = b"\x89QME"
+"""How a file begins that is encrypted."""
+
 FORMATS = (
-    Format("qms", ("binary_format", "QMS"), ((0, b"\x89QMS"),)),
+    Format("qms", ("binary_format", "QMS"), ((0, b"\x89QMS"), (0, SEALED))),
     Format(
         "json.zlib", ("json_format", "PackedJSON"), ((4, b'{"original_size": '),), lambda head: b'"sha256"' not in head
     ),
@@ -237,6 +247,13 @@ def opened(path: Path, options: OpenOptions) -> tuple[ReadableFile, Handler]:
     try:
         head = source.read(0, min(HEAD_BYTES, source.size))
         handler = _handler_of(head, source)
+        if options.key is not None and not head.startswith(SEALED):
+            # Were it read, whoever can write to the folder could give his own file for one that is encrypted.
+            raise InvalidStateError(
+                "it is not encrypted, and a key was given to open it",
+                path=source.name,
+                next_step="leave the key out, if it is meant to be so",
+            )
         if options.state_id is not None and not handler.holds_many:
             raise InvalidStateError(
                 "it holds one state, which has no id", path=source.name, next_step="leave state_id out"
@@ -245,6 +262,15 @@ def opened(path: Path, options: OpenOptions) -> tuple[ReadableFile, Handler]:
     except BaseException:
         source.close()
         raise
+
+
+def is_sealed(path: Path) -> bool:
+    """Tell whether a file is encrypted; False of one that cannot be read, of which reading it says what is wrong."""
+    try:
+        with ReadableFile(os.fspath(path)) as source:
+            return source.read(0, min(len(SEALED), source.size)) == SEALED
+    except QuantumMemoryError:
+        return False
 
 
 def _handler_of(head: bytes, source: ReadableFile) -> Handler:

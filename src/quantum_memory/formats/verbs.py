@@ -6,10 +6,18 @@ import math
 import threading
 from contextlib import closing
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, overload
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, overload
 
 from quantum_memory.durability.files import current
-from quantum_memory.errors import InvalidStateError
+from quantum_memory.errors import (
+    BudgetError,
+    IntegrityError,
+    InvalidStateError,
+    MissingFileError,
+    StorageError,
+    UnsafeError,
+)
 from quantum_memory.formats import info as facts
 from quantum_memory.formats.lazy import StateFile
 from quantum_memory.formats.naming import before_naming, refuse_existing
@@ -30,13 +38,16 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Callable
 
-    from quantum_memory.formats.reader import Verify
+    from quantum_memory.encryption.keys import Key, Keys, OneKey
+    from quantum_memory.errors import QuantumMemoryError
+    from quantum_memory.formats.reader import Reader, Verify
 
     Path = str | os.PathLike[str]
     Progress = Callable[[int], object]
 
 __all__ = ["Saved", "info", "load", "open", "save"]
 
+T = TypeVar("T")
 _ATTEMPTS, _LONGER = 6, 64
 
 _GROWTH = {"json": 4 / 3, "b64": 4 / 3}
@@ -56,6 +67,7 @@ def save(
     fidelity: float | None = None,
     max_bytes: int | None = None,
     effort: str | None = None,
+    encrypt: Keys | None = None,
 ) -> Saved:
     """Save a state so that it survives a kill or a power cut from the moment this returns.
 
@@ -91,6 +103,9 @@ def save(
         neither `fidelity` nor `max_bytes`, forms that keep every bit. ``.qms`` looks for them without being asked, with
         "fast"; the other formats store arrays as they are, for programs that read them without this package, unless
         one of the three is given.
+    encrypt
+        Keys (see `Key`) or passphrases, each of which then opens the file. Only ``.qms`` is encrypted; a new file is
+        one that its owner alone can read.
 
     Raises
     ------
@@ -101,8 +116,15 @@ def save(
     """
     memory = as_memory_state(state)
     asked = Fidelity.asked(fidelity, max_bytes, effort)
-    options = SaveOptions(compression, overwrite, durable, progress, max_text_bytes, readable)
+    keys = None if encrypt is None else _keys(encrypt)
+    options = SaveOptions(compression, overwrite, durable, progress, max_text_bytes, readable, encrypt=keys)
     return write(Prepared.plain(memory), path, options, asked)
+
+
+def _keys(given: Keys) -> tuple[Key, ...]:
+    from quantum_memory.encryption.keys import keys_of  # noqa: PLC0415 - few states are encrypted
+
+    return keys_of(given)
 
 
 def write(memory: Prepared, path: Path, options: SaveOptions, asked: Fidelity | None) -> Saved:
@@ -120,6 +142,10 @@ def write(memory: Prepared, path: Path, options: SaveOptions, asked: Fidelity | 
             f"a .{kind.name} file has no compression {options.compression!r:.40}",
             path=path,
             next_step=f"use one of {', '.join(sorted(handler.compressions))}",
+        )
+    if options.encrypt is not None and not handler.encrypts:
+        raise InvalidStateError(
+            f"a .{kind.name} file cannot be encrypted", path=path, next_step="save it as .qms, or without a key"
         )
     if asked is not None and options.compression != "auto":
         raise InvalidStateError(
@@ -218,6 +244,8 @@ def load(
     only: None = None,
     allow_pickle: bool = False,
     state_id: str | None = None,
+    key: OneKey | None = None,
+    fallback: Literal["backup"] | Fallback | None = None,
 ) -> MemoryState: ...
 @overload
 def load(
@@ -229,6 +257,8 @@ def load(
     only: str,
     allow_pickle: bool = False,
     state_id: str | None = None,
+    key: OneKey | None = None,
+    fallback: Literal["backup"] | Fallback | None = None,
 ) -> dict[str, Any]: ...
 def load(
     path: Path,
@@ -241,6 +271,8 @@ def load(
     only: str | None = None,
     allow_pickle: bool = False,
     state_id: str | None = None,
+    key: OneKey | None = None,
+    fallback: Literal["backup"] | Fallback | None = None,
 ) -> MemoryState | dict[str, Any]:
     """Load a memory, checking every byte of its file.
 
@@ -261,7 +293,7 @@ def load(
         Called with the raw bytes of each chunk that is done.
     mmap
         Map what is stored as it is into memory instead of copying it (``.qms`` and ``.h5`` without compression). The
-        arrays can be written to; the file never changes.
+        arrays can be written to; the file never changes. What is encrypted is read instead.
     only
         A pattern of names, such as ``encoder.layer.3.*``: only what matches is read and checked, and returned as a dict
         by name. Names are the keys on the way to a leaf of the classical part, joined by dots; those of the other parts
@@ -270,11 +302,19 @@ def load(
         Read pickles. They are read with a list of what they may name, and run no code; still, say that you mean it.
     state_id
         Which state of an HDF5 store, where it holds several.
+    key
+        What opens an encrypted file: a `Key`, or a passphrase. A file that is not encrypted is refused then.
+    fallback
+        Where else to look when the file is damaged, gone or cannot be read: a `Ladder`, or "backup" for the backups
+        that `BackupManager` makes by default. What is found there is checked in full, may be older, and comes with a
+        warning that says where it is from.
 
     Raises
     ------
     IntegrityError
         The file is damaged. It says where.
+    WrongKeyError
+        It is encrypted, and not with this key, or none was given.
     BudgetError
         Its arrays need more than `max_bytes`; nothing has been allocated for them.
     MissingError
@@ -284,15 +324,59 @@ def load(
     check_verify(verify)
     if only is not None and (mmap or out is not None):
         raise InvalidStateError("only= excludes out= and mmap=True", path=path, next_step="leave one of them out")
-    options = OpenOptions(max_bytes, allow_pickle, state_id)
-    with closing(open_reader(path, options)) as reader:
+    options = OpenOptions(max_bytes, allow_pickle, state_id, key)
+
+    def wanted(reader: Reader, verify: Verify = "full") -> MemoryState | dict[str, Any]:
         if only is not None:
             return StateFile(reader).select(only, verify=verify, max_bytes=max_bytes, progress=progress)
         return read_memory(reader, out=out, verify=verify, max_bytes=max_bytes, mmap=mmap, progress=progress)
 
+    def loaded(path: Path, verify: Verify = "full") -> MemoryState | dict[str, Any]:
+        with closing(open_reader(path, options)) as reader:
+            return wanted(reader, verify)
+
+    if fallback is None:
+        return loaded(path, verify)
+    ladder = _ladder(fallback)
+    try:
+        return loaded(path, verify)
+    except (IntegrityError, MissingFileError, StorageError, UnsafeError) as error:
+        if isinstance(error, BudgetError):
+            raise
+        return ladder.recover(path, error, loaded, wanted, key)
+
+
+class Fallback(Protocol):
+    """Knows where else there may be what a file held (`quantum_memory.Ladder`)."""
+
+    def recover(
+        self,
+        path: Path,
+        error: QuantumMemoryError,
+        load: Callable[[Path], T],
+        read: Callable[[Reader], T],
+        key: OneKey | None,
+    ) -> T:
+        """Return what is found there, by loading another file or from a reader; else raise `error`."""
+
+
+_FALLBACKS = ("quantum_memory.lifecycle.recovery", "Ladder")
+"""Where those are which have a name. It is above this: it knows all formats, and no format knows it."""
+
+
+def _ladder(said: Literal["backup"] | Fallback) -> Fallback:
+    module, name = _FALLBACKS
+    made: Fallback = getattr(import_module(module), name).of(said)
+    return made
+
 
 def open(  # noqa: A001 - the field's word
-    path: Path, *, max_bytes: int | None = None, allow_pickle: bool = False, state_id: str | None = None
+    path: Path,
+    *,
+    max_bytes: int | None = None,
+    allow_pickle: bool = False,
+    state_id: str | None = None,
+    key: OneKey | None = None,
 ) -> StateFile:
     """Open a file without reading its data: parts are read, and checked, when they are touched.
 
@@ -304,25 +388,40 @@ def open(  # noqa: A001 - the field's word
     >>> with open("big.qms") as f:  # doctest: +SKIP
     ...     f.amplitudes[2**20 : 2**20 + 8]
     """
-    reader = open_reader(path, OpenOptions(max_bytes, allow_pickle, state_id))
+    reader = open_reader(path, OpenOptions(max_bytes, allow_pickle, state_id, key))
     reader.share()
     return StateFile(reader)
 
 
 def info(
-    path: Path, *, max_bytes: int | None = None, allow_pickle: bool = False, state_id: str | None = None
+    path: Path,
+    *,
+    max_bytes: int | None = None,
+    allow_pickle: bool = False,
+    state_id: str | None = None,
+    key: OneKey | None = None,
 ) -> dict[str, Any]:
     """Return what a file says of itself; for ``.qms`` and ``.h5`` this does not read its data.
 
     Of an HDF5 store of several states, or with time series, its lists: ``states``, newest first, and ``time_series``.
 
-    Metadata are as the document has them: what JSON cannot say is an object such as ``{"$tuple": [...]}`` there.
+    Metadata are as the document has them: what JSON cannot say is an object such as ``{"$tuple": [...]}`` there. Of an
+    encrypted file ``encrypted`` says the cipher, and how many keys open it.
     """
-    options = OpenOptions(max_bytes, allow_pickle, state_id)
+    options = OpenOptions(max_bytes, allow_pickle, state_id, key)
     source, handler = opened(path, options)
     with source:
         listed = None if state_id is not None else handler.contents(source)
         if listed is not None:
             return listed
         with closing(handler.open(source, options)) as reader:
-            return facts.of_reader(reader)
+            found = facts.of_reader(reader)
+    return found if key is None else found | {"encrypted": _encryption(source.name, key)}
+
+
+def _encryption(path: str, key: OneKey) -> dict[str, Any]:
+    from quantum_memory.encryption.keys import key_of  # noqa: PLC0415 - few states are encrypted
+    from quantum_memory.encryption.sealed_file import lock_of  # noqa: PLC0415
+
+    lock = lock_of(path, key_of(key))
+    return {"cipher": lock.cipher, "keys": len(lock.slots)}

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Callable
 
+    from quantum_memory.encryption.keys import OneKey
     from quantum_memory.formats.reader import Reader
     from quantum_memory.state.arrays import AnyArray
     from quantum_memory.state.document import QuantumState
@@ -75,6 +76,7 @@ def verify(
     max_bytes: int | None = None,
     allow_pickle: bool = False,
     state_id: str | None = None,
+    key: OneKey | None = None,
 ) -> VerifyReport:
     """Check every byte of a file against its checksum and its SHA-256, needing at most 64 MiB of memory.
 
@@ -90,16 +92,18 @@ def verify(
         The file.
     progress
         Called with the raw bytes of each chunk that is done.
-    max_bytes, allow_pickle, state_id
+    max_bytes, allow_pickle, state_id, key
         See `quantum_memory.load`.
 
     Raises
     ------
     IntegrityError
         The file is damaged. It says where.
+    WrongKeyError
+        It is encrypted, and not with this key, or none was given.
     UnsupportedVersionError, MissingFileError, StorageError, UnsafeError
     """
-    options = OpenOptions(max_bytes, allow_pickle, state_id)
+    options = OpenOptions(max_bytes, allow_pickle, state_id, key)
     source, handler = opened(path, options)
     # Closed here, and not when the last error that names them is forgotten.
     with source, closing(handler.each(source, options)) as readers:
