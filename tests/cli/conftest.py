@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import quantum_memory as qm
+from quantum_memory.cli import main
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,6 +41,24 @@ def qmem(tmp_path: Path, program: Path) -> Callable[..., subprocess.CompletedPro
         return done
 
     return run
+
+
+@pytest.fixture
+def qmem_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str, str]]:
+    """Run the command in this process, in an empty folder, and return its code and what it printed."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "80")
+
+    def call(*arguments: str | Path) -> tuple[int, str, str]:
+        capsys.readouterr()
+        code = main.run([*map(os.fspath, arguments)])
+        out, err = capsys.readouterr()
+        assert "Traceback" not in out + err
+        return code, out, err
+
+    return call
 
 
 @pytest.fixture

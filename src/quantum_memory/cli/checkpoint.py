@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from quantum_memory.cli.checkpoint_diff import diff
-from quantum_memory.cli.checkpoint_folder import as_json_option, folder_option, opened
+from quantum_memory.cli.checkpoint_folder import folder_option, opened
 from quantum_memory.cli.checkpoint_upkeep import gc, log, prune, verify
 from quantum_memory.cli.failures import PARTIAL, complain, describe
+from quantum_memory.cli.folders import as_json_option, done, naming
 from quantum_memory.cli.output import column_table, console, fact_sheet, natural, plain, print_json, short, size_text
 
 if TYPE_CHECKING:
@@ -31,7 +32,8 @@ def checkpoint(context: click.Context, *, folder: str | None) -> None:
     context.obj = folder
 
 
-for _command in (diff, prune, verify, log, gc):
+_naming = naming("checkpoint", lambda command: folder_option(as_json_option(command)), opened)
+for _command in (diff, prune, verify, log, gc, *_naming):
     checkpoint.add_command(_command)
 
 
@@ -237,7 +239,7 @@ def import_(path: str, *, name: str, state_id: str | None, folder: str | None, a
     With --json: id.
     """
     made = opened(folder, may_be_new=True).import_checkpoint(path, name, state_id=state_id)
-    return _done({"id": made}, f"{made} saved", as_json=as_json)
+    return done({"id": made}, f"{made} saved", as_json=as_json)
 
 
 @checkpoint.command()
@@ -254,73 +256,4 @@ def delete(checkpoint_id: str, *, folder: str | None, as_json: bool) -> int:
     manager = opened(folder)
     one = manager.resolve(checkpoint_id)
     manager.delete_checkpoint(one)
-    return _done({"deleted": one}, f"{one} removed", as_json=as_json)
-
-
-@checkpoint.command()
-@click.argument("checkpoint_id", metavar="ID")
-@click.argument("name")
-@folder_option
-@as_json_option
-def tag(checkpoint_id: str, name: str, *, folder: str | None, as_json: bool) -> int:
-    """Give a checkpoint the tag NAME.
-
-    Another that had it loses it. What has a tag is kept by every policy.
-
-    With --json: id, tag.
-    """
-    manager = opened(folder)
-    one = manager.resolve(checkpoint_id)
-    manager.tag(one, name)
-    return _done({"id": one, "tag": name}, f"{one} has the tag {name}", as_json=as_json)
-
-
-@checkpoint.command()
-@click.argument("name")
-@folder_option
-@as_json_option
-def untag(name: str, *, folder: str | None, as_json: bool) -> int:
-    """Take the tag NAME away.
-
-    With --json: untagged.
-    """
-    opened(folder).untag(name)
-    return _done({"untagged": name}, f"the tag {name} is gone", as_json=as_json)
-
-
-@checkpoint.command()
-@click.argument("checkpoint_id", metavar="ID")
-@folder_option
-@as_json_option
-def pin(checkpoint_id: str, *, folder: str | None, as_json: bool) -> int:
-    """Keep a checkpoint whatever a policy says.
-
-    With --json: id, pinned.
-    """
-    manager = opened(folder)
-    one = manager.resolve(checkpoint_id)
-    manager.pin(one)
-    return _done({"id": one, "pinned": True}, f"{one} is pinned", as_json=as_json)
-
-
-@checkpoint.command()
-@click.argument("checkpoint_id", metavar="ID")
-@folder_option
-@as_json_option
-def unpin(checkpoint_id: str, *, folder: str | None, as_json: bool) -> int:
-    """Leave a checkpoint to the policy again.
-
-    With --json: id, pinned.
-    """
-    manager = opened(folder)
-    one = manager.resolve(checkpoint_id)
-    manager.unpin(one)
-    return _done({"id": one, "pinned": False}, f"{one} is not pinned", as_json=as_json)
-
-
-def _done(facts: dict[str, Any], sentence: str, *, as_json: bool) -> int:
-    if as_json:
-        print_json(facts)
-    else:
-        console().print(plain(sentence), soft_wrap=True)
-    return 0
+    return done({"deleted": one}, f"{one} removed", as_json=as_json)

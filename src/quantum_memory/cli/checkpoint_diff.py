@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from quantum_memory.cli.checkpoint_folder import as_json_option, folder_option, opened
+from quantum_memory.cli.checkpoint_folder import folder_option, opened
+from quantum_memory.cli.folders import as_json_option
 from quantum_memory.cli.output import console, plain, print_json
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from quantum_memory.cli.folders import check_folder, meant
 from quantum_memory.cli.output import plain
 from quantum_memory.errors import MissingError
 
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from quantum_memory.lifecycle.checkpoint_manager import CheckpointManager
 
 folder_option = click.option("-C", "--folder", metavar="DIR", help='The folder; by default "checkpoints".')
-as_json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 
 _DEFAULT = "checkpoints"
 _OLD_REGISTRY = "checkpoint_registry.json"
@@ -40,25 +40,13 @@ def opened(folder: str | None, *, may_be_new: bool = False, **options: Any) -> C
     """
     from quantum_memory.lifecycle.checkpoint_manager import CheckpointManager
 
-    manager = CheckpointManager(_meant(folder), signals=False, **options)
+    manager = CheckpointManager(meant(folder) or _DEFAULT, signals=False, **options)
     path = Path(manager.folder.path)
-    if manager.folder.is_there or (may_be_new and (not path.exists() or (path.is_dir() and not any(path.iterdir())))):
-        return manager
-    if not path.exists():
-        raise MissingError(
-            "there is no such folder", path=manager.folder.path, next_step="say which folder it is: -C DIR"
-        )
-    if (path / _OLD_REGISTRY).is_file():
+    if not manager.folder.is_there and (path / _OLD_REGISTRY).is_file():
         raise MissingError(
             "it holds checkpoints of the first implementation",
             path=manager.folder.path,
             next_step=f"qmem migrate plan {plain(shlex.quote(str(path)))} --out plan.json",
         )
-    raise MissingError(
-        "it is no folder of checkpoints", path=manager.folder.path, next_step="say which folder it is: -C DIR"
-    )
-
-
-def _meant(folder: str | None) -> str:
-    above = click.get_current_context().find_object(str)
-    return folder or above or _DEFAULT
+    check_folder(manager.folder, may_be_new=may_be_new, new="say which folder it is: -C DIR")
+    return manager

@@ -6,17 +6,20 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from quantum_memory.cli.checkpoint_folder import as_json_option, folder_option, opened
+from quantum_memory.cli.checkpoint_folder import folder_option, opened
 from quantum_memory.cli.failures import describe, sentence
+from quantum_memory.cli.folders import as_json_option, show_log
 from quantum_memory.cli.output import bars, console, plain, print_json, size_text
-from quantum_memory.errors import (
-    ConflictError,
-    IntegrityError,
-    MissingError,
-    StorageError,
-    UnsafeError,
-    UnsupportedVersionError,
+from quantum_memory.cli.pruning import (
+    any_of,
+    check_manifests,
+    dry_run_option,
+    keep_last_option,
+    keep_within_option,
+    number,
+    show_pruned,
 )
+from quantum_memory.errors import IntegrityError, StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -29,12 +32,12 @@ if TYPE_CHECKING:
 
 @click.command()
 @folder_option
-@click.option("--keep-last", type=click.IntRange(min=1), metavar="N", help="Keep the last N.")
+@keep_last_option
 @click.option("--keep-every", multiple=True, metavar="1d", help="Keep the last of each day, or of 12h, 1w, ...")
-@click.option("--keep-within", metavar="7d", help="Keep what is at most so much older than the newest.")
+@keep_within_option
 @click.option("--keep-best", multiple=True, metavar="METRIC[:max]", help="Keep the one with the lowest, or highest.")
-@click.option("--at-most", type=click.IntRange(min=1), metavar="N", help="Leave at most N, automatic ones go first.")
-@click.option("--dry-run", is_flag=True, help="Say what would go, and change nothing.")
+@click.option("--at-most", type=number, metavar="N", help="Leave at most N, automatic ones go first.")
+@dry_run_option
 @as_json_option
 def prune(*, folder: str | None, at_most: int | None, dry_run: bool, as_json: bool, **keep: Any) -> int:
     """Remove what none of the options keeps.
@@ -52,24 +55,7 @@ def prune(*, folder: str | None, at_most: int | None, dry_run: bool, as_json: bo
     manager = opened(folder, keep=policy, max_checkpoints=at_most)
     if manager.prune(dry_run=True)["removed"]:
         _check(manager)
-    done = manager.prune(dry_run=dry_run)
-    if done["removed"] and done["collection"] is None and not dry_run:
-        raise ConflictError(
-            "nothing was removed, since others are at work in the folder",
-            path=manager.folder.path,
-            next_step="try again",
-        )
-    if as_json:
-        print_json({"folder": manager.folder.path, "dry_run": dry_run, **done})
-        return 0
-    out = console()
-    verb = "would go" if dry_run else "removed"
-    for what, style, reasons in ((verb, "yellow", done["removed"]), ("stays", None, done["kept"])):
-        for one, why in reasons.items():
-            out.print(f"{what:<8} {plain(one)}  {plain(why)}", style=style, soft_wrap=True)
-    freed = "" if done["collection"] is None else f", {size_text(done['collection']['bytes_removed'])} freed"
-    out.print(f"{len(done['removed']):,} {verb}, {len(done['kept']):,} stay{freed}")
-    return 0
+    return show_pruned(manager.folder, manager.prune(dry_run=dry_run), dry_run=dry_run, as_json=as_json)
 
 
 def _policy(
@@ -87,10 +73,7 @@ def _policy(
             policies.append(KeepBest(metric, mode=mode))  # type: ignore[arg-type]
         else:
             policies.append(KeepBest(one))
-    made = policies[0] if policies else None
-    for one_more in policies[1:]:
-        made = one_more if made is None else made | one_more
-    return made
+    return any_of(policies)
 
 
 def _check(manager: CheckpointManager) -> None:
@@ -102,15 +85,7 @@ def _check(manager: CheckpointManager) -> None:
             f"the newest checkpoint is damaged, and nothing older is given up for it: {wrong}",
             next_step=f"qmem checkpoint delete {newest}, or restore it from a copy",
         )
-    for one in manager.folder.ids():
-        try:
-            manager.folder.manifest(one)
-        except MissingError:
-            continue  # somebody removed it
-        except (IntegrityError, UnsafeError, UnsupportedVersionError) as error:
-            error.message += ": nobody knows what it needs, and nothing is removed"
-            error.next_step = f"qmem checkpoint delete {one}, or restore it from a copy"
-            raise
+    check_manifests(manager.folder)
 
 
 @click.command()
@@ -181,19 +156,7 @@ def log(*, folder: str | None, graph: bool, as_json: bool) -> int:
         for one in listed
     ]  # fmt: skip
     entries = sorted([*saved, *manager.folder.log()], key=lambda one: str(one.get("when", "")))
-    if as_json:
-        print_json({"folder": manager.folder.path, "entries": entries})
-        return 0
-    out = console()
-    for entry in entries:
-        when = str(entry.get("when", ""))[:19].replace("T", " ")
-        rest = {name: value for name, value in entry.items() if name not in {"when", "action", "checkpoint", "parent"}}
-        facts = ", ".join(f"{name} {value}" for name, value in rest.items() if value is not None)
-        out.print(
-            plain(f"{when}  {entry.get('action', '')} {entry.get('checkpoint', '')}{': ' if facts else ''}{facts}"),
-            soft_wrap=True,
-        )
-    return 0
+    return show_log(manager.folder, entries, as_json=as_json)
 
 
 def drawn(listed: Sequence[Checkpoint]) -> Iterator[str]:

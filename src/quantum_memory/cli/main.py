@@ -23,7 +23,7 @@ _VERBS = {
     "compare": "Say what differs between two memories, and by how much.",
     "convert": "Write a memory in another format, and check it.",
     "checkpoint": "Look at the checkpoints of a run, compare them, and prune them.",
-    "backup": "Back up files and folders, check that they restore, and give them back.",
+    "backup": "Back up files and folders, check them, and give them back.",
     "purge": "Remove a memory from checkpoints and backups, chunks and all.",
     "migrate": "Make files of the first implementation new, with a way back.",
     "compress": "Look for a smaller form of saved states, with proof.",
