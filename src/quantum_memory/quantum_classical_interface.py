@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import DTypeLike
 
+    from quantum_memory.formats.hdf5_storage import BeforeWrite
     from quantum_memory.state.matrix_product_state import MatrixProductState
     from quantum_memory.state.memory_state import MemoryState
     from quantum_memory.state.quantum_state import QubitOrder, StateVector
@@ -317,7 +318,13 @@ class QuantumClassicalInterface:
         weights = None if self.network is None else weights_of(self.network)
         return to_memory(held, self.state, weights, self._record())
 
-    def save_state(self, path: str | os.PathLike[str], *, durable: bool = True) -> Saved:
+    def save_state(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        durable: bool = True,
+        backup_before_write: BeforeWrite | None = None,
+    ) -> Saved:
         """Save everything: the state, its emotional context, the measurements, the network, and the facts about them.
 
         Parameters
@@ -326,8 +333,13 @@ class QuantumClassicalInterface:
             A ``.json`` file of version 2.0, or any other suffix that `quantum_memory.save` knows.
         durable
             See `quantum_memory.save`.
+        backup_before_write
+            A `BackupManager`, which backs up the file that is replaced; where it cannot, nothing is saved.
         """
-        saved = save(self.to_memory(), path, durable=durable)
+        memory = self.to_memory()
+        if backup_before_write is not None:
+            backup_before_write.before_write(path)
+        saved = save(memory, path, durable=durable)
         self._saves.append(
             {
                 "saved_at": _now(),

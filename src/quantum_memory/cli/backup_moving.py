@@ -91,7 +91,7 @@ def import_(
 def _is_sealed(path: str) -> bool:
     """Tell whether a file takes a key to import it; what else is wrong with it, importing it says."""
     from quantum_memory.durability.files import ReadableFile
-    from quantum_memory.lifecycle.backups.transfer import ExportFile
+    from quantum_memory.lifecycle.backups.export_file import ExportFile
 
     try:
         with ReadableFile(path) as source:

@@ -379,16 +379,23 @@ def _sweep(files: Files, folder: str) -> list[str]:
             continue
         path = os.path.join(folder, name)
         with contextlib.suppress(OSError):  # gone already, not ours to remove, or no locks here
-            if _remove_if_dead(files, path):
+            if remove_if_dead(files, path):
                 removed.append(path)
     return removed
 
 
-def _remove_if_dead(files: Files, path: str) -> bool:
+def remove_if_dead(files: Files, path: str, *, dry_run: bool = False) -> bool:
+    """Remove a temporary file that nobody is writing, and tell whether it is one; raises `OSError` as the system does.
+
+    Parameters
+    ----------
+    dry_run
+        Whether it stays all the same.
+    """
     fd = files.open(path, os.O_RDONLY | os.O_NONBLOCK | getattr(os, "O_NOFOLLOW", 0))
     try:
         dead = stat.S_ISREG(files.fstat(fd).st_mode) and files.try_lock(fd) and is_at(files, fd, path)
-        if dead:
+        if dead and not dry_run:
             files.unlink(path)
         return dead
     finally:

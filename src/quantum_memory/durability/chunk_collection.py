@@ -43,11 +43,11 @@ class Collected:
         return asdict(self)
 
 
-def collect(store: ChunkStore, needed: Set[bytes]) -> Collected:
+def collect(store: ChunkStore, needed: Set[bytes], waste: float = WASTE) -> Collected:
     """Remove what nobody needs of a store that is held alone.
 
     Packs of which nothing is needed are removed, and those that cannot be read, where all that is needed is elsewhere.
-    When what is not needed in the others is more than `WASTE` of the store, those with the most of it are written anew,
+    When what is not needed in the others is more than `waste` of the store, those with the most of it are written anew,
     without it. The new pack is durable before an old one goes. One that has the only copy of something needed, and
     cannot be read there, stays as it is, with all that is in it, and nothing is copied from it: that frees no byte, and
     what is damaged may be mended by hand.
@@ -56,11 +56,13 @@ def collect(store: ChunkStore, needed: Set[bytes]) -> Collected:
     ----------
     needed
         Names of chunks; others go.
+    waste
+        See there; with 0 nothing that is not needed is left in a pack that can be read.
     """
     done = Collected()
     before = store.nbytes
     useless: list[str] = []
-    waste: list[tuple[int, str]] = []
+    wasteful: list[tuple[int, str]] = []
     for name in store.packs:
         chunks = store.chunks_of(name)
         kept = [place.stored for _, place in _kept(store, name, needed)]
@@ -68,23 +70,35 @@ def collect(store: ChunkStore, needed: Set[bytes]) -> Collected:
             done.chunks_removed += len(chunks)
             useless.append(name)
         elif len(kept) < len(chunks):
-            waste.append((sum(place.stored for place in chunks.values()) - sum(kept), name))
+            wasteful.append((sum(place.stored for place in chunks.values()) - sum(kept), name))
     if all(chunk in store for chunk in needed):
         useless += [name for name, error in store.damaged.items() if isinstance(error, IntegrityError)]
     done.packs_removed += len(useless)
     store.remove(useless)
-    if sum(nbytes for nbytes, _ in waste) > WASTE * store.nbytes:
-        _rewrite(store, waste, needed, done)
+    if sum(nbytes for nbytes, _ in wasteful) > waste * store.nbytes:
+        _rewrite(store, wasteful, needed, waste / 2 * store.nbytes, done)
     done.bytes_kept = store.nbytes
     done.bytes_removed = before - done.bytes_kept
     return done
 
 
-def _rewrite(store: ChunkStore, waste: list[tuple[int, str]], needed: Set[bytes], done: Collected) -> None:
-    allowed, left = WASTE / 2 * store.nbytes, sum(nbytes for nbytes, _ in waste)
+def stuck(store: ChunkStore, needed: Set[bytes]) -> list[str]:
+    """Return the packs that keep what nobody needs, since something in them that is needed cannot be read."""
+    return [
+        name
+        for name in store.packs
+        if 0 < sum(1 for _ in _kept(store, name, needed)) < len(store.chunks_of(name))
+        and not _can_be_read(store, name, needed)
+    ]
+
+
+def _rewrite(
+    store: ChunkStore, wasteful: list[tuple[int, str]], needed: Set[bytes], allowed: float, done: Collected
+) -> None:
+    left = sum(nbytes for nbytes, _ in wasteful)
     old: list[str] = []
     with store.writer() as writer:
-        for dead, name in sorted(waste, reverse=True):
+        for dead, name in sorted(wasteful, reverse=True):
             if left <= allowed:
                 break
             left -= dead  # also where it has to stay: copying others instead would not make it less

@@ -21,11 +21,12 @@ import re
 import secrets
 import struct
 import threading
+import time
 from typing import TYPE_CHECKING
 
 from quantum_memory.durability import forks, pack
 from quantum_memory.durability.atomic import DurableFile, sync_folder
-from quantum_memory.durability.chunk_collection import Collected, collect
+from quantum_memory.durability.chunk_collection import WASTE, Collected, collect
 from quantum_memory.durability.files import ReadableFile, close_quietly, current, read_up_to, write_all_at
 from quantum_memory.durability.locks import open_locked
 from quantum_memory.durability.pack_writer import PackWriter
@@ -56,6 +57,7 @@ _NAME = re.compile(r"[0-9a-f]{32}\.qmpack")
 _LOCK_NAME = "lock"
 _OPEN_FILES = 16
 _UNKNOWN = -1
+_GENERATIONS = 1 << 64
 _LOCK = struct.Struct("<8sIIQ")
 _LOCK_SIGNATURE = b"\x89QML\r\n\x1a\n"
 
@@ -148,7 +150,7 @@ class ChunkStore:
         """
         fd = self._locked(write=True, timeout=timeout)
         try:
-            generation = self._generation_of(fd) + 1
+            generation = (self._generation_of(fd) + 1) % _GENERATIONS
             # Written before anything is removed, so that whoever remembers what was there looks again.
             self._write_generation(fd, generation)
             self._refresh(generation)
@@ -157,6 +159,39 @@ class ChunkStore:
             self._generation = _UNKNOWN
             raise
         finally:
+            self._let_go(fd)
+
+    @contextlib.contextmanager
+    def mending(self, *, dry_run: bool, timeout: float = LOCK_TIMEOUT) -> Iterator[str | None]:
+        """Hold the store alone even where its lock is damaged or gone, and give what is wrong with that, or None.
+
+        What is locked is the file, whatever is in it. It is written anew, unless this is a `dry_run`; then nothing is
+        written at all, and one that is gone is not held.
+
+        Raises
+        ------
+        ConflictError
+            Others hold it.
+        """
+        wrong, fd = None, -1
+        if not os.path.lexists(self._lock_at):
+            wrong = "it is gone"
+        if wrong is None or not dry_run:
+            fd = self._locked(write=True, timeout=timeout)
+        try:
+            # One that was damaged begins with a number that no counting has reached.
+            generation = time.time_ns()
+            if fd >= 0:
+                try:
+                    generation = (self._generation_of(fd, whole=True) + 1) % _GENERATIONS
+                except IntegrityError as error:
+                    wrong = error.message
+            if not dry_run:
+                self._write_generation(fd, generation)
+            self._refresh(generation)
+            yield wrong
+        finally:
+            self._generation = _UNKNOWN
             self._let_go(fd)
 
     def _locked(self, *, write: bool, timeout: float) -> int:
@@ -192,15 +227,21 @@ class ChunkStore:
                 with contextlib.closing(ReadableFile(self._lock_at)) as lock:
                     lock.sync()
 
-    def _generation_of(self, fd: int) -> int:
-        """Return how often the store was collected, having checked that the file which is locked is that of a store."""
-        buffer = bytearray(_LOCK.size)
+    def _generation_of(self, fd: int, *, whole: bool = False) -> int:
+        """Return how often the store was collected, having checked that the file which is locked is that of a store.
+
+        Parameters
+        ----------
+        whole
+            Whether another length is damage, too, and versions that cannot be.
+        """
+        buffer = bytearray(_LOCK.size + 1)
         try:
-            read_up_to(current(), fd, memoryview(buffer), 0)
+            length = read_up_to(current(), fd, memoryview(buffer), 0)
         except OSError as error:
             raise StorageError.from_os_error(error, "read", self._lock_at) from error
-        signature, version, minimum, generation = _LOCK.unpack(buffer)
-        if signature != _LOCK_SIGNATURE:
+        signature, version, minimum, generation = _LOCK.unpack_from(buffer)
+        if signature != _LOCK_SIGNATURE or (whole and (length != _LOCK.size or not 0 < minimum <= version)):
             raise IntegrityError(
                 "this is not the lock of a folder of checkpoints or backups",
                 path=self._lock_at,
@@ -213,6 +254,8 @@ class ChunkStore:
         data = memoryview(_LOCK.pack(_LOCK_SIGNATURE, pack.VERSION, pack.MINIMUM_READER, generation))
         try:
             write_all_at(current(), fd, data, 0)
+            if current().fstat(fd).st_size > len(data):
+                current().truncate(fd, len(data))
             if self._durable:
                 current().fsync(fd)
         except OSError as error:
@@ -258,6 +301,7 @@ class ChunkStore:
         except (IntegrityError, UnsafeError, MissingFileError, StorageError):
             return False
         self.injured[name] = error
+        self._bad.update(self._packs[name])  # nobody knows what is left of it: whoever saves that writes it anew
         return True
 
     def _copy_path(self, name: str) -> str:
@@ -394,6 +438,17 @@ class ChunkStore:
                 return False
         return pack.checksum(view) == place.check
 
+    def stored(self, name: str, chunk: bytes) -> memoryview | None:
+        """Return the stored bytes of a chunk in this pack, whatever others there are; None where they are damaged.
+
+        Raises
+        ------
+        StorageError, MissingFileError
+        """
+        place = self._packs[name][chunk]
+        buffer = memoryview(bytearray(place.stored))
+        return buffer if self._read(name, place, buffer) else None
+
     def distrust(self, chunks: Iterable[bytes]) -> None:
         """Have chunks written anew by whoever saves them the next time."""
         self._bad.update(chunks)
@@ -423,6 +478,17 @@ class ChunkStore:
         """Check every byte of a pack but those of its chunks."""
         with contextlib.closing(ReadableFile(self._path(name))) as file:
             pack.check_frame(file)
+
+    def check_copy(self, name: str) -> None:
+        """Check the copy of the list of a pack, every byte of it.
+
+        Raises
+        ------
+        IntegrityError, UnsafeError, UnsupportedVersionError, MissingFileError, StorageError
+        """
+        with contextlib.closing(ReadableFile(self._copy_path(name))) as file:
+            if pack.read_index_copy(file) != self._packs[name]:
+                raise IntegrityError("it lists other chunks than its pack", path=file.name, next_step=RESTORE)
 
     def chunks_of(self, name: str) -> dict[bytes, Place]:
         """Return the chunks of a pack, and where they are in it."""
@@ -483,16 +549,18 @@ class ChunkStore:
 
     # --- collect
 
-    def collect(self, needed: Set[bytes]) -> Collected:
+    def collect(self, needed: Set[bytes], waste: float = WASTE) -> Collected:
         """Remove what nobody needs (see `chunk_collection`); the store has to be held alone.
 
         Parameters
         ----------
         needed
             Names of chunks; others go.
+        waste
+            How much may stay of the others, beside what is needed in their packs.
         """
         with self._guard:
-            return collect(self, needed)
+            return collect(self, needed, waste)
 
     def remove(self, names: Iterable[str]) -> None:
         """Remove packs; the store has to be held alone."""
@@ -510,13 +578,38 @@ class ChunkStore:
         if gone and self._durable:
             _sync(self._packs_at)
 
+    def write_copy(self, name: str) -> None:
+        """Write the copy of the list of a pack anew; the store has to be held alone."""
+        listed = pack.index(self._packs[name])
+        end = pack.trailer(listed, pack.length(self._packs[name]) - len(listed) - pack.TRAILER_BYTES)
+        with DurableFile(self._copy_path(name), durable=self._durable, mode=self.file_mode) as copy:
+            copy.write(pack.copy_header() + listed + end)
+
+    def found(self, name: str, chunks: dict[bytes, Place]) -> None:
+        """Take note of chunks in a pack of which the list cannot be read, until the store is looked at anew."""
+        with self._guard:
+            self._note(name, chunks)
+            self.injured[name] = self.damaged.pop(name)
+
+    def pack_paths(self, name: str) -> tuple[str, str]:
+        """Return where a pack is, and the copy of its list."""
+        return self._path(name), self._copy_path(name)
+
+    def forget(self, names: Iterable[str]) -> None:
+        """Take note that packs were moved elsewhere; the store has to be held alone."""
+        with self._guard:
+            self._forget(set(names))
+            for name in names:
+                self.damaged.pop(name, None)
+                self.injured.pop(name, None)
+
     def prefer(self, name: str, chunk: bytes) -> bool:
         """Tell whether a chunk of a pack is read from there, and see to it that it is, where no other copy is whole."""
-        other, place = self.place(chunk)
+        other, _ = self.place(chunk)
         if other != name:
             whole = False
             with contextlib.suppress(StorageError):
-                whole = self._read(other, place, memoryview(bytearray(place.stored)))
+                whole = self.stored(other, chunk) is not None
             if not whole:
                 self._where[chunk] = name
         return self._where[chunk] == name

@@ -244,6 +244,10 @@ class ReadableFile:
         """
         return map_privately(self._fd, self.size, self.name)[offset : offset + length]
 
+    def start_writeback(self) -> None:
+        """Have the kernel begin to write to the disk what others have changed, so that what they change then shows."""
+        self._files.start_writeback(self._fd, 0, self.size)
+
     def forget(self, offset: int, length: int) -> None:
         """Have these bytes read from the disk the next time."""
         with contextlib.suppress(OSError):

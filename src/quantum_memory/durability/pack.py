@@ -86,14 +86,14 @@ def aligned(position: int) -> int:
     return -(-position // ALIGNMENT) * ALIGNMENT
 
 
-def header() -> bytes:
-    """Return the first bytes of every pack."""
-    return sealed(_HEADER.pack(SIGNATURE, VERSION, MINIMUM_READER, 0))
+def header(signature: bytes = SIGNATURE) -> bytes:
+    """Return the first bytes of every pack; other files that are packs but for that begin with another signature."""
+    return sealed(_HEADER.pack(signature, VERSION, MINIMUM_READER, 0))
 
 
 def copy_header() -> bytes:
     """Return the first bytes of a copy of the list of a pack; the list and the end of the pack follow."""
-    return sealed(_HEADER.pack(COPY_SIGNATURE, VERSION, MINIMUM_READER, 0))
+    return header(COPY_SIGNATURE)
 
 
 def length(chunks: dict[bytes, Place]) -> int:
@@ -116,7 +116,7 @@ def trailer(listed: bytes, position: int) -> bytes:
     return sealed(_TRAILER.pack(position, len(listed) // RECORD_BYTES, hashlib.sha256(listed).digest(), 0))
 
 
-def read_index(source: Readable) -> dict[bytes, Place]:
+def read_index(source: Readable, signature: bytes = SIGNATURE) -> dict[bytes, Place]:
     """Return the chunks of a pack, which its header and its list say; both are checked.
 
     A pack that passes lists chunks that follow one another without a hole or an overlap, so that what they take
@@ -126,7 +126,7 @@ def read_index(source: Readable) -> dict[bytes, Place]:
     ------
     IntegrityError, UnsafeError, UnsupportedVersionError, StorageError
     """
-    return _read_index(source, SIGNATURE)
+    return _read_index(source, signature)
 
 
 def read_index_copy(source: Readable) -> dict[bytes, Place]:
@@ -153,7 +153,7 @@ def _read_index(source: Readable, expected: bytes) -> dict[bytes, Place]:
     position, count, digest, _ = _TRAILER.unpack(tail)
     if sealed(tail) != tail:
         raise _damaged(source, "its end does not match its checksum: it is cut short or damaged")
-    start = position if expected == SIGNATURE else HEADER_BYTES
+    start = HEADER_BYTES if expected == COPY_SIGNATURE else position
     if count > MAX_CHUNKS or start + count * RECORD_BYTES + TRAILER_BYTES != source.size:
         raise _damaged(source, "its list of chunks is not where its end says")
     if any(head[16:_CHECKED]) or any(tail[48:_CHECKED]):
@@ -192,14 +192,14 @@ def check_everything(source: Readable, look: Callable[[bytes, Place, memoryview]
     return len(chunks)
 
 
-def check_frame(source: Readable) -> dict[bytes, Place]:
+def check_frame(source: Readable, signature: bytes = SIGNATURE) -> dict[bytes, Place]:
     """Return the chunks of a pack, every byte but those of the chunks themselves checked, zeros between them too.
 
     Raises
     ------
     IntegrityError, UnsafeError, UnsupportedVersionError, StorageError
     """
-    chunks = read_index(source)
+    chunks = read_index(source, signature)
     end = HEADER_BYTES
     for place in chunks.values():
         _check_padding(source, end, place.offset)

@@ -16,8 +16,56 @@ if TYPE_CHECKING:
     from quantum_memory.durability.pack import Place
 
 
+class PackFile:
+    """The bytes of a pack, written to a sink front to back.
+
+    Parameters
+    ----------
+    sink
+        Where they go; it is open.
+    signature
+        Its first bytes.
+
+    Attributes
+    ----------
+    written
+        The chunks that were written, and where.
+    position
+        How many bytes were.
+    """
+
+    def __init__(self, sink: DurableFile, signature: bytes = pack.SIGNATURE) -> None:
+        self._sink = sink
+        self.written: dict[bytes, Place] = {}
+        self.position = 0
+        self._put(pack.header(signature))
+
+    def write(self, chunk: bytes, stored: Buffer, *, check: int, codec: int, raw: int) -> None:
+        """Write a chunk; see `PackWriter.add`."""
+        self._align()
+        self.written[chunk] = pack.Place(self.position, len(stored), check, codec, raw)
+        self._put(stored)
+
+    def end(self) -> tuple[bytes, bytes]:
+        """Write the list of the chunks and the end of the pack, and return both."""
+        self._align()
+        listed = pack.index(self.written)
+        end = pack.trailer(listed, self.position)
+        self._put(listed)
+        self._put(end)
+        return listed, end
+
+    def _align(self) -> None:
+        self._put(b"\0" * (pack.aligned(self.position) - self.position))
+
+    def _put(self, data: Buffer) -> None:
+        if len(data):
+            self._sink.write(data)
+            self.position += len(data)
+
+
 class PackWriter:
-    """A pack being written; use it as a context manager. Without a chunk no file is made.
+    """A pack being written into a store; use it as a context manager. Without a chunk no file is made.
 
     Attributes
     ----------
@@ -30,21 +78,19 @@ class PackWriter:
         self._path = path
         self._durable, self._mode, self._index_copy = durable, mode, index_copy
         self._sink = DurableFile(path, durable=durable, mode=mode)
-        self._written: dict[bytes, Place] = {}
-        self._is_open = False
-        self._position = 0
+        self._file: PackFile | None = None
         self.new_bytes = 0
 
     @property
     def chunks(self) -> int:
         """How many chunks were written."""
-        return len(self._written)
+        return 0 if self._file is None else len(self._file.written)
 
     def __enter__(self) -> PackWriter:
         return self
 
     def __contains__(self, chunk: bytes) -> bool:
-        return chunk in self._written or chunk in self._store
+        return (self._file is not None and chunk in self._file.written) or chunk in self._store
 
     def add(self, chunk: bytes, stored: Buffer, *, check: int, codec: int, raw: int) -> None:
         """Write a chunk, unless it is there.
@@ -66,36 +112,28 @@ class PackWriter:
         self._write(chunk, stored, place.check, place.codec, place.raw)
 
     def _write(self, chunk: bytes, stored: Buffer, check: int, codec: int, raw: int) -> None:
-        if not self._is_open:
+        if self._file is None:
             self._sink.__enter__()
-            self._is_open = True
-            self._put(pack.header())
-        self._put(b"\0" * (pack.aligned(self._position) - self._position))
-        self._written[chunk] = pack.Place(self._position, len(stored), check, codec, raw)
-        self._put(stored)
+            try:
+                self._file = PackFile(self._sink)
+            except BaseException as failure:
+                self._sink.__exit__(type(failure), failure, None)
+                raise
+        self._file.write(chunk, stored, check=check, codec=codec, raw=raw)
 
     def _copy(self, listed: bytes, end: bytes) -> None:
         path = self._path.removesuffix(os.path.splitext(self._path)[1]) + pack.COPY_SUFFIX
         with DurableFile(path, overwrite=False, durable=self._durable, mode=self._mode) as copy:
             copy.write(pack.copy_header() + listed + end)
 
-    def _put(self, data: Buffer) -> None:
-        if len(data):
-            self._sink.write(data)
-            self._position += len(data)
-
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if not self._is_open:
+        if self._file is None:
             return
         if error is None:
             try:
-                self._put(b"\0" * (pack.aligned(self._position) - self._position))
-                listed = pack.index(self._written)
-                end = pack.trailer(listed, self._position)
-                self._put(listed)
-                self._put(end)
+                listed, end = self._file.end()
                 if self._index_copy:  # before the pack, so that none is without it
                     self._copy(listed, end)
             except BaseException as failure:
@@ -103,5 +141,5 @@ class PackWriter:
                 raise
         self._sink.__exit__(kind, error, trace)
         if error is None:
-            self.new_bytes = self._position
-            self._store.added(self._path, self._written)
+            self.new_bytes = self._file.position
+            self._store.added(self._path, self._file.written)

@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from quantum_memory.errors import ConflictError, InvalidStateError, QuantumMemoryError
+from quantum_memory.lifecycle.backups import keys
 from quantum_memory.lifecycle.backups.checking import Checker, Depth, Report
 from quantum_memory.lifecycle.backups.folder import BackupFolder
 from quantum_memory.lifecycle.backups.manifest import Backup
 from quantum_memory.lifecycle.backups.pruning import BackupPruner
 from quantum_memory.lifecycle.backups.restoring import Restored, Restorer
 from quantum_memory.lifecycle.backups.saving import Wanted, save
-from quantum_memory.lifecycle.policy import whole
+from quantum_memory.lifecycle.policy import duration, whole
+from quantum_memory.lifecycle.repository.folder import check_name
 from quantum_memory.lifecycle.repository.names import Names
 from quantum_memory.lifecycle.retention import KeepAll, KeepLast, KeepPolicy, KeepWithin
 
@@ -23,7 +25,11 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from quantum_memory.encryption.keys import Key
+    from quantum_memory.lifecycle.backups.drill import Drill
     from quantum_memory.lifecycle.backups.manifest import BackupManifest
+    from quantum_memory.lifecycle.backups.orphans import Orphans
+    from quantum_memory.lifecycle.backups.repairing import Repaired
+    from quantum_memory.lifecycle.backups.transfer import Exported
 
     AnyPath = str | os.PathLike[str]
     Progress = Callable[[int], object]
@@ -126,6 +132,7 @@ class BackupManager(Names[Backup]):
         MissingFileError, UnsafeError, StorageError, ConflictError
             There is nothing to back up, or it cannot be read; or the backup cannot be written.
         """
+        tags = [check_name(tag, "tag") for tag in tags]
         made = self._saved(path, Wanted(description, automatic, reread), progress)
         one = made.backup.id
         for tag in tags:
@@ -138,9 +145,9 @@ class BackupManager(Names[Backup]):
 
     def _saved(self, path: AnyPath, wanted: Wanted, progress: Progress | None = None) -> BackupManifest:
         source = os.path.abspath(path)  # noqa: PTH100 - as the user says it: links and all
-        made = save(
-            self.folder, source, wanted, self._compression, distrusted=self.checker.remembered().bad, progress=progress
-        )
+        bad = self.checker.remembered().bad
+        made = save(self.folder, source, wanted, self._compression, distrusted=bad, progress=progress)
+        self.checker.written_anew(bad - self.folder.store.distrusted)
         self.folder.note("created", backup=made.backup.id, source=source)
         return made
 
@@ -249,7 +256,7 @@ class BackupManager(Names[Backup]):
         Parameters
         ----------
         target_path
-            Where to; by default where it came from.
+            Where to; by default where it came from, unless it was imported: then somebody else has said where that is.
         overwrite
             False: what is there already is a `ConflictError`.
         backup_first
@@ -268,6 +275,12 @@ class BackupManager(Names[Backup]):
         one = self.resolve(backup)
         with self.folder.store.shared():
             made = self.folder.manifest(one)
+            if target_path is None and made.backup.imported:
+                raise ConflictError(
+                    f"the backup {one} was imported, and says itself where it goes",
+                    path=self.folder.path,
+                    next_step=f"say where to, with --to; it came from {made.backup.source!r:.200}",
+                )
             target = os.path.abspath(made.backup.source if target_path is None else target_path)  # noqa: PTH100
             writer = Restorer(self.folder, made, durable=self.folder.durable, salvage=salvage, progress=progress)
             if overwrite and backup_first and not made.backup.is_folder and Path(target).is_file():
@@ -320,6 +333,124 @@ class BackupManager(Names[Backup]):
             "kept": {item.id: plan.reasons[item.id] for item in plan.stays},
             "collection": None if done is None else done.to_dict(),
         }
+
+    # --- upkeep
+
+    def cleanup_orphaned_backups(self, *, grace: str | float = "1h", dry_run: bool = False) -> Orphans:
+        """Clean what belongs to no backup, and list backups of which chunks are gone; see `backups.orphans`.
+
+        Parameters
+        ----------
+        grace
+            How old it has to be, such as "1h" or a number of seconds.
+
+        Raises
+        ------
+        ConflictError
+            Others are saving or reading.
+        """
+        from quantum_memory.lifecycle.backups.orphans import find_orphans  # noqa: PLC0415 - few need it
+
+        seconds = duration(grace).total_seconds() if grace else 0.0
+        return find_orphans(self.folder, seconds, dry_run=dry_run)
+
+    def drill(
+        self,
+        backup: str | None = None,
+        *,
+        at: AnyPath | None = None,
+        seed: int | None = None,
+        progress: Progress | None = None,
+    ) -> Drill:
+        """Restore a backup, by default any, into a folder that is removed again, and prove it equal; see `drill.drill`.
+
+        Parameters
+        ----------
+        at
+            The folder in which the temporary one is made; by default that of the system.
+        seed
+            What picks one of the backups: the same among the same picks the same.
+        """
+        from quantum_memory.lifecycle.backups.drill import drill  # noqa: PLC0415 - as above
+
+        one = None if backup is None else self.resolve(backup)
+        place = None if at is None else os.fspath(at)
+        return drill(self.folder, self.checker, one, at=place, seed=seed, progress=progress)
+
+    def repair(self, *, dry_run: bool = False, progress: Progress | None = None) -> Repaired:
+        """Save all that can be read out of damaged files, and move these aside; see `backups.repairing`.
+
+        Parameters
+        ----------
+        dry_run
+            Whether to say what would be done, and do nothing.
+        progress
+            Called with the stored bytes of each chunk that is read.
+        """
+        from quantum_memory.lifecycle.backups.repairing import Repairer  # noqa: PLC0415 - as above
+
+        return Repairer(self.folder, self.checker, dry_run=dry_run, progress=progress).repair()
+
+    # --- to and from one file
+
+    def export_backup(
+        self,
+        backup: str | Iterable[str] | None,
+        path: AnyPath,
+        *,
+        overwrite: bool = False,
+        progress: Progress | None = None,
+    ) -> Exported:
+        """Write backups into one file, which `import_backup` takes back on any machine; see `transfer.export`.
+
+        Of an encrypted folder it is encrypted, and opens with the same keys.
+
+        Parameters
+        ----------
+        backup
+            An id, several, or None for all.
+        """
+        from quantum_memory.lifecycle.backups import transfer  # noqa: PLC0415 - as above
+
+        said = [backup] if isinstance(backup, str) else backup
+        ids = None if said is None else [self.resolve(one) for one in said]
+        return transfer.export(self.folder, ids, path, overwrite=overwrite, progress=progress)
+
+    def import_backup(self, path: AnyPath, *, key: Key | None = None, progress: Progress | None = None) -> list[str]:
+        """Take the backups of a file into the folder, and return their ids here; see `transfer.import_`.
+
+        Parameters
+        ----------
+        key
+            What opens the file, where that is not what opens the folder.
+        """
+        from quantum_memory.lifecycle.backups import transfer  # noqa: PLC0415 - as above
+
+        return transfer.import_(self.folder, path, key=key, progress=progress)
+
+    def export_backup_history(self, path: AnyPath, *, overwrite: bool = False) -> None:
+        """Write `list_backups` to a file, as JSON. It is not encrypted."""
+        from quantum_memory.lifecycle.backups import transfer  # noqa: PLC0415 - as above
+
+        transfer.export_history(self.list_backups(), path, overwrite=overwrite, durable=self.folder.durable)
+
+    # --- keys
+
+    def list_keys(self) -> list[dict[str, Any]]:
+        """Return what is known of each key that opens the backups, none where they are not encrypted."""
+        return keys.listed(self.folder)
+
+    def add_key(self, key: Key, label: str = "") -> None:
+        """Let another key open the backups; see `keys.add`."""
+        keys.add(self.folder, key, label)
+
+    def remove_key(self, which: str) -> None:
+        """Have a key, given by its label or number, open nothing any more; see `keys.remove`."""
+        keys.remove(self.folder, which)
+
+    def change_key(self, key: Key) -> None:
+        """Put a key in the place of the one that this manager was given; see `keys.change`."""
+        keys.change(self.folder, key)
 
     # --- its life
 

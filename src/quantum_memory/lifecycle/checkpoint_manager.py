@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import dataclasses
+import os
 import threading
 import time
 import warnings
@@ -39,8 +40,7 @@ from quantum_memory.lifecycle.retention import KeepAll, KeepPolicy
 from quantum_memory.state.json_text import check_record
 
 if TYPE_CHECKING:
-    import os
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
     from types import TracebackType
 
     from quantum_memory.formats.verbs import Saved
@@ -543,8 +543,12 @@ class CheckpointManager(Catalogue):
             self.folder.remove([one])
             self.folder.note("deleted", checkpoint=one)
             self.folder.collect()
+        self.forget([one])
+
+    def forget(self, ids: Collection[str]) -> None:
+        """Continue none of these checkpoints, which are gone."""
         with self._line:
-            if self._parent == one:
+            if self._parent in ids:
                 self._parent = None
 
     def prune(self, *, dry_run: bool = False) -> dict[str, Any]:
@@ -578,7 +582,7 @@ class CheckpointManager(Catalogue):
         one = self.resolve(checkpoint_id)
         with self.folder.reading(one) as reader:
             made = transfer.export(reader, path, options)
-        self.folder.note("exported", checkpoint=one, path=made.path)
+        self.folder.note("exported", checkpoint=one, path=os.path.abspath(made.path))  # noqa: PTH100 - links and all
         return made
 
     def import_checkpoint(
@@ -606,7 +610,7 @@ class CheckpointManager(Catalogue):
         if branch is None:
             branch = _IMPORTED if self._newest_id(self._branch) else self._branch
         made = self._saver.save(*transfer.imported(path, name, branch, state_id))
-        self.folder.note("imported", checkpoint=made.id, path=str(path))
+        self.folder.note("imported", checkpoint=made.id, path=os.path.abspath(path))  # noqa: PTH100 - as above
         return made.id
 
     # --- automatically

@@ -199,7 +199,8 @@ class PowerCutFiles(CountingFiles):
         self._of_fd.pop(fd, None)
 
     def _after_fchmod(self, _: None, fd: int, mode: int) -> None:
-        self._contents[self._of_fd[fd]].mode = mode
+        number = self._of_fd[fd]
+        (self._folders if number in self._folders else self._contents)[number].mode = mode
 
     def _after_write(self, written: int, fd: int, data: Any) -> None:
         end = len(self._contents[self._of_fd[fd]].left(self._rng, 1))  # written to from the beginning to the end

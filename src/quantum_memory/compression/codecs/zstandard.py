@@ -39,6 +39,16 @@ class Zstd:
             raise not_written(self.name)
         return raw
 
+    def frame(self, stored: Buffer, most: int) -> tuple[bytes, int] | None:
+        """Return what the frame at the beginning of bytes holds, at most so much, and its length; None for none."""
+        library = _zstd()
+        decoder = library.ZstdDecompressor(options={library.DecompressionParameter.window_log_max: _WINDOW_LOG})
+        try:
+            raw: bytes = decoder.decompress(stored, most + 1)
+        except library.ZstdError:
+            return None
+        return (raw, len(stored) - len(decoder.unused_data)) if decoder.eof and len(raw) <= most else None
+
 
 @cache  # a failed import is looked for again each time, which takes longer than saving a small state
 def _zstd() -> ModuleType:

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from quantum_memory.compression.cores import for_all_parts
+from quantum_memory.durability.chunk_store import LOCK_TIMEOUT
+from quantum_memory.durability.files import current
+from quantum_memory.durability.locks import locked_folder
+from quantum_memory.durability.pack import damaged_chunk
 from quantum_memory.errors import (
+    ConflictError,
     IntegrityError,
     InvalidStateError,
     MissingError,
     StorageError,
     UnsafeError,
+    UnsupportedVersionError,
 )
-from quantum_memory.lifecycle.repository.chunks import check_name, read_chunk
+from quantum_memory.lifecycle.backups.config import Config, read_copies
+from quantum_memory.lifecycle.repository.buffers import Buffers
+from quantum_memory.lifecycle.repository.chunks import fetched
 from quantum_memory.lifecycle.repository.folder import now, stamp
 from quantum_memory.lifecycle.repository.signed_json import read_signed, write_signed
 from quantum_memory.state.document import well_formed
@@ -118,38 +127,64 @@ class Checker:
     def remembered(self) -> Checks:
         """Return what was found before; nothing where that cannot be read."""
         try:
-            said = read_signed(self._path, {"verified", "bad", "cursor", "round_begun", "rounds"})
-            if said is None:
-                return Checks()
-            with well_formed(self._path):
-                bad = {bytes.fromhex(name) for name in said["bad"]}
-                return Checks(
-                    dict(said["verified"]),
-                    bad,
-                    bytes.fromhex(said["cursor"]),
-                    str(said["round_begun"]),
-                    list(said["rounds"]),
-                )
-        except (IntegrityError, UnsafeError):
+            return self.read_checks()
+        except (IntegrityError, UnsafeError, UnsupportedVersionError):
             return Checks()
 
+    def read_checks(self) -> Checks:
+        """Return what was found before.
+
+        Raises
+        ------
+        IntegrityError, UnsafeError, UnsupportedVersionError, StorageError
+        """
+        said = read_signed(self._path, {"verified", "bad", "cursor", "round_begun", "rounds"})
+        if said is None:
+            return Checks()
+        with well_formed(self._path):
+            return Checks(
+                {str(one): str(when) for one, when in said["verified"].items()},
+                {bytes.fromhex(name) for name in said["bad"]},
+                bytes.fromhex(said["cursor"]),
+                str(said["round_begun"]),
+                [str(when) for when in said["rounds"]],
+            )
+
     def remember(self, change: Callable[[Checks], object]) -> None:
-        """Change what is remembered."""
-        checks = self.remembered()
-        change(checks)
-        there = set(self.folder.ids())
-        write_signed(
-            self._path,
-            {
-                "verified": {one: when for one, when in sorted(checks.verified.items()) if one in there},
-                "bad": sorted(name.hex() for name in checks.bad),
-                "cursor": checks.cursor.hex(),
-                "round_begun": checks.round_begun,
-                "rounds": checks.rounds[-10:],
-            },
-            durable=self.folder.durable,
-            mode=self.folder.store.file_mode,
-        )
+        """Change what is remembered, with others who do so shut out meanwhile.
+
+        Raises
+        ------
+        ConflictError, StorageError
+        """
+        folder = self.folder
+        with locked_folder(current(), folder.path, self._path, timeout=LOCK_TIMEOUT):
+            checks = self.remembered()
+            change(checks)
+            there = set(folder.ids())
+            write_signed(
+                self._path,
+                {
+                    "verified": {one: when for one, when in sorted(checks.verified.items()) if one in there},
+                    "bad": sorted(name.hex() for name in checks.bad),
+                    "cursor": checks.cursor.hex(),
+                    "round_begun": checks.round_begun,
+                    "rounds": checks.rounds[-10:],
+                },
+                durable=folder.durable,
+                mode=folder.store.file_mode,
+            )
+
+    def read_whole(self, one: str) -> None:
+        """Remember that a backup was read whole just now, and found good."""
+        with contextlib.suppress(ConflictError, StorageError):  # such as of a disk that is only read
+            self.remember(lambda checks: checks.verified.__setitem__(one, stamp(now())))
+
+    def written_anew(self, chunks: Iterable[bytes]) -> None:
+        """Remember that chunks which were found damaged have been written anew."""
+        if healed := set(chunks):
+            with contextlib.suppress(ConflictError, StorageError):  # then they are written once more
+                self.remember(lambda checks: checks.bad.difference_update(healed))
 
     def verified(self) -> set[str]:
         """Return the ids of the backups that were read whole, and found good the last time."""
@@ -189,15 +224,21 @@ class Checker:
                 "a sample is a share of all backups, above 0 and up to 1", next_step="give 0.01, say"
             )
         folder, report = self.folder, Report(depth)
+        if not folder.is_there:
+            return report
         with folder.store.shared():
             manifests = self._manifests(ids, report)
             needed = self._structure(manifests, report)
+            self._files(report)
             if depth != "quick":
                 self._frames(report)
                 wanted = needed if depth == "full" else self._part(needed, share)
                 bad = self._read(wanted, report, progress)
                 self._blame(manifests, bad, report)
-                self._note(report, wanted, bad, ended=depth == "sample" and wanted[-1:] == needed[-1:])
+                if depth == "full" and ids is None:
+                    self._read_others(needed, report)
+                with contextlib.suppress(ConflictError, StorageError):  # as above
+                    self._note(report, wanted, bad, ended=depth == "sample" and wanted[-1:] == needed[-1:])
         return report
 
     def full(self, one: str, progress: Progress | None = None) -> Report:
@@ -224,7 +265,7 @@ class Checker:
             except MissingError:
                 if ids is not None:
                     raise  # otherwise it was removed meanwhile
-            except (IntegrityError, UnsafeError) as error:
+            except (IntegrityError, UnsafeError, UnsupportedVersionError, StorageError) as error:
                 report.backups[one] = str(error)
         return found
 
@@ -245,11 +286,28 @@ class Checker:
         report.of_bytes = sum(store.place(name)[1].raw for name in needed)
         return sorted(needed)
 
-    def _frames(self, report: Report) -> None:
-        store = self.folder.store
+    def _files(self, report: Report) -> None:
+        """Look at the files of which there are few, and at what is known of packs already."""
+        folder, store = self.folder, self.folder.store
         for name, error in {**store.damaged, **store.injured}.items():
             report.others[os.path.join("chunks", name)] = error.message
+        for name, found in read_copies(folder.path) if folder.ids() else ():
+            if not isinstance(found, Config):
+                report.others[name] = "it is gone" if found is None else found.message
+        for name, read in (("refs.json", folder.refs), ("checks.json", self.read_checks)):
+            try:
+                read()
+            except (IntegrityError, UnsafeError, UnsupportedVersionError, StorageError) as error:
+                report.others[name] = error.message
+
+    def _frames(self, report: Report) -> None:
+        store = self.folder.store
         for name in store.packs:
+            copy = os.path.relpath(store.pack_paths(name)[1], self.folder.path)
+            try:
+                store.check_copy(name)
+            except (IntegrityError, UnsafeError, MissingError, StorageError) as error:
+                report.others[copy] = error.message
             try:
                 if name not in store.injured:
                     store.check_frame(name)
@@ -274,30 +332,48 @@ class Checker:
         """Read chunks, and return what is wrong with which."""
         store, sealer = self.folder.store, self.folder.sealer
         bad: dict[bytes, str] = {}
-        guard = threading.Lock()
+        guard, buffers = threading.Lock(), Buffers()
         in_order = sorted(names, key=lambda name: (store.place(name)[0], store.place(name)[1].offset))
+
+        def wrong_with(name: bytes) -> str | None:
+            try:
+                buffers.give(fetched(store, name, buffers, sealer))
+            except (IntegrityError, MissingError, StorageError, UnsafeError, UnsupportedVersionError) as error:
+                return error.message
+            return None
 
         def read(index: int) -> None:
             name = in_order[index]
-            raw = memoryview(bytearray(store.place(name)[1].raw))
-            wrong = None
-            try:
-                read_chunk(store, name, raw, sealer)
-                if not check_name(name, raw, sealer):
-                    wrong = "it is not what its name says"
-            except (IntegrityError, MissingError, StorageError, UnsafeError) as error:
-                wrong = error.message
+            # Once more before it is called bad: it may have been a moment's trouble, or the memory.
+            wrong = wrong_with(name) and wrong_with(name)
+            length = store.place(name)[1].raw
             with guard:
                 if wrong is not None:
                     bad[name] = wrong
                 report.chunks += 1
-                report.nbytes += len(raw)
+                report.nbytes += length
                 if progress is not None:
-                    progress(len(raw))
+                    progress(length)
 
         for_all_parts(read, len(in_order))
         store.distrust(bad)
         return bad
+
+    def _read_others(self, needed: list[bytes], report: Report) -> None:
+        """Read the chunks that no backup is given back from: what nobody needs, and second copies."""
+        store, read = self.folder.store, set(needed)
+        for name in store.packs:
+            path = os.path.join("chunks", name)
+            for chunk, place in store.chunks_of(name).items():
+                if chunk not in read or store.place(chunk)[0] != name:
+                    try:
+                        whole = store.stored(name, chunk) is not None
+                    except (MissingError, StorageError) as error:
+                        report.others.setdefault(path, error.message)
+                        continue
+                    if not whole:
+                        wrong = damaged_chunk(path, place).message
+                        report.others.setdefault(path, f"{wrong}; all that backups need is elsewhere")
 
     def _blame(self, manifests: list[BackupManifest], bad: dict[bytes, str], report: Report) -> None:
         if not bad:
@@ -312,10 +388,13 @@ class Checker:
         when = stamp(now())
 
         def change(checks: Checks) -> None:
-            checks.bad = (checks.bad - set(names)) | set(bad)
+            checks.bad = ((checks.bad - set(names)) | set(bad)) & self.folder.store.known
             if report.depth == "full":
                 checks.verified |= {one: when for one, wrong in report.backups.items() if wrong is None}
             elif names:
+                if names[0] <= checks.cursor:  # what came after it is gone: so ended the round
+                    checks.rounds.append(when)
+                    checks.round_begun = ""
                 checks.round_begun = checks.round_begun or when
                 checks.cursor = b"" if ended else names[-1]
                 if ended:

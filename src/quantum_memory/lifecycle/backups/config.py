@@ -5,17 +5,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from quantum_memory.errors import ConflictError, IntegrityError, QuantumMemoryError, WrongKeyError
+from quantum_memory.durability.files import ReadableFile
+from quantum_memory.errors import (
+    ConflictError,
+    IntegrityError,
+    MissingError,
+    QuantumMemoryError,
+    UnsafeError,
+    WrongKeyError,
+)
 from quantum_memory.lifecycle.repository.folder import now, stamp
-from quantum_memory.lifecycle.repository.signed_json import read_signed, write_signed
+from quantum_memory.lifecycle.repository.signed_json import MAX_BYTES, read_signed, write_signed
 from quantum_memory.state.document import well_formed
+from quantum_memory.state.json_text import from_json, max_nodes
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from quantum_memory.encryption.keys import Key
     from quantum_memory.encryption.sealing import Sealer
 
@@ -102,6 +114,36 @@ def new_config(key: Key | None, label: str = "") -> Config:
     return replace(made, cipher=CIPHER, slots=(slot,))
 
 
+def read_copies(folder: str) -> Iterator[tuple[str, Config | QuantumMemoryError | None]]:
+    """Give what each of the two files says, an error where it cannot be read, and None where it is not there."""
+    for name in _NAMES:
+        path = os.path.join(folder, name)
+        try:
+            said = read_signed(path, _KEYS)
+            with well_formed(path):
+                yield name, None if said is None else config_of(said)
+        except QuantumMemoryError as error:
+            yield name, error
+
+
+def salvaged_config(folder: str, key: Key) -> Config | None:
+    """Return what a damaged file says, where that is proven by the key: it opens a slot only with the id of that time.
+
+    Raises
+    ------
+    StorageError, UnsupportedVersionError
+    """
+    for name in _NAMES:
+        path = os.path.join(folder, name)
+        useless = contextlib.suppress(IntegrityError, UnsafeError, MissingError, WrongKeyError)
+        with useless, ReadableFile(path) as source, well_formed(path):
+            text = source.read(0, min(source.size, MAX_BYTES))
+            found = config_of(from_json(text, max_nodes=max_nodes(8 * len(text))))
+            found.master(key, path)
+            return found
+    return None
+
+
 def read_config(folder: str) -> Config | None:
     """Return what holds for a folder; None where there is nothing yet.
 
@@ -111,21 +153,28 @@ def read_config(folder: str) -> Config | None:
         Neither of the two files can be read.
     """
     first: QuantumMemoryError | None = None
-    for name in _NAMES:
-        path = os.path.join(folder, name)
-        try:
-            said = read_signed(path, _KEYS)
-            if said is not None:
-                with well_formed(path):
-                    return _config(said)
-        except QuantumMemoryError as error:
-            first = first or error
+    for _, found in read_copies(folder):
+        if isinstance(found, Config):
+            return found
+        first = first or found
     if first is not None:
         raise first
     return None
 
 
-def _config(said: dict[str, Any]) -> Config:
+def as_json(config: Config) -> dict[str, Any]:
+    """Return it as JSON has it."""
+    return {"id": config.id, "created_at": config.created_at, "cipher": config.cipher, "slots": list(config.slots)}
+
+
+def config_of(said: dict[str, Any]) -> Config:
+    """Return what `as_json` gave.
+
+    Raises
+    ------
+    IntegrityError
+        It did not.
+    """
     texts = (said["id"], said["created_at"])
     if not all(isinstance(text, str) for text in texts) or said["cipher"] not in {None, CIPHER}:
         raise IntegrityError("its id, time or cipher is none that there can be")
@@ -136,11 +185,5 @@ def _config(said: dict[str, Any]) -> Config:
 
 def write_config(folder: str, config: Config, *, durable: bool) -> None:
     """Write what holds for a folder, twice; the store has to be held alone, unless nobody else knows the folder."""
-    said = {
-        "id": config.id,
-        "created_at": config.created_at,
-        "cipher": config.cipher,
-        "slots": list(config.slots),
-    }
     for name in reversed(_NAMES):  # the first one last: while it is the old one, the old keys hold
-        write_signed(os.path.join(folder, name), said, durable=durable, mode=0o600)
+        write_signed(os.path.join(folder, name), as_json(config), durable=durable, mode=0o600)

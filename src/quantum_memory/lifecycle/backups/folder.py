@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from quantum_memory.durability.files import Readable
     from quantum_memory.encryption.keys import Key
     from quantum_memory.encryption.sealing import Sealer
+    from quantum_memory.errors import QuantumMemoryError
 
 
 class BackupFolder(Repository[Backup]):
@@ -30,6 +31,11 @@ class BackupFolder(Repository[Backup]):
         What opens it, where it is encrypted; what is made with a key is.
     durable
         Whether to ``fsync``.
+
+    Attributes
+    ----------
+    key
+        As above.
     """
 
     kind = manifests.KIND
@@ -39,7 +45,7 @@ class BackupFolder(Repository[Backup]):
 
     def __init__(self, path: str | os.PathLike[str], *, key: Key | None = None, durable: bool = True) -> None:
         super().__init__(path, durable=durable)
-        self._key = key
+        self.key = key
         self._config: Config | None = None
         self._sealer: Sealer | None = None
 
@@ -51,18 +57,32 @@ class BackupFolder(Repository[Backup]):
         ------
         MissingFileError
             There is no such folder of backups.
+        IntegrityError
+            What holds for it is gone, and backups are there.
         WrongKeyError, ConflictError
             The key is not the one.
         """
         if self._config is None:
             found = read_config(self.path)
             if found is None:
+                self._check_new()
                 raise MissingFileError(
                     "this is no folder of backups", path=self.path, next_step="check the path, or create a backup"
                 )
-            self._sealer = found.sealer(self._key, self.path)
-            self._config = found
+            self.use(found)
+            return found
         return self._config
+
+    def use(self, config: Config | None) -> None:
+        """Take this for what holds for it as a whole, whatever its files say; None: look into them again.
+
+        Raises
+        ------
+        WrongKeyError, ConflictError
+            The key is not the one.
+        """
+        self._sealer = None if config is None else config.sealer(self.key, self.path)
+        self._config = config
 
     @property
     def sealer(self) -> Sealer | None:
@@ -71,11 +91,11 @@ class BackupFolder(Repository[Backup]):
 
     def make(self) -> None:
         super().make()
-        if self._config is None:
+        if self._config is None and read_config(self.path) is None:  # otherwise nobody has to wait for those who save
             with self.store.alone():
                 if read_config(self.path) is None:
                     self._check_new()
-                    write_config(self.path, new_config(self._key), durable=self.durable)
+                    write_config(self.path, new_config(self.key), durable=self.durable)
         _ = self.config
 
     def _check_new(self) -> None:
@@ -91,6 +111,11 @@ class BackupFolder(Repository[Backup]):
         """Replace what holds for it as a whole; the store has to be held alone."""
         write_config(self.path, config, durable=self.durable)
         self._config = config
+
+    def listed(self) -> tuple[list[Backup], dict[str, QuantumMemoryError]]:
+        if self.ids():
+            _ = self.config  # with another key, every one of them would look damaged
+        return super().listed()
 
     def read_head(self, source: Readable, one: str) -> Backup:
         return manifests.read_backup(source, one, self.sealer)
@@ -109,9 +134,9 @@ class BackupFolder(Repository[Backup]):
             self.check_id(made.backup, source.name)
         return made
 
-    def publish_manifest(self, made: BackupManifest) -> None:
+    def publish_manifest(self, made: BackupManifest, *, overwrite: bool = False) -> None:
         """Give a manifest its name; see `publish`."""
-        self.publish(made.backup, manifests.written(made, self.sealer))
+        self.publish(made.backup, manifests.written(made, self.sealer), overwrite=overwrite)
 
     def remove(self, ids: list[str]) -> None:
         super().remove(ids)

@@ -2,16 +2,20 @@
 
 The text lists what the backup holds, and what could not be read; the names of the chunks of the files follow in the
 order of the entries. With a key, head and text are sealed, each under the id of the backup, so that neither names nor
-times of files are seen. ``docs/backup_format.md`` is the specification.
+times of files are seen. The text has the SHA-256 of the names of the chunks, so that nobody without the key gives a
+file the chunks of another one. ``docs/backup_format.md`` is the specification.
 """
 
 from __future__ import annotations
 
+import contextlib
 import datetime
-from dataclasses import dataclass, fields
+import hashlib
+import re
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from quantum_memory.errors import IntegrityError, UnsafeError
+from quantum_memory.errors import RESTORE, IntegrityError, UnsafeError
 from quantum_memory.lifecycle.repository import manifest_file
 from quantum_memory.lifecycle.repository.folder import ID
 from quantum_memory.lifecycle.repository.manifest_file import DIGEST_BYTES, Kind, most_values
@@ -19,6 +23,8 @@ from quantum_memory.state.document import well_formed
 from quantum_memory.state.json_text import from_json, max_nodes, to_json
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from quantum_memory.durability.files import Readable
     from quantum_memory.encryption.sealing import Sealer
 
@@ -30,6 +36,12 @@ LINK: Type = "link"
 MODE_BITS = 0o777
 _HEAD, _TEXT = b"head of a backup", b"text of a backup"
 _LONGEST_PATH = 1 << 15
+_TIMES = (-(1 << 63) * 10**9, (1 << 63) * 10**9)  # those of some file systems have seconds of 64 bits
+_RANGES = ((0, MODE_BITS + 1), _TIMES, (0, 1 << 63), (0, 1 << 63), (0, 1 << 64), _TIMES)
+LOST = "the list of its chunks was damaged"
+"""What is wrong with files that a repair could not give back."""
+_OF_THE_FOLDER = {"id", "number", "new_bytes", "imported"}
+_RENAMED = re.compile(r"-[0-9a-f]{8}\Z")
 
 
 @dataclass(frozen=True)
@@ -160,6 +172,19 @@ class BackupManifest:
         """Return the names of all chunks that it needs."""
         return {name for entry in self.entries for name in entry.chunk_names()}
 
+    def chunk_bytes(self) -> bytes:
+        """Return the names of the chunks of all files, one after another."""
+        return b"".join(entry.chunks for entry in self.entries)
+
+    def digest(self) -> str:
+        """Return the SHA-256 of what it is, whatever it is called, in whichever place, and however it came here."""
+        said = {name: fact for name, fact in self.backup.to_dict().items() if name not in _OF_THE_FOLDER}
+        return hashlib.sha256(to_json(said, canonical=True) + _text(self, self.chunk_bytes())).hexdigest()
+
+    def named(self) -> str:
+        """Return an id that follows from the present one and from what it is, for one that cannot keep its own."""
+        return f"{_RENAMED.sub('', self.backup.id)[:118]}-{self.digest()[:8]}"
+
 
 def written(manifest: BackupManifest, sealer: Sealer | None = None) -> bytes:
     """Return the bytes of a manifest.
@@ -170,18 +195,23 @@ def written(manifest: BackupManifest, sealer: Sealer | None = None) -> bytes:
         It is of more files than one backup takes.
     """
     name = manifest.backup.id.encode()
-    text = to_json(
+    chunks = manifest.chunk_bytes()
+    text = _text(manifest, chunks)
+    head, packed = to_json(manifest.backup.to_dict()), manifest_file.packed_text(text)
+    if sealer is not None:
+        head, packed = sealer.seal(head, _HEAD, name), sealer.seal(packed, _TEXT, name)
+    return manifest_file.written(KIND, head, packed, len(text), chunks)
+
+
+def _text(manifest: BackupManifest, chunks: bytes) -> bytes:
+    return to_json(
         {
+            "chunks": hashlib.sha256(chunks).hexdigest(),
             "entries": [_listed(one) for one in manifest.entries],
             "problems": [*map(list, manifest.problems)],
             "skipped": list(manifest.skipped),
         }
     )
-    head, packed = to_json(manifest.backup.to_dict()), manifest_file.packed_text(text)
-    if sealer is not None:
-        head, packed = sealer.seal(head, _HEAD, name), sealer.seal(packed, _TEXT, name)
-    chunks = b"".join(entry.chunks for entry in manifest.entries)
-    return manifest_file.written(KIND, head, packed, len(text), chunks)
 
 
 def read_backup(source: Readable, one: str, sealer: Sealer | None = None) -> Backup:
@@ -206,18 +236,63 @@ def read_manifest(source: Readable, one: str, sealer: Sealer | None = None) -> B
     """
     head, body = manifest_file.read_whole(source, KIND)
     with well_formed(source.name):
-        backup = _backup(_opened(head, _HEAD, one, sealer))
-        packed = _opened(bytes(body.packed), _TEXT, one, sealer)
-        text = manifest_file.unpacked_text(packed, body.text_bytes)
-        content = from_json(text, max_nodes=most_values(len(packed)))
-        entries = _entries(content["entries"], bytes(body.chunks))
-        problems = tuple((path, why) for path, why in content["problems"])
-        skipped = tuple(content["skipped"])
-        if not all(isinstance(part, str) for part in (*skipped, *(part for problem in problems for part in problem))):
-            raise IntegrityError("its problems are not well formed")
-        if entries[0].type != (FOLDER if backup.is_folder else FILE):
-            raise IntegrityError("it is of another kind than it says")
-        return BackupManifest(backup, entries, problems, skipped)
+        made, digest = _manifest(head, body, one, sealer)
+        if hashlib.sha256(body.chunks).hexdigest() != digest:
+            raise IntegrityError("its files have other chunks than they were saved with")
+        return made
+
+
+def read_damaged_backup(source: Readable, one: str, sealer: Sealer | None) -> Backup:
+    """Return what a list shows of a backup of which the manifest may be damaged behind that; see `read_backup`."""
+    with well_formed(source.name):
+        return _backup(_opened(manifest_file.read_damaged(source, KIND)[0], _HEAD, one, sealer))
+
+
+def salvaged_manifest(
+    source: Readable, one: str, sealer: Sealer | None, is_whole: Callable[[Entry], bool]
+) -> BackupManifest | None:
+    """Return what can be had of the damaged manifest of a folder: the files that are whole; None for none.
+
+    Parameters
+    ----------
+    is_whole
+        Tells of a file whether its chunks are there. A name that is damaged is that of none.
+
+    Raises
+    ------
+    IntegrityError, UnsafeError, UnsupportedVersionError, StorageError
+        What it says of its files cannot be read, or what is wrong with it is no accident.
+    """
+    with contextlib.suppress(IntegrityError):
+        manifest_file.read_whole(source, KIND)
+        raise UnsafeError("it was changed by somebody", path=source.name, next_step=RESTORE)
+    head, body = manifest_file.read_damaged(source, KIND)
+    with well_formed(source.name):
+        made, _ = _manifest(head, body, one, sealer)
+    lost = {entry.path for entry in made.entries if entry.type == FILE and not is_whole(entry)}
+    kept = tuple(entry for entry in made.entries if entry.path not in lost)
+    files = [entry.size for entry in kept if entry.type == FILE]
+    if not files or not made.backup.is_folder:
+        return None
+    problems = tuple(sorted([*made.problems, *((path, LOST) for path in lost)]))
+    backup = replace(made.backup, files=len(files), raw_bytes=sum(files), problems=len(problems))
+    return replace(made, backup=backup, entries=kept, problems=problems)
+
+
+def _manifest(head: bytes, body: manifest_file.Body, one: str, sealer: Sealer | None) -> tuple[BackupManifest, str]:
+    """Return a manifest, and the SHA-256 that the names of its chunks should have."""
+    backup = _backup(_opened(head, _HEAD, one, sealer))
+    packed = _opened(bytes(body.packed), _TEXT, one, sealer)
+    text = manifest_file.unpacked_text(packed, body.text_bytes)
+    content = from_json(text, max_nodes=most_values(len(packed)))
+    entries = _entries(content["entries"], bytes(body.chunks))
+    problems = tuple((path, why) for path, why in content["problems"])
+    skipped = tuple(content["skipped"])
+    if not all(isinstance(part, str) for part in (*skipped, *(part for problem in problems for part in problem))):
+        raise IntegrityError("its problems are not well formed")
+    if entries[0].type != (FOLDER if backup.is_folder else FILE):
+        raise IntegrityError("it is of another kind than it says")
+    return BackupManifest(backup, entries, problems, skipped), content["chunks"]
 
 
 def _opened(stored: bytes, kind: bytes, one: str, sealer: Sealer | None) -> bytes:
@@ -278,10 +353,11 @@ def _is_inside(path: str) -> bool:
 
 
 def _whole(facts: list[Any], count: int) -> list[int]:
-    if len(facts) != count or not all(type(one) is int and -(1 << 63) <= one < 1 << 63 for one in facts):
+    """Return the numbers of an entry: mode, time, and of a file its size, its chunks, its number and another time."""
+    if len(facts) != count or not all(type(one) is int for one in facts):
         raise IntegrityError("an entry is not well formed")
-    if facts[0] & ~MODE_BITS or any(one < 0 for one in facts[2:4]):
-        raise IntegrityError("an entry has a mode or a size that there is not")
+    if any(not least <= one < end for one, (least, end) in zip(facts, _RANGES, strict=False)):
+        raise IntegrityError("an entry has a mode, a time or a size that there is not")
     return facts
 
 

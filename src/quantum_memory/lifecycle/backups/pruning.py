@@ -31,7 +31,8 @@ class BackupPruner(Pruner[Backup]):
         return head.source
 
     def item(self, head: Backup, *, pinned: bool, tags: frozenset[str], verified: bool) -> Item[Backup]:
-        return Item(head, head.source, head.automatic, pinned, tags, verified)
+        # One without some of the files is not what an older one that has them all is given up for.
+        return Item(head, head.source, head.automatic, pinned, tags, verified and not head.problems)
 
     def verify(self, one: str) -> object:
         return self._checker.full(one)

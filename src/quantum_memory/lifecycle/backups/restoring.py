@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import os
-import shutil
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from quantum_memory.compression.cores import on_all_cores
-from quantum_memory.durability.atomic import DurableFile, is_leftover, sync_folder, temporary_name
+from quantum_memory.durability.atomic import DurableFile, is_leftover, real_path, sync_folder, temporary_name
 from quantum_memory.durability.chunk_store import ChunkStore, is_store, make_folder
-from quantum_memory.durability.files import close_quietly, current, is_unsupported
+from quantum_memory.durability.files import close_quietly, current, is_at, is_unsupported
 from quantum_memory.errors import (
     RESTORE,
     ConflictError,
@@ -26,16 +26,19 @@ from quantum_memory.errors import (
     StorageError,
 )
 from quantum_memory.lifecycle.backups.manifest import FILE, FOLDER
-from quantum_memory.lifecycle.repository.chunks import check_name, read_chunk
+from quantum_memory.lifecycle.repository.buffers import Buffers
+from quantum_memory.lifecycle.repository.chunks import fetched
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from quantum_memory.durability.files import Files
+    from quantum_memory.durability.files import Buffer, Files
     from quantum_memory.lifecycle.backups.folder import BackupFolder
     from quantum_memory.lifecycle.backups.manifest import BackupManifest, Entry
 
 _WRITABLE = 0o700
+_LONGEST_NAME = 255
+_RANDOM_PART = len(".0123456789abcdef.qmtmp")
 
 
 @dataclass
@@ -93,6 +96,7 @@ class Restorer:
         self._durable = durable
         self._salvage = salvage
         self._progress = progress
+        self._buffers = Buffers()
 
     def restore(self, target: str, *, overwrite: bool = True) -> Restored:
         """Give back a file or a folder; see `Restored`.
@@ -111,6 +115,7 @@ class Restorer:
         ConflictError, UnsafeError, StorageError
         """
         done = Restored(target)
+        self._check_target(target)
         first = self._made.entries[0]
         if first.type == FILE:
             if os.path.isdir(target):
@@ -123,10 +128,20 @@ class Restorer:
             self._tree(target, done, overwrite=overwrite)
         return done
 
+    def _check_target(self, target: str) -> None:
+        """Refuse a target in which the backups themselves would be moved aside or written over."""
+        there, backups = real_path(target), os.path.realpath(self._folder.path)
+        if os.path.commonpath([there, backups]) in {there, backups}:
+            raise ConflictError(
+                "the folder of the backups is in the way: it is in what would be replaced, or that is in it",
+                path=target,
+                next_step="restore into another folder, and move what you need",
+            )
+
     # --- files
 
-    def chunks(self, entry: Entry) -> Iterator[memoryview]:
-        """Give the bytes of a file, each chunk compared with its name.
+    def chunks(self, entry: Entry) -> Iterator[Buffer]:
+        """Give the bytes of a file, each chunk compared with its name, and there until the next one is asked for.
 
         Raises
         ------
@@ -134,14 +149,13 @@ class Restorer:
         """
         store, sealer = self._folder.store, self._folder.sealer
 
-        def read(index: int) -> memoryview:
+        def read(index: int) -> Buffer:
             name = entry.chunk(index)
-            raw = memoryview(bytearray(store.place(name)[1].raw))
-            read_chunk(store, name, raw, sealer)
-            if not check_name(name, raw, sealer):
+            try:
+                return fetched(store, name, self._buffers, sealer)
+            except IntegrityError:
                 store.distrust([name])
-                raise IntegrityError("a chunk of it is not what its name says", next_step=RESTORE)
-            return raw
+                raise
 
         length = 0
         for raw in on_all_cores(read, range(entry.count)):
@@ -149,6 +163,7 @@ class Restorer:
             yield raw
             if self._progress is not None:
                 self._progress(len(raw))
+            self._buffers.give(raw)
         if length != entry.size:
             raise IntegrityError(f"its chunks have {length} bytes, and not {entry.size}", next_step=RESTORE)
 
@@ -181,42 +196,37 @@ class Restorer:
         above = os.path.dirname(target)
         files = current()
         self._sweep(above, os.path.basename(target))
-        staged = os.path.join(above, temporary_name(os.path.basename(target)))
-        make_folder(staged, durable=False, mode=_WRITABLE)
-        fd = files.open(staged, os.O_RDONLY)
         try:
-            files.try_lock(fd)  # so that nobody takes it for a leftover
+            staged, fd = _staged(files, target)
             try:
                 self._fill(staged, done)
-                held, done.replaced = self._place(target)
+                held, replaced = self._place(target)
+                with held:
+                    self._publish(staged, fd, target, replaced)
             except BaseException:
-                shutil.rmtree(staged, ignore_errors=True)
+                if is_at(files, fd, staged):  # otherwise it has its name, and something else may have this one
+                    _remove(staged)
                 raise
-            with held:
-                self._publish(staged, target, done.replaced)
+            finally:
+                close_quietly(files, fd)
         except OSError as error:
             if isinstance(error, QuantumMemoryError):
                 raise
             raise StorageError.from_os_error(error, "put the folder in its place", target) from error
-        finally:
-            close_quietly(files, fd)
+        done.replaced = replaced
 
     def _sweep(self, above: str, name: str) -> None:
         """Remove what restores that were killed have left of a folder of this name."""
         files = current()
+        begin = temporary_name(name)[:-_RANDOM_PART]
         with contextlib.suppress(OSError):
             for one in files.names(above):
                 path = os.path.join(above, one)
-                if (
-                    is_leftover(one)
-                    and one.startswith(f".{name}.")
-                    and os.path.isdir(path)
-                    and not os.path.islink(path)
-                ):
-                    fd = files.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
+                if is_leftover(one) and one[:-_RANDOM_PART] == begin and os.path.isdir(path):
+                    fd = files.open(path, os.O_RDONLY | os.O_DIRECTORY | getattr(os, "O_NOFOLLOW", 0))
                     try:
-                        if files.try_lock(fd):
-                            shutil.rmtree(path)
+                        if files.try_lock(fd) and is_at(files, fd, path):
+                            _remove(path)
                     finally:
                         close_quietly(files, fd)
 
@@ -233,13 +243,18 @@ class Restorer:
                     self._new_file(entry, path, done)
                 elif self._may_link(entry, done):
                     files.symlink(entry.target, path)
+                    if os.utime in os.supports_follow_symlinks:
+                        os.utime(path, ns=(entry.modified_ns, entry.modified_ns), follow_symlinks=False)
             for entry in reversed(entries):  # what is in a folder before the folder
                 if entry.type == FOLDER:
-                    self._describe(files, os.path.join(staged, entry.path), entry)
+                    self._describe(files, os.path.join(staged, entry.path) if entry.path else staged, entry)
         except OSError as error:
             if isinstance(error, QuantumMemoryError):
                 raise
-            raise StorageError.from_os_error(error, "restore into", staged) from error
+            failed = StorageError.from_os_error(error, "restore into", staged)
+            if error.errno == errno.ENAMETOOLONG:
+                failed.next_step = "restore into a folder with a shorter path"
+            raise failed from error
 
     def _new_file(self, entry: Entry, path: str, done: Restored) -> None:
         files = current()
@@ -287,18 +302,22 @@ class Restorer:
         held = contextlib.ExitStack()
         if not os.path.lexists(target):
             return held, None
-        replaced = f"{target}.before-{self._made.backup.id}"
-        if os.path.lexists(replaced):
-            raise ConflictError(
-                "what was there before an earlier restore of this backup is still there",
-                path=replaced,
-                next_step="look whether you need it, and remove it",
-            )
+        replaced = self._name_beside(target)
         if is_store(target):  # nobody may be saving into what is about to go
             held.enter_context(ChunkStore(target).alone())
         return held, replaced
 
-    def _publish(self, staged: str, target: str, replaced: str | None) -> None:
+    def _name_beside(self, target: str) -> str:
+        """Return a free name for what stands there."""
+        above, name = os.path.split(target)
+        for number in itertools.count(1):
+            end = f".before-{self._made.backup.id}" + (f"-{number}" if number > 1 else "")
+            stem = os.fsdecode(os.fsencode(name)[: _LONGEST_NAME - len(end)])
+            if not os.path.lexists(path := os.path.join(above, stem + end)):
+                break
+        return path
+
+    def _publish(self, staged: str, fd: int, target: str, replaced: str | None) -> None:
         """Give a folder its name; what has it changes places with it. From here on nothing is removed."""
         files = current()
         if replaced is None:
@@ -310,16 +329,64 @@ class Restorer:
             try:
                 files.exchange(replaced, target)
             except OSError as error:
-                files.rename(replaced, staged)
+                if is_at(files, fd, replaced):  # it has failed, and not only said so
+                    files.rename(replaced, staged)
                 if error.errno != errno.ENOSYS and not is_unsupported(error):
                     raise
-                files.rename(target, replaced)  # this file system has no way to do both at once
-                files.rename(staged, target)
+                _replace(files, staged, target, replaced)
         if self._durable:
             sync_folder(files, os.path.dirname(target))
 
 
-def _write(files: Files, fd: int, raw: memoryview) -> None:
-    done = 0
-    while done < len(raw):
-        done += files.write(fd, raw[done:])
+def _replace(files: Files, staged: str, target: str, replaced: str) -> None:
+    """Put a folder in the place of another one where the file system has no way to do both at once."""
+    files.rename(target, replaced)
+    try:
+        files.rename(staged, target)
+    except OSError:
+        files.rename(replaced, target)
+        raise
+
+
+def _staged(files: Files, target: str) -> tuple[str, int]:
+    """Make a folder beside a target, and return it, opened and locked, so that nobody takes it for a leftover."""
+    above, name = os.path.split(target)
+    while True:
+        staged = os.path.join(above, temporary_name(name))
+        make_folder(staged, durable=False, mode=_WRITABLE)
+        fd = -1
+        try:
+            fd = files.open(staged, os.O_RDONLY)
+            if files.try_lock(fd) and is_at(files, fd, staged):
+                return staged, fd
+            close_quietly(files, fd)
+        except FileNotFoundError:
+            continue  # somebody has just swept it away
+        except BaseException:
+            close_quietly(files, fd)
+            with contextlib.suppress(OSError):
+                os.rmdir(staged)
+            raise
+
+
+def _remove(folder: str) -> None:
+    """Remove a folder of ours with all in it, however deep that is."""
+    folders = [folder]
+    for one in folders:  # which grow meanwhile
+        with contextlib.suppress(OSError):
+            os.chmod(one, _WRITABLE)
+            with os.scandir(one) as inside:
+                for entry in inside:
+                    if entry.is_dir(follow_symlinks=False):
+                        folders.append(entry.path)
+                    else:
+                        os.unlink(entry.path)
+    for one in reversed(folders):
+        with contextlib.suppress(OSError):
+            os.rmdir(one)
+
+
+def _write(files: Files, fd: int, raw: Buffer) -> None:
+    view, done = memoryview(raw), 0
+    while done < len(view):
+        done += files.write(fd, view[done:])

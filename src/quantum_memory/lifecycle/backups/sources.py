@@ -5,7 +5,10 @@
   interrupted is copied with its log, and finished by whoever opens the copy.
 - A folder of checkpoints or backups is held together with those who save into it: nothing is removed from it meanwhile.
   Its manifests are listed before its packs, so that what the former need is among the latter.
-- Of anything else, what changes while it is read is read again, and after a few times is named as a problem.
+- Of anything else, what changes while it is read is read again, and after a few times is named as a problem. A change
+  is told by the times of the file, which are as fine as the clock of its file system: a file that was changed a moment
+  ago is read when a further change would show. What is written through mapped memory shows as well, but for files of
+  file systems in memory.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -21,15 +25,19 @@ from quantum_memory.durability.chunk_store import SHARED_TIMEOUT, hold_together,
 from quantum_memory.durability.files import ReadableFile, close_quietly, current
 from quantum_memory.durability.locks import open_locked
 from quantum_memory.errors import ConflictError, MissingFileError, StorageError, UnsafeError
+from quantum_memory.lifecycle.backups.cuts import HDF5_SIGNATURE
 from quantum_memory.lifecycle.backups.manifest import FILE, FOLDER, LINK, MODE_BITS, Entry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_HDF5 = b"\x89HDF\r\n\x1a\n"  # formats has it where h5py is imported
 _PACKS = "chunks"
 _STORE_TIMEOUT = 60.0
 """Seconds to wait for whoever is changing an HDF5 file."""
+
+_TICK, _COARSE_TICK = 20_000_000, 2_000_000_000
+"""Nanoseconds from one time that a file may get to the next: of systems whose clocks tick 100 times a second or more
+often, and of file systems that know no parts of a second."""
 
 
 @dataclass
@@ -77,6 +85,12 @@ def survey(source: str, held: contextlib.ExitStack, leave_out: str) -> Survey:
         raise MissingFileError("there is no such file or folder", path=source, next_step="check the path") from None
     except OSError as error:
         raise StorageError.from_os_error(error, "look at", source) from error
+    if _is_within(source, os.path.realpath(leave_out)):
+        raise ConflictError(
+            "backups are not backed up into their own folder",
+            path=source,
+            next_step="give another folder of backups, or export them",
+        )
     if stat.S_ISREG(facts.st_mode):
         found.files.append(("", source))
     elif stat.S_ISDIR(facts.st_mode):
@@ -113,6 +127,8 @@ class _Walk:
             with os.scandir(at) as listed:
                 inside = sorted(listed, key=lambda one: (one.name == _PACKS, one.name))
         except OSError as error:
+            if not path:
+                raise StorageError.from_os_error(error, "list", at) from error
             self._found.problems.append((path, f"could not be listed: {error.strerror}"))
             return iter(())
         return iter([(f"{path}/{one.name}" if path else one.name, one) for one in inside if not is_leftover(one.name)])
@@ -135,6 +151,10 @@ class _Walk:
         except OSError as error:
             self._found.problems.append((path, f"could not be looked at: {error.strerror}"))
         return None
+
+
+def _is_within(path: str, folder: str) -> bool:
+    return os.path.commonpath([path, folder]) == folder
 
 
 def _identity(path: str) -> tuple[int, int] | None:
@@ -174,12 +194,32 @@ class OpenSource:
 
     def check(self) -> None:
         """Raise `Changed` if it is not what it was when it was opened."""
-        if _state(self.file.facts()) != _state(self.facts):
-            raise Changed
+        _compare(self.facts, self.file.facts())
+
+
+def _compare(before: os.stat_result, now: os.stat_result) -> None:
+    # That it was replaced, or given another name, changes the last of the times, and nothing in it.
+    times = 2 if before.st_nlink != now.st_nlink else 3
+    if _state(before)[:times] != _state(now)[:times]:
+        raise Changed
 
 
 def _state(facts: os.stat_result) -> tuple[int, int, int]:
     return facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns
+
+
+def _at_rest(file: ReadableFile) -> os.stat_result:
+    """Return what is known of a file from when on every change of it shows in its times."""
+    file.start_writeback()  # what is written through mapped memory shows once per page that the disk was given
+    facts = file.facts()
+    if facts.st_size != file.size:
+        raise Changed
+    tick = _COARSE_TICK if facts.st_ctime_ns % 1_000_000_000 == 0 else _TICK
+    left = facts.st_ctime_ns + tick - time.time_ns()
+    if 0 < left <= tick:
+        time.sleep(left / 1e9)
+        _compare(facts, file.facts())
+    return facts
 
 
 @contextlib.contextmanager
@@ -189,14 +229,13 @@ def opened(at: str) -> Iterator[OpenSource]:
     Raises
     ------
     MissingFileError, UnsafeError, StorageError, ConflictError
+    Changed
+        It is being changed right now.
     """
     with contextlib.ExitStack() as held:
         file = held.enter_context(ReadableFile(at, follow=False))
-        if file.size >= len(_HDF5) and file.read(0, len(_HDF5)) == _HDF5:
+        if file.size >= len(HDF5_SIGNATURE) and file.read(0, len(HDF5_SIGNATURE)) == HDF5_SIGNATURE:
             fd = open_locked(current(), at, at, write=False, timeout=_STORE_TIMEOUT)
             held.callback(close_quietly, current(), fd)
             file = held.enter_context(ReadableFile(at, follow=False))  # now that nobody changes it
-        facts = file.facts()
-        if facts.st_size != file.size:
-            raise ConflictError("it changed while it was opened", path=at, next_step="try again")
-        yield OpenSource(file, facts)
+        yield OpenSource(file, _at_rest(file))

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from quantum_memory.durability.files import Buffer
     from quantum_memory.durability.pack import Place
     from quantum_memory.encryption.sealing import Sealer
+    from quantum_memory.lifecycle.repository.buffers import Buffers
 
 _KIND = b"chunk"
 _HOW = struct.Struct("<BI")
@@ -61,13 +62,17 @@ def prepared(known: Known, raw: Buffer, codec: Codec, sealer: Sealer | None = No
     sealer
         What seals it, and gives it its name; without one the name is the SHA-256 of the bytes.
     """
-    name = hashlib.sha256(raw).digest() if sealer is None else sealer.name(raw)
+    name = name_of(raw, sealer)
     if name in known:
         return Chunk(name, None, 0, 0, len(raw))
-    used, stored = encode_if_smaller(codec, raw)
-    if sealer is not None:
-        stored = sealer.seal(stored, _KIND, _sealed_name(name, used.id, len(raw)))
-    return Chunk(name, stored, checksum(stored), used.id, len(raw))
+    used, packed = encode_if_smaller(codec, raw)
+    return sealed_chunk(name, packed, used.id, len(raw), sealer)
+
+
+def sealed_chunk(name: bytes, packed: Buffer, codec: int, raw: int, sealer: Sealer | None) -> Chunk:
+    """Return a chunk that was packed already, sealed where there is what seals it."""
+    stored = packed if sealer is None else sealer.seal(packed, _KIND, _sealed_name(name, codec, raw))
+    return Chunk(name, stored, checksum(stored), codec, raw)
 
 
 def _sealed_name(name: bytes, codec: int, raw: int) -> bytes:
@@ -93,11 +98,54 @@ def read_chunk(store: ChunkStore, name: bytes, raw: memoryview, sealer: Sealer |
 
 
 def _opened(name: bytes, place: Place, stored: Buffer, sealer: Sealer | None) -> Buffer:
-    if sealer is not None:
-        stored = sealer.open(stored, _KIND, _sealed_name(name, place.codec, place.raw))
-    return codec_with_id(place.codec).decode(stored, place.raw)
+    return codec_with_id(place.codec).decode(_unsealed(name, place, stored, sealer), place.raw)
+
+
+def _unsealed(name: bytes, place: Place, stored: Buffer, sealer: Sealer | None) -> Buffer:
+    return stored if sealer is None else sealer.open(stored, _KIND, _sealed_name(name, place.codec, place.raw))
+
+
+def checked(name: bytes, place: Place, stored: Buffer, sealer: Sealer | None = None) -> tuple[Buffer, Buffer]:
+    """Return a stored chunk without what seals it, and its bytes, which were compared with its name.
+
+    Raises
+    ------
+    IntegrityError, UnsupportedVersionError
+    """
+    packed = _unsealed(name, place, stored, sealer)
+    raw = codec_with_id(place.codec).decode(packed, place.raw)
+    if len(raw) != place.raw or not check_name(name, raw, sealer):
+        raise IntegrityError("a chunk of it is not what its name says", next_step=RESTORE)
+    return packed, raw
+
+
+def fetched(store: ChunkStore, name: bytes, buffers: Buffers, sealer: Sealer | None = None) -> Buffer:
+    """Return the bytes of a chunk, which were compared with its name.
+
+    Parameters
+    ----------
+    buffers
+        Where memory comes from, and where the caller gives the bytes when they are not needed any more.
+
+    Raises
+    ------
+    MissingError, IntegrityError, StorageError, UnsupportedVersionError
+    """
+    _, place = store.place(name)
+    buffer = buffers.take(max(place.stored, place.raw))  # another copy may be packed in another way
+    found = store.read_into(name, buffer)
+    stored = buffer[: found.stored]
+    _, raw = checked(name, found, stored, sealer)
+    if raw is not stored:
+        buffers.give(buffer)
+    return raw
 
 
 def check_name(name: bytes, raw: Buffer, sealer: Sealer | None = None) -> bool:
     """Tell whether bytes are those that a chunk was named for."""
-    return name == (hashlib.sha256(raw).digest() if sealer is None else sealer.name(raw))
+    return name == name_of(raw, sealer)
+
+
+def name_of(raw: Buffer, sealer: Sealer | None = None) -> bytes:
+    """Return the name of a chunk."""
+    return hashlib.sha256(raw).digest() if sealer is None else sealer.name(raw)

@@ -25,6 +25,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
 from quantum_memory.durability.atomic import DurableFile, remove_leftovers, sync_folder
+from quantum_memory.durability.chunk_collection import WASTE
 from quantum_memory.durability.chunk_store import ChunkStore, make_folder
 from quantum_memory.durability.files import ReadableFile, close_quietly, current
 from quantum_memory.errors import (
@@ -41,7 +42,7 @@ from quantum_memory.state.document import well_formed
 from quantum_memory.state.json_text import to_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from quantum_memory.durability.chunk_collection import Collected
     from quantum_memory.durability.files import Readable
@@ -127,7 +128,8 @@ class Repository(ABC, Generic[H]):
     @property
     def is_there(self) -> bool:
         """Whether anything was ever saved in it."""
-        return os.path.exists(os.path.join(self.path, "lock"))
+        # Where the lock is lost, the manifests tell; a folder of their name may be one in which a folder like this is.
+        return os.path.exists(os.path.join(self.path, "lock")) or bool(self.ids())
 
     def ids(self) -> list[str]:
         """Return the ids of all manifests, in no order."""
@@ -247,13 +249,15 @@ class Repository(ABC, Generic[H]):
         self.store.make()
         make_folder(self._manifests_at, durable=self.durable, mode=0o700 if self.private else 0o777)
 
-    def publish(self, head: H, data: bytes) -> None:
+    def publish(self, head: H, data: bytes, *, overwrite: bool = False) -> None:
         """Give a manifest its name, when all of its chunks are durable; the store has to be held.
 
         Parameters
         ----------
         data
             The bytes of the manifest.
+        overwrite
+            Whether one of this id is replaced, which is damaged; the store has to be held alone.
 
         Raises
         ------
@@ -261,7 +265,7 @@ class Repository(ABC, Generic[H]):
             There is one of this id.
         """
         with DurableFile(
-            self.manifest_path(head.id), overwrite=False, durable=self.durable, mode=self.store.file_mode
+            self.manifest_path(head.id), overwrite=overwrite, durable=self.durable, mode=self.store.file_mode
         ) as sink:
             sink.write(data)
         self._heads[head.id] = head
@@ -284,18 +288,28 @@ class Repository(ABC, Generic[H]):
             except OSError as error:
                 raise StorageError.from_os_error(error, "make the names durable in", self._manifests_at) from error
 
-    def collect(self) -> Collected:
+    def collect(self, waste: float = WASTE) -> Collected:
         """Remove chunks that no manifest needs; the store has to be held alone.
+
+        Parameters
+        ----------
+        waste
+            How much of them may stay in packs with others that are needed.
 
         Raises
         ------
         IntegrityError
             A manifest is damaged, so that nobody knows which chunks it needs: nothing is removed.
         """
-        return self.store.collect(self.needed())
+        return self.store.collect(self.needed(), waste)
 
-    def needed(self) -> set[bytes]:
+    def needed(self, without: Iterable[str] = ()) -> set[bytes]:
         """Return the names of the chunks that any manifest needs.
+
+        Parameters
+        ----------
+        without
+            Ids of those that are about to go.
 
         Raises
         ------
@@ -303,7 +317,7 @@ class Repository(ABC, Generic[H]):
             A manifest is damaged.
         """
         needed: set[bytes] = set()
-        for one in self.ids():
+        for one in set(self.ids()).difference(without):
             try:
                 with ReadableFile(self.manifest_path(one)) as source:
                     needed |= read_whole(source, self.kind)[1].chunk_names()

@@ -161,7 +161,22 @@ def read_whole(source: Readable, kind: Kind) -> tuple[bytes, Body]:
     return head, Body(body[:packed], length, body[packed:])
 
 
-def _read_head(source: Readable, kind: Kind) -> tuple[bytes, tuple[int, int, int], bytes]:
+def read_damaged(source: Readable, kind: Kind) -> tuple[bytes, Body]:
+    """Return the head of a manifest that is damaged behind it, and what follows as it is; zeros where that is cut off.
+
+    One of which more than half is cut off is given up.
+
+    Raises
+    ------
+    IntegrityError, UnsafeError, UnsupportedVersionError, StorageError
+    """
+    head, (packed, length, count), _ = _read_head(source, kind, whole=False)
+    start, wanted = PREFIX_BYTES + len(head), packed + count * DIGEST_BYTES
+    body = memoryview(source.read(start, min(wanted, source.size - start)).ljust(wanted, b"\0"))
+    return head, Body(body[:packed], length, body[packed:])
+
+
+def _read_head(source: Readable, kind: Kind, *, whole: bool = True) -> tuple[bytes, tuple[int, int, int], bytes]:
     if source.size < PREFIX_BYTES:
         raise damaged(source, "it is cut short")
     block = source.read(0, min(_FIRST_BYTES, source.size))  # which has the head of nearly every manifest
@@ -172,7 +187,8 @@ def _read_head(source: Readable, kind: Kind) -> tuple[bytes, tuple[int, int, int
     if sealed(prefix) != prefix or any(prefix[96:_CHECKED]):
         raise damaged(source, "its first bytes do not match their checksum")
     check_reader(minimum, version, VERSION, f"{kind.what}s", source.name)
-    if PREFIX_BYTES + head + packed + count * DIGEST_BYTES != source.size:
+    wanted = PREFIX_BYTES + head + packed + count * DIGEST_BYTES
+    if wanted != source.size if whole else not PREFIX_BYTES + head <= source.size >= wanted // 2:
         raise damaged(source, "it has another length than it says: it is cut short or damaged")
     if head > MAX_HEAD_BYTES or text > MAX_DOCUMENT_BYTES or count > MAX_CHUNKS:
         raise UnsafeError(

@@ -8,11 +8,11 @@ from typing import Any
 
 from quantum_memory.durability.atomic import DurableFile
 from quantum_memory.durability.files import ReadableFile
-from quantum_memory.errors import IntegrityError, MissingFileError, UnsafeError
+from quantum_memory.errors import UPGRADE, IntegrityError, MissingFileError, UnsafeError, UnsupportedVersionError
 from quantum_memory.state.document import well_formed
 from quantum_memory.state.json_text import from_json, max_nodes, to_json
 
-_MAX_BYTES = 16 << 20
+MAX_BYTES = 16 << 20
 
 
 def read_signed(path: str, keys: set[str], version: int = 1) -> dict[str, Any] | None:
@@ -20,19 +20,37 @@ def read_signed(path: str, keys: set[str], version: int = 1) -> dict[str, Any] |
 
     Raises
     ------
-    IntegrityError, StorageError, UnsafeError
+    IntegrityError, StorageError, UnsafeError, UnsupportedVersionError
     """
     try:
         with ReadableFile(path) as source:
-            if source.size > _MAX_BYTES:
+            if source.size > MAX_BYTES:
                 raise IntegrityError("it is longer than any that is written", path=path)
             text = source.read(0, source.size)
     except MissingFileError:
         return None
+    return said_by(text, path, keys, version)
+
+
+def said_by(text: bytes, path: str, keys: set[str], version: int = 1) -> dict[str, Any]:
+    """Return what text says that is signed.
+
+    Parameters
+    ----------
+    path
+        What errors call the file that it is of.
+
+    Raises
+    ------
+    IntegrityError, UnsafeError
+    """
     with well_formed(path):
         said: dict[str, Any] = from_json(text, max_nodes=max_nodes(8 * len(text)))
-        digest = said.pop("sha256")
-        if digest != signature(said) or said.pop("version") != version or set(said) != keys:
+        whole = said.pop("sha256") == signature(said)
+        written = said.pop("version")
+        if whole and isinstance(written, int) and written > version:
+            raise UnsupportedVersionError(f"it has version {written}", path=path, next_step=UPGRADE)
+        if not whole or written != version or set(said) != keys:
             raise IntegrityError("it does not match its SHA-256")
         return said
 
@@ -48,9 +66,14 @@ def write_signed(path: str, said: dict[str, Any], *, version: int = 1, durable: 
     """
     if os.path.islink(path):
         raise UnsafeError("it is a symbolic link", path=path, next_step="put the file itself there")
-    said = {"version": version, **said}
     with DurableFile(path, durable=durable, mode=mode) as sink:
-        sink.write(to_json({**said, "sha256": signature(said)}))
+        sink.write(signed(said, version))
+
+
+def signed(said: dict[str, Any], version: int = 1) -> bytes:
+    """Return text that says something, and its SHA-256."""
+    said = {"version": version, **said}
+    return to_json({**said, "sha256": signature(said)})
 
 
 def signature(said: dict[str, Any]) -> str:
