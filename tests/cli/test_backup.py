@@ -420,13 +420,13 @@ def test_what_cannot_be_written_is_8(run: Run, ids: list[str]) -> None:
 # --- the program itself
 
 
-def test_the_real_command(qmem: Qmem, run: Run, ids: list[str], tmp_path: Path) -> None:
+def test_the_real_command(real_qmem: Qmem, run: Run, ids: list[str], tmp_path: Path) -> None:
     folder = tmp_path / "backups"
-    done = qmem("backup", "list", "-C", folder)
+    done = real_qmem("backup", "list", "-C", folder)
     assert (done.returncode, done.stderr) == (0, "")
     assert ids[4] in done.stdout
-    assert qmem("backup", "-C", folder, "restore", "good", "--to", "again").returncode == 0
-    done = qmem("backup", "list", "-C", "nowhere")
+    assert real_qmem("backup", "-C", folder, "restore", "good", "--to", "again").returncode == 0
+    done = real_qmem("backup", "list", "-C", "nowhere")
     assert done.returncode == 6
     assert "there is no such folder" in done.stderr
 

@@ -459,17 +459,17 @@ def test_gc(run: Run, ids: list[str]) -> None:
 # --- the program itself
 
 
-def test_the_real_command(qmem: Qmem, ids: list[str], tmp_path: Path) -> None:
+def test_the_real_command(real_qmem: Qmem, ids: list[str], tmp_path: Path) -> None:
     folder = tmp_path / "checkpoints"
-    done = qmem("checkpoint", "list", "-C", folder)
+    done = real_qmem("checkpoint", "list", "-C", folder)
     assert (done.returncode, done.stderr) == (0, "")
     assert ids[4] in done.stdout
-    done = qmem("checkpoint", "prune", "-C", folder, "--keep-last", "1")
+    done = real_qmem("checkpoint", "prune", "-C", folder, "--keep-last", "1")
     assert done.returncode == 0
     assert "1 removed, 4 stay" in done.stdout
-    assert qmem("checkpoint", "restore", "s5", "--to", "five.json", "-C", folder).returncode == 0
-    assert qmem("info", "five.json").returncode == 0
-    done = qmem("checkpoint", "list")
+    assert real_qmem("checkpoint", "restore", "s5", "--to", "five.json", "-C", folder).returncode == 0
+    assert real_qmem("info", "five.json").returncode == 0
+    done = real_qmem("checkpoint", "list")
     assert done.returncode == 6
     assert "there is no such folder" in done.stderr
 

@@ -196,7 +196,7 @@ def test_a_large_state_does_not_need_its_size(tmp_path: Path) -> None:
 
 
 def test_it_says_sizes_ratio_and_name_in_one_line(qmem: Qmem, bell: Path, tmp_path: Path) -> None:
-    done = qmem("convert", bell, tmp_path / "bell.json", env={**os.environ, "COLUMNS": "80"})
+    done = qmem("convert", bell, tmp_path / "bell.json", columns=80)
     assert (done.returncode, done.stderr) == (0, "")
     (said,) = done.stdout.splitlines()
     sizes = f"{bell.stat().st_size:,} B qms to {(tmp_path / 'bell.json').stat().st_size:,} B json"

@@ -27,6 +27,12 @@ if TYPE_CHECKING:
 VERBS = ["info", "verify", "compare"]
 
 
+@pytest.fixture
+def qmem(real_qmem: Qmem) -> Qmem:
+    """Run the installed command: its codes are what others see."""
+    return real_qmem
+
+
 def _files(verb: str, path: Path, bell: Path) -> list[Path]:
     return [bell, path] if verb == "compare" else [path]
 

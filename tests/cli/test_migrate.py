@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from typing import TYPE_CHECKING
 
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
 
     Qmem = Callable[..., subprocess.CompletedProcess[str]]
 
-NARROW = {**os.environ, "COLUMNS": "80"}
 PATHS = ("json_v2/v2_n3_mps.json", "qms/q_n3_lz4.qms", "npz_simple/simple_n3.npz")
 
 
@@ -122,7 +120,7 @@ def test_no_plan_was_applied(qmem: Qmem, states: Path) -> None:
 
 
 def test_a_plan_is_summed_up(qmem: Qmem, states: Path) -> None:
-    shown = qmem("migrate", "plan", states, "--out", "plan.json", env=NARROW).stdout
+    shown = qmem("migrate", "plan", states, "--out", "plan.json", columns=80).stdout
     for line in (
         "to migrate  4 files",
         "1 checkpoint-registry",
@@ -149,10 +147,10 @@ def test_of_many_damaged_files_some_are_shown(qmem: Qmem, tmp_path: Path) -> Non
 def test_status_is_read_at_80_columns_and_says_how_to_go_on(qmem: Qmem, states: Path) -> None:
     qmem("migrate", "plan", states, "--out", "plan.json")
     (states / PATHS[0]).touch()
-    applied = qmem("migrate", "apply", "plan.json", "--continue-on-error", env=NARROW).stdout
+    applied = qmem("migrate", "apply", "plan.json", "--continue-on-error", columns=80).stdout
     assert "left alone: 2, 1 of them damaged: the plan says why" in applied
     assert f"next: qmem migrate commit {states}, or qmem migrate rollback {states}" in applied
-    status = qmem("migrate", "status", states, env=NARROW).stdout
+    status = qmem("migrate", "status", states, columns=80).stdout
     assert "3 of 4 migrated, 1 failed" in status
     assert "can be rolled back" in status
     (line,) = [line for line in status.splitlines() if line.startswith("to go on: ")]

@@ -303,10 +303,14 @@ def test_a_kill_at_every_call_leaves_old_or_new(tmp_path, what):
     assert path.read_bytes() == new
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("what", ["short", "equal", "shorter"])
 def test_a_power_cut_at_every_call_of_three_transactions_loses_nothing_that_was_acknowledged(tmp_path, what, seed):
-    folder = tmp_path / "disk"
+    cut_three_transactions(tmp_path / "disk", what, seed)
+
+
+def cut_three_transactions(folder, what, seed):
+    """Cut the power at every call, and in every second case once more in what follows; return how many calls it was."""
     folder.mkdir()
     path = folder / "file"
     versions = [OLD, NEWS[what], with_length(OLD[HEAD:] + b"x" * 700), with_length(NEWS["short"][HEAD:20_000] + b"y")]
@@ -332,6 +336,7 @@ def test_a_power_cut_at_every_call_of_three_transactions_loses_nothing_that_was_
             break
     assert k > 40
     assert found == 3
+    return k
 
 
 def recover(dying, path):
@@ -945,6 +950,7 @@ def test_an_hdf5_store_survives_a_crash_at_every_call_of_thirty_transactions(tmp
     crashes = 0
     for number in range(30):
         before = path.read_bytes() if number else None
+        known = {}  # of what a crash leaves, most is the same as what another one left
         for k in itertools.count(number % 3, 3):  # every call of every three transactions that are alike
 
             def work(dying, number=number):
@@ -956,7 +962,10 @@ def test_an_hdf5_store_survives_a_crash_at_every_call_of_thirty_transactions(tmp
             if not killed_at(k, work, **dying):
                 break
             crashes += 1
-            assert groups(path) in {number, number + 1}
+            left_over = frozenset((left.name, left.read_bytes()) for left in folder.iterdir())
+            if left_over not in known:
+                known[left_over] = groups(path)
+            assert known[left_over] in {number, number + 1}
             for left in folder.iterdir():
                 left.unlink()
             if before is not None:

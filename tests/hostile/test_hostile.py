@@ -22,7 +22,7 @@ from .corpus import AMPLITUDES, CORPUS, HONEST, JSON, PLUS, QMS, SPECIAL, STATE,
 
 SECONDS = 2.0
 MIB = 1 << 20
-BATCHES = 4
+BATCHES = 2
 CHILD = Path(__file__).with_name("child.py")
 OURS = {name for name, value in vars(errors).items() if isinstance(value, type)}
 TITLES = [case.title for case in QMS]

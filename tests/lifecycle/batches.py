@@ -33,6 +33,13 @@ class KillingWrites(AtChanges, KillingFiles):
     """Ends the process at the k-th call that may change something."""
 
 
+class FullDisk(AtChanges, FaultyFiles):
+    """Has no space at the k-th call that may change something: others cannot fail for that."""
+
+    def __init__(self, k, inner=None):
+        super().__init__(k, errno.ENOSPC, inner=inner)
+
+
 class Batch:
     """Three files in two folders, one of them with an archive, that can be had again and again as they were."""
 
@@ -114,7 +121,7 @@ class Batch:
             if fault == "kill":
                 died = killed_at(k, lambda dying: work_with(dying, work), KillingWrites)
             else:
-                faulty = FaultyFiles(k, getattr(errno, fault))
+                faulty = FullDisk(k) if fault == "ENOSPC" else FaultyFiles(k, errno.EIO)
                 try:
                     work_with(faulty, work)
                 except QuantumMemoryError as error:

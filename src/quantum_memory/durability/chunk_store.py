@@ -58,6 +58,7 @@ _LOCK_NAME = "lock"
 _OPEN_FILES = 16
 _UNKNOWN = -1
 _GENERATIONS = 1 << 64
+_VERSIONS = 256  # more than there will be: the lock has no checksum
 _LOCK = struct.Struct("<8sIIQ")
 _LOCK_SIGNATURE = b"\x89QML\r\n\x1a\n"
 
@@ -241,7 +242,7 @@ class ChunkStore:
         except OSError as error:
             raise StorageError.from_os_error(error, "read", self._lock_at) from error
         signature, version, minimum, generation = _LOCK.unpack_from(buffer)
-        if signature != _LOCK_SIGNATURE or (whole and (length != _LOCK.size or not 0 < minimum <= version)):
+        if signature != _LOCK_SIGNATURE or (whole and (length != _LOCK.size or not 0 < minimum <= version < _VERSIONS)):
             raise IntegrityError(
                 "this is not the lock of a folder of checkpoints or backups",
                 path=self._lock_at,

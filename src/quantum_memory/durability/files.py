@@ -244,8 +244,14 @@ class ReadableFile:
         """
         return map_privately(self._fd, self.size, self.name)[offset : offset + length]
 
-    def start_writeback(self) -> None:
-        """Have the kernel begin to write to the disk what others have changed, so that what they change then shows."""
+    def settle(self) -> None:
+        """Wait for who is in the middle of a write, and have whatever is written from then on show in the times.
+
+        Where the file system can: one in memory does not know when a file is written to through mapped memory.
+        """
+        with contextlib.suppress(OSError):
+            os.lseek(self._fd, 0, os.SEEK_HOLE)  # which takes the lock that a write has from its beginning to its end
+        # Mapped pages that are on their way to the disk are watched again for writes to them.
         self._files.start_writeback(self._fd, 0, self.size)
 
     def forget(self, offset: int, length: int) -> None:

@@ -153,7 +153,7 @@ def test_a_key_that_is_not_the_one(tmp_path, tree, key):
 
 
 def test_a_list_of_another_pack(tmp_path, tree):
-    """The copy of a list is believed where the list itself is damaged: what it says is not there is found by reading."""
+    """The copy of a list is believed where the list itself is damaged: what is not there is found by reading."""
     with manager(tmp_path, max_backups=None, compression=False) as bm:
         first = bm.create_backup(tree)
         (old,) = (tmp_path / "backups" / "chunks").glob("*.qmpack")

@@ -43,10 +43,10 @@ def read(data, sealer=None, one=ONE):
     return read_manifest(ReadableBytes(data), one, sealer)
 
 
-def with_entries(listed, chunks=b"", *, digest=None, **more):
+def with_entries(listed, chunks=b"", **more):
     """Return a manifest with these entries, well formed or not, sealed against accidents as any."""
     said = {
-        "chunks": digest or hashlib.sha256(chunks).hexdigest(), "entries": listed, "problems": [], "skipped": [], **more,
+        "chunks": hashlib.sha256(chunks).hexdigest(), "entries": listed, "problems": [], "skipped": [], **more,
     }  # fmt: skip
     text = json.dumps(said).encode()
     head = json.dumps(backup().to_dict()).encode()

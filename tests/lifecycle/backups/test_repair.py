@@ -76,7 +76,11 @@ def test_no_random_damage_is_made_worse(tmp_path, key):
         before = restorable(copy, key)
         if sum("config" in one for one in what) == 2:  # see below
             continue
-        done = repaired(copy, key)
+        try:
+            done = repaired(copy, key)
+        except UnsupportedVersionError:  # for a lock that says so: it has no checksum
+            assert any(one.startswith("lock: flips") for one in what)
+            continue
         after = restorable(copy, key)
         assert before <= after, (trial, what)
         mended += len(after) > len(before)

@@ -132,7 +132,10 @@ TABLE = {
     "hourly": (KeepHourly(2), ["2030-05-01T10:10", "2030-05-01T10:50", "2030-05-01T12:00"], [2, 3]),
     "hourly, fewer than asked for": (KeepHourly(48), ["2030-05-01T10:10", "2030-05-01T10:50"], [2]),
     "daily": (KeepDaily(3), daily(6), [4, 5, 6]),
-    "daily, of days that have any": (KeepDaily(2), ["2030-01-01", "2030-03-01T01", "2030-03-01T02", "2030-05-01"], [3, 4]),
+    "daily, of days that have any": (
+        KeepDaily(2),
+        ["2030-01-01", "2030-03-01T01", "2030-03-01T02", "2030-05-01"], [3, 4],
+    ),
     "daily, equal times": (KeepDaily(2), ["2030-01-01"] * 3, [3]),
     "a leap day is a day": (KeepDaily(3), ["2028-02-28", "2028-02-29", "2028-03-01"], [1, 2, 3]),
     "no leap day in 2030": (KeepDaily(2), ["2030-02-27", "2030-02-28", "2030-03-01"], [2, 3]),
@@ -150,23 +153,30 @@ TABLE = {
     ),
     # the calendar of a place
     "Berlin, spring: the day has 23 hours": (
-        KeepDaily(9, timezone=BERLIN), ["2030-03-30T22:59", "2030-03-30T23:00", "2030-03-31T21:59", "2030-03-31T22:00"], [1, 3, 4],
+        KeepDaily(9, timezone=BERLIN),
+        ["2030-03-30T22:59", "2030-03-30T23:00", "2030-03-31T21:59", "2030-03-31T22:00"], [1, 3, 4],
     ),
     "Berlin, autumn: the day has 25 hours": (
-        KeepDaily(9, timezone=BERLIN), ["2029-10-27T21:59", "2029-10-27T22:00", "2029-10-28T22:59", "2029-10-28T23:00"], [1, 3, 4],
+        KeepDaily(9, timezone=BERLIN),
+        ["2029-10-27T21:59", "2029-10-27T22:00", "2029-10-28T22:59", "2029-10-28T23:00"], [1, 3, 4],
     ),
     "Berlin, autumn: one hour comes twice": (
-        KeepHourly(9, timezone=BERLIN), ["2029-10-28T00:10", "2029-10-28T00:50", "2029-10-28T01:10", "2029-10-28T01:50"], [2, 4],
+        KeepHourly(9, timezone=BERLIN),
+        ["2029-10-28T00:10", "2029-10-28T00:50", "2029-10-28T01:10", "2029-10-28T01:50"], [2, 4],
     ),
     "Berlin, spring: one hour is not there": (
-        KeepHourly(9, timezone=BERLIN), ["2030-03-31T00:10", "2030-03-31T00:50", "2030-03-31T01:10", "2030-03-31T01:50"], [2, 4],
+        KeepHourly(9, timezone=BERLIN),
+        ["2030-03-31T00:10", "2030-03-31T00:50", "2030-03-31T01:10", "2030-03-31T01:50"], [2, 4],
     ),
     "New York is a day behind": (KeepDaily(9, timezone=NEW_YORK), ["2030-01-02T04:59", "2030-01-02T05:00"], [1, 2]),
     "New York, autumn": (
         KeepHourly(9, timezone=NEW_YORK), ["2029-11-04T05:10", "2029-11-04T05:50", "2029-11-04T06:10"], [2, 3],
     ),
     # the future
-    "one of the future does not make the others old": (KeepWithin("1d"), ["2030-05-01", "2030-05-02", "2040-01-01"], [1, 2, 3]),
+    "one of the future does not make the others old": (
+        KeepWithin("1d"),
+        ["2030-05-01", "2030-05-02", "2040-01-01"], [1, 2, 3],
+    ),
     "one of the future is not one of the last": (KeepLast(1), ["2030-05-01", "2030-05-02", "2040-01-01"], [2, 3]),
     "nothing but the future": (KeepLast(1), ["2040-01-01", "2050-01-01"], [1, 2]),
     # sources
@@ -182,16 +192,21 @@ TABLE = {
     # pins, tags, and who asked
     "a pin": (KeepLast(1), [("2030-01-01", "a", "p"), ("2030-01-02", "a", ""), ("2030-01-03", "a", "")], [1, 3]),
     "a tag": (KeepLast(1), [("2030-01-01", "a", "t"), ("2030-01-02", "a", ""), ("2030-01-03", "a", "")], [1, 3]),
-    "a pin takes no place": (KeepLast(2), [("2030-01-01", "a", "p"), *of("a", "2030-01-02", "2030-01-03", "2030-01-04")], [1, 3, 4]),
+    "a pin takes no place": (
+        KeepLast(2),
+        [("2030-01-01", "a", "p"), *of("a", "2030-01-02", "2030-01-03", "2030-01-04")], [1, 3, 4],
+    ),
     "by hand": (KeepManual(), [("2030-01-01", "a", ""), ("2030-01-02", "a", "a"), ("2030-01-03", "a", "a")], [1, 3]),
     "by hand, or the last two": (
-        KeepManual() | KeepLast(2), [("2030-01-01", "a", ""), *((f"2030-01-0{d}", "a", "a") for d in (2, 3, 4))], [1, 3, 4],
+        KeepManual() | KeepLast(2),
+        [("2030-01-01", "a", ""), *((f"2030-01-0{d}", "a", "a") for d in (2, 3, 4))], [1, 3, 4],
     ),
     "tagged alone": (NOTHING, [("2030-01-01", "a", "t"), ("2030-01-02", "a", ""), ("2030-01-03", "a", "")], [1, 3]),
     # what was read back
     "the newest is read back, and guards": (NOTHING, [("2030-01-01", "a", "v"), ("2030-01-02", "a", "")], [2]),
     "of each source": (
-        NOTHING, [("2030-01-01", "a", "v"), ("2030-01-02", "a", ""), ("2030-01-03", "b", ""), ("2030-01-04", "b", "v")], [2, 4],
+        NOTHING,
+        [("2030-01-01", "a", "v"), ("2030-01-02", "a", ""), ("2030-01-03", "b", ""), ("2030-01-04", "b", "v")], [2, 4],
     ),
 }  # fmt: skip
 
@@ -224,7 +239,10 @@ def test_ten_that_are_not_older_than_thirty_days_by_default(tmp_path):
 
 @pytest.mark.parametrize(
     ("limits", "left"),
-    [((3, None), [4, 5, 6]), ((None, 1), [5, 6]), ((None, None), [1, 2, 3, 4, 5, 6]), ((1, 30), [6]), ((9, 2.5), [4, 5, 6])],
+    [
+        ((3, None), [4, 5, 6]), ((None, 1), [5, 6]), ((None, None), [1, 2, 3, 4, 5, 6]), ((1, 30), [6]),
+        ((9, 2.5), [4, 5, 6]),
+    ],
 )  # fmt: skip
 def test_limits(tmp_path, limits, left):
     history = History(tmp_path)
@@ -312,7 +330,7 @@ POLICIES = st.one_of(
 @settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow])
 @given(ROWS, POLICIES)
 def test_laws_of_every_history(rows, policy):
-    """What was foretold is done (`History.pruned`); of each source one is left that was read back, and it is the last."""
+    """What was foretold is done (`History.pruned`); of each source one is left that was read back, the last."""
     place = tempfile.mkdtemp()
     try:
         history = History(place)

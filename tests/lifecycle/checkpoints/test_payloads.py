@@ -38,29 +38,21 @@ def bytes_in(folder):
     return sum(path.stat().st_size for path in Path(folder).rglob("*") if path.is_file())
 
 
-@pytest.mark.parametrize("name", PAYLOADS)
-def test_a_run_goes_on_bit_for_bit(manager, name):
-    run = PAYLOADS[name][0](seed=7)
-    gone_on(name, run)
-    at = identity(run)
-    manager.create_checkpoint(run)
-    expected = gone_on(name, run)
-    assert expected[-1] != at
-
-    assert manager.restore_checkpoint(run) is run
-    assert identity(run) == at
-    assert gone_on(name, run) == expected
-
-
-def test_all_go_on_bit_for_bit_in_another_process(tmp_path):
+def test_all_go_on_bit_for_bit_in_the_same_process_and_in_another(tmp_path):
     """One for all of them, since most of its time goes into the imports."""
     expected = {}
     for name, (make, _) in PAYLOADS.items():
         run = make(seed=7)
         gone_on(name, run)
+        at = identity(run)
         with CheckpointManager(tmp_path / name, signals=False) as manager:
             manager.create_checkpoint(run)
-        expected[name] = gone_on(name, run)
+            expected[name] = gone_on(name, run)
+            assert expected[name][-1] != at, name
+
+            assert manager.restore_checkpoint(run) is run
+            assert identity(run) == at, name
+            assert gone_on(name, run) == expected[name], name
     another = subprocess.run(
         [sys.executable, "-W", "error", "-m", "tests.lifecycle.checkpoints.payloads", tmp_path],
         cwd=Path(__file__).parents[3], capture_output=True, text=True, check=False,

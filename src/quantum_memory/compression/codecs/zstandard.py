@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from quantum_memory.compression.codecs.base import Buffer, not_written
 
@@ -14,6 +15,19 @@ if TYPE_CHECKING:
 
 _WINDOW_LOG = 23
 """A zstd decoder may be asked for a window of 8 MiB and no more; RFC 8878 recommends to support so much."""
+
+_LIGHT = 3
+"""Up to this level the tables of an encoder take a few MiB at most, and each thread keeps one."""
+
+
+class _Kept(threading.local):
+    """Encoders of a thread: to make one takes as long as to pack some KiB."""
+
+    def __init__(self) -> None:
+        self.encoders: dict[int, Any] = {}
+
+
+_kept = _Kept()
 
 
 @dataclass(frozen=True)
@@ -25,7 +39,16 @@ class Zstd:
     level: int = 3
 
     def encode(self, raw: Buffer) -> Buffer:
-        encoded: bytes = _zstd().compress(raw, self.level)
+        encoder = _kept.encoders.get(self.level)
+        if encoder is None:
+            encoder = _zstd().ZstdCompressor(self.level)
+            if self.level <= _LIGHT:
+                _kept.encoders[self.level] = encoder
+        try:
+            encoded: bytes = encoder.compress(raw, encoder.FLUSH_FRAME)
+        except BaseException:
+            _kept.encoders.pop(self.level, None)  # it may be in the middle of a frame
+            raise
         return encoded
 
     def decode(self, stored: Buffer, raw_length: int) -> Buffer:

@@ -333,7 +333,7 @@ class Checker:
         store, sealer = self.folder.store, self.folder.sealer
         bad: dict[bytes, str] = {}
         guard, buffers = threading.Lock(), Buffers()
-        in_order = sorted(names, key=lambda name: (store.place(name)[0], store.place(name)[1].offset))
+        in_order = sorted(names, key=store.place)  # as they stand on the disk
 
         def wrong_with(name: bytes) -> str | None:
             try:

@@ -13,6 +13,7 @@ import shlex
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from quantum_memory.compression.codecs import is_known
 from quantum_memory.durability.chunk_store import is_store
 from quantum_memory.durability.files import ReadableFile
 from quantum_memory.errors import (
@@ -343,7 +344,7 @@ class Repairer:
         """Take note of what can be had of a pack without a list."""
         try:
             missing = {} if self._folder.sealer else self._missing()
-            self._store.found(name, salvaged(*self._store.pack_paths(name), missing))
+            self._store.found(name, salvaged(*self._store.pack_paths(name), missing, self._proven))
         except _UNREAD as error:
             self._packs.left.add(name)
             self._left(_in_chunks(name), error)
@@ -359,17 +360,19 @@ class Repairer:
                         lengths[name] = _likely_length(entry, position)
         return lengths
 
+    def _proven(self, chunk: bytes, place: Place, stored: memoryview) -> bool:
+        try:
+            checked(chunk, place, stored, self._folder.sealer)
+        except (IntegrityError, UnsupportedVersionError):
+            return False
+        return True
+
     def _is_right(self, name: str, chunk: bytes, place: Place) -> bool:
         stored = self._store.stored(name, chunk)
         if stored is None:
             return False
-        try:
-            checked(chunk, place, stored, self._folder.sealer)
-        except UnsupportedVersionError:
-            return True  # of a later release, which alone can tell
-        except IntegrityError:
-            return False
-        return True
+        # What a codec of a later release has packed, that release alone can tell.
+        return self._proven(chunk, place, stored) or not is_known(place.codec)
 
     def _save_chunks(self) -> None:
         """Copy what is whole in damaged packs, and in no other, into a new one."""

@@ -1,8 +1,9 @@
 """What can be had of a pack of which neither the list at its end nor the copy of that is whole.
 
-Each record of a list says where a chunk is and which checksum its bytes have, and so proves itself: those that the
-damage has left are found one by one. Of a pack that has lost its whole list, the chunks follow one another; what zstd
-has packed says how long it is, and what was stored as it is has the length of a file or of a whole chunk.
+Each record of a list says where a chunk is, which checksum its bytes have and what it is called, and so proves itself:
+those that the damage has left are found one by one. Of a pack that has lost its whole list, the chunks follow one
+another; what zstd has packed says how long it is, and what was stored as it is has the length of a file or of a whole
+chunk.
 """
 
 from __future__ import annotations
@@ -22,15 +23,17 @@ from quantum_memory.errors import IntegrityError, MissingFileError, UnsafeError
 from quantum_memory.lifecycle.backups.cuts import LONGEST
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+    Proof = Callable[[bytes, Place, memoryview], bool]
 
 _WINDOW = 64 << 20
 _MOST_IN_VAIN = 1 << 30
 """Bytes that are hashed without finding anything before the rest of a pack is given up."""
 
 
-def salvaged(at: str, copy_at: str, missing: dict[bytes, int]) -> dict[bytes, Place]:
-    """Return the chunks that are found in a pack, in the order in which they stand; all match their checksums.
+def salvaged(at: str, copy_at: str, missing: dict[bytes, int], is_right: Proof) -> dict[bytes, Place]:
+    """Return the chunks that are found in a pack, in the order in which they stand.
 
     Parameters
     ----------
@@ -39,28 +42,31 @@ def salvaged(at: str, copy_at: str, missing: dict[bytes, int]) -> dict[bytes, Pl
     missing
         Names of chunks, each the SHA-256 of what it holds, that are in no other pack, and their lengths; 0 where that
         is not known.
+    is_right
+        Tells whether stored bytes are those of the chunk of a name, for all that a record says of it.
 
     Raises
     ------
     StorageError, UnsupportedVersionError
     """
     with ReadableFile(at) as source:
-        found = _by_records(source, source)
+        found = _by_records(source, source, is_right)
         with contextlib.suppress(MissingFileError, UnsafeError), ReadableFile(copy_at) as copy:
             with contextlib.suppress(IntegrityError, UnsafeError):
                 return pack.read_index_copy(copy)  # the second time that it is read
-            found |= _by_records(source, copy)
+            found = _by_records(source, copy, is_right) | found
         if lost := {name: length for name, length in missing.items() if name not in found}:
             found |= _by_walking(source, lost, found)
     return dict(sorted(found.items(), key=lambda one: one[1].offset))
 
 
-def _by_records(source: ReadableFile, listed: ReadableFile) -> dict[bytes, Place]:
+def _by_records(source: ReadableFile, listed: ReadableFile, is_right: Proof) -> dict[bytes, Place]:
     """Find chunks by what looks like a record of the list of a pack, from the end on."""
     found: dict[bytes, Place] = {}
     in_vain = 0
     for name, place in _records(listed, source.size):
-        if pack.checksum(source.read(place.offset, place.stored)) == place.check:
+        stored = memoryview(source.read(place.offset, place.stored))
+        if pack.checksum(stored) == place.check and is_right(name, place, stored):
             found[name] = place
         elif (in_vain := in_vain + place.stored) > MAX_STORED + source.size:
             break

@@ -210,7 +210,6 @@ def _state(facts: os.stat_result) -> tuple[int, int, int]:
 
 def _at_rest(file: ReadableFile) -> os.stat_result:
     """Return what is known of a file from when on every change of it shows in its times."""
-    file.start_writeback()  # what is written through mapped memory shows once per page that the disk was given
     facts = file.facts()
     if facts.st_size != file.size:
         raise Changed
@@ -219,6 +218,7 @@ def _at_rest(file: ReadableFile) -> os.stat_result:
     if 0 < left <= tick:
         time.sleep(left / 1e9)
         _compare(facts, file.facts())
+    file.settle()  # last: a write has its time from its beginning on
     return facts
 
 
