@@ -4,6 +4,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 WORKERS ?= $(shell nproc 2>/dev/null || echo 2)
 
+# Tests that fork thousands of times run first, by themselves: the fork of a process takes as long as the process is
+# large, and one that has imported what all tests need is ten times as large as one that has imported what these need.
+FORKING := tests/cli tests/durability tests/encryption \
+    tests/formats/test_background.py tests/formats/test_hdf5_faults.py \
+    tests/lifecycle/backups $(wildcard tests/lifecycle/test_migration_*.py) \
+    $(addprefix tests/lifecycle/checkpoints/test_,concurrency.py crashes.py folder.py order.py signals.py)
+
+PYTEST = $(BIN)/pytest -n $(WORKERS) --dist worksteal
+
 .PHONY: demo test lint bench soak clean
 .DELETE_ON_ERROR:
 
@@ -11,7 +20,12 @@ demo: $(VENV)/.base
 	$(BIN)/qmem demo $(ARGS)
 
 test: $(VENV)/.test
-	$(BIN)/pytest -n $(WORKERS) $(ARGS)
+ifdef ARGS
+	$(PYTEST) $(ARGS)
+else
+	$(PYTEST) $(FORKING)
+	$(PYTEST) $(addprefix --ignore=,$(FORKING))
+endif
 
 lint: $(VENV)/.lint
 	$(BIN)/ruff check .

@@ -79,7 +79,12 @@ def as_in_a_new_interpreter() -> None:
 
 
 def forked(
-    arguments: list[str], *, cwd: Path, columns: int, input: str = "", timeout: int = 60
+    arguments: list[str],
+    *,
+    cwd: Path,
+    columns: int,
+    input: str = "",  # noqa: A002 - as in subprocess
+    timeout: int = 60,
 ) -> subprocess.CompletedProcess[str]:
     """Run the command in a fork of this process, which gets `input` and may take so many seconds."""
     streams = [tempfile.TemporaryFile("w+", encoding="utf-8") for _ in range(3)]  # noqa: SIM115 - closed below
@@ -96,7 +101,7 @@ def forked(
             for fd, stream in enumerate(streams):
                 os.dup2(stream.fileno(), fd)
             sys.stdin, sys.stdout, sys.stderr = (
-                open(fd, mode, encoding="utf-8", closefd=False)  # noqa: SIM115, PTH123 - as long as the process
+                open(fd, mode, encoding="utf-8", closefd=False)  # noqa: SIM115 - as long as the process
                 for fd, mode in enumerate(("r", "w", "w"))
             )
             as_in_a_new_interpreter()

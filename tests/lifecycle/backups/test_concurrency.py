@@ -33,6 +33,7 @@ def appending(path, end):
     while not end.is_set():
         storage.save_quantum_state(qm.MemoryState(classical={"k": k, "w": np.full(3000, k)}), f"s{k}")
         k += 1
+        end.wait(0.03)  # all that was appended is looked at in each backup
 
 
 def checkpointing(run, end):
@@ -90,7 +91,11 @@ def test_a_store_that_others_append_to_is_whole_in_each_backup(tmp_path):
     with manager(tmp_path, max_backups=None) as bm:
         with meanwhile(appending, path):
             until(path.exists)
-            ids = [bm.create_backup(path) for _ in range(BACKUPS)]
+            ids = [bm.create_backup(path)]
+            for _ in range(BACKUPS - 1):
+                size = path.stat().st_size
+                until(lambda size=size: path.stat().st_size > size)
+                ids.append(bm.create_backup(path))
         for one in ids:
             bm.restore_backup(one, tmp_path / "again.h5", backup_first=False)
             storage = HDF5QuantumStorage(tmp_path / "again.h5")
@@ -106,13 +111,21 @@ def test_a_store_that_others_append_to_is_whole_in_each_backup(tmp_path):
     assert counts[-1] > counts[0]
 
 
+def newest(run):
+    return max(one.name for one in (run / "checkpoints").glob("*.qmcp"))
+
+
 def test_a_folder_of_checkpoints_is_whole_in_each_backup(tmp_path):
     run, last = tmp_path / "run", []
     with manager(tmp_path, max_backups=None) as bm, warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*were not removed")
         with meanwhile(checkpointing, run):
             until(lambda: (run / "checkpoints").exists() and list((run / "checkpoints").glob("*.qmcp")))
-            ids = [bm.create_backup(run) for _ in range(BACKUPS)]
+            ids = [bm.create_backup(run)]
+            for _ in range(BACKUPS - 1):
+                there = newest(run)
+                until(lambda there=there: newest(run) > there)
+                ids.append(bm.create_backup(run))
         for number, one in enumerate(ids):
             again = tmp_path / f"again{number}"
             bm.restore_backup(one, again)
