@@ -57,12 +57,12 @@ def refusal(suffix: str, data: bytes, **options: object) -> QuantumMemoryError:
 
 def _attempt(suffix: str, data: bytes, options: dict) -> tuple[QuantumMemoryError | None, float]:
     _seen.clear()
-    start = time.monotonic()
+    start = time.process_time()
     _watching.append(True)
     try:
         read(suffix, data, **options)
     except QuantumMemoryError as refused:
-        return refused, time.monotonic() - start
+        return refused, time.process_time() - start
     finally:
         _watching.clear()
     return None, 0.0

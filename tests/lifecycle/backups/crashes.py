@@ -57,13 +57,15 @@ def back_up_for_ever(place, k, acknowledge, **options):
             if k % 2:
                 done = bm.restore_backup(one, place / "out")
                 if done.replaced:
-                    shutil.rmtree(done.replaced)
+                    os.rename(done.replaced, place / "rubbish")  # noqa: PTH104 - what has its name is whole
+                    shutil.rmtree(place / "rubbish")
     os._exit(0)
 
 
 def check(place, acknowledged):
     """See that nothing is torn or lost, and return the last version that is there."""
     atomic._swept.clear()  # as a new process begins
+    shutil.rmtree(place / "rubbish", ignore_errors=True)
     if not list((place / "backups").glob("config*.json")):
         assert acknowledged == 0
         return 0
@@ -94,6 +96,7 @@ def check_going_on(place, k):
             bm.folder.sweep()
             bm.folder.collect()
         bm.cleanup_orphaned_backups(grace=0)
+        bm.repair()  # of the two copies of config.json one may be missing, after a cut while the folder was made
         assert bm.verify(), bm.verify()
     assert version_of(place / "out") == k + 1
     assert [one for one in place.iterdir() if atomic.is_leftover(one.name)] == []
@@ -128,7 +131,9 @@ def forked_loop(*arguments, **options):
 def kill_at_random(place, kills):
     """Kill so many loops, each of which goes on from the one before, and return how often something was saved."""
     rng, k, saves = random.Random(kills), 0, 0
-    for _ in range(kills):
+    for number in range(20 * kills):
+        if number >= kills and saves:  # on a machine that has much to do, it takes more until something is saved
+            break
         acks = forked_loop(place, k, rng, 0.1, durable=False)
         saves += len(acks)
         k = check(place, max(acks, default=k))
@@ -152,7 +157,9 @@ def cut_at_random(disk, kind, cuts):
             os.waitpid(child, os.WUNTRACED)
         disk.cut(commit=rng.random() < 0.5)
 
-    for _ in range(cuts):
+    for number in range(20 * cuts):
+        if number >= cuts and saves:
+            break
         acks = forked_loop(place, k, rng, 0.2, cut)
         disk.again()
         saves += len(acks)

@@ -52,17 +52,18 @@ def replacing(folder, end):
         k += 1
 
 
-def overwriting(path, end):
-    """Write in place, as programs do that know no better, all the time."""
+LENGTH, LONG_WRITE = 256 << 10, 32 << 20
+
+
+def overwriting(path, length, pause, end):
+    """Write in place, as programs do that know no better, all the time or with pauses."""
     k = 0
     with path.open("r+b", buffering=0) as file:
         while not end.is_set():
             k += 1
             file.seek(0)
-            file.write(bytes([k % 256]) * LENGTH)
-
-
-LENGTH = 256 << 10
+            file.write(bytes([k % 256]) * length)
+            end.wait(pause)
 
 
 @contextlib.contextmanager
@@ -167,7 +168,7 @@ def test_what_is_written_in_place_is_one_version_or_a_problem(tmp_path):
     (folder / "file").write_bytes(bytes(LENGTH))
     whole = problems = 0
     with manager(tmp_path, max_backups=None, compression=False) as bm:
-        with meanwhile(overwriting, folder / "file"), warnings.catch_warnings():
+        with meanwhile(overwriting, folder / "file", LENGTH, 0), warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)
             until(lambda: (folder / "file").read_bytes()[:1] != b"\0")
             ids = [bm.create_backup(folder) for _ in range(3 * BACKUPS)]
@@ -191,6 +192,21 @@ def test_what_is_written_in_place_is_one_version_or_a_problem(tmp_path):
             assert content == content[:1] * LENGTH
             whole += 1
     assert whole + problems == len(ids)
+
+
+def test_a_write_that_is_under_way_is_waited_for(tmp_path):
+    """It has its time from its beginning on, so that this does not tell that it is not done."""
+    path, whole = tmp_path / "file", 0
+    path.write_bytes(bytes(LONG_WRITE))
+    with meanwhile(overwriting, path, LONG_WRITE, 0.03):
+        until(lambda: path.read_bytes()[:1] != b"\0")
+        for _ in range(1000):
+            with contextlib.suppress(sources.Changed), sources.opened(str(path)) as source:
+                found = {source.file.read(at, 1) for at in range(0, LONG_WRITE, LONG_WRITE // 64)}
+                source.check()
+                assert len(found) == 1
+                whole += 1
+    assert whole
 
 
 def test_what_is_written_through_memory_is_seen_the_next_time(tmp_path, monkeypatch):
