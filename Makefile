@@ -6,10 +6,10 @@ WORKERS ?= $(shell nproc 2>/dev/null || echo 2)
 
 # Tests that fork thousands of times run first, by themselves: the fork of a process takes as long as the process is
 # large, and one that has imported what all tests need is ten times as large as one that has imported what these need.
-FORKING := tests/cli tests/durability tests/encryption \
-    tests/formats/test_background.py tests/formats/test_hdf5_faults.py \
-    tests/lifecycle/backups $(wildcard tests/lifecycle/test_migration_*.py) \
-    $(addprefix tests/lifecycle/checkpoints/test_,concurrency.py crashes.py folder.py order.py signals.py)
+FORKING := tests/durability tests/formats/test_background.py tests/formats/test_hdf5_faults.py \
+    $(wildcard tests/lifecycle/test_migration_*.py) \
+    $(addprefix tests/lifecycle/checkpoints/test_,concurrency.py crashes.py folder.py order.py signals.py) \
+    tests/lifecycle/backups tests/encryption tests/cli
 
 PYTEST = $(BIN)/pytest -n $(WORKERS) --dist worksteal
 

@@ -59,15 +59,15 @@ sys.exit(os.waitstatus_to_exitcode(status))
 
 def run(quick: bool) -> list[Row | Table]:
     """Time and weigh backups."""
-    folder = Path(tempfile.mkdtemp(dir=Path.cwd()))
+    folder = Path(tempfile.mkdtemp(dir=Path.cwd(), prefix="qmem-bench-"))
     try:
-        found: list[Row | Table] = [*_one_file(folder / "file", _GIB // (16 if quick else 1), 3 if quick else 5)]
+        found: list[Row | Table] = [*_one_file(folder / "file", _GIB // (16 if quick else 1), 3)]
         for name, what, make, change in (
             ("states", "states in files", partial(_states, most=13 if quick else 20), _save_anew),
             ("small", "files of 20 KiB", partial(_small, count=200 if quick else 5000), _write_anew),
         ):
             (folder / name).mkdir()
-            found += _beside(folder / name, what, make, change, turns=1 if quick else 3)
+            found += _beside(folder / name, what, make, change, turns=1 if quick else 2)
         return found
     finally:
         shutil.rmtree(folder)
