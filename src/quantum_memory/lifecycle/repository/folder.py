@@ -175,10 +175,11 @@ class Repository(ABC, Generic[H]):
     def _head(self, one: str) -> H:
         known = self._heads.get(one)
         if known is None:  # manifests are never changed, and no id is given twice
-            path = self.manifest_path(one)
+            path = f"{self._manifests_at}/{one}{self.suffix}"  # of an id that was listed: long lists should be quick
             with ReadableFile(path) as source:
                 known = self.read_head(source, one)
-            self.check_id(known, path)
+            if known.id != one:
+                self.check_id(known, path)
             self._heads[one] = known
         return known
 
