@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import statistics
 import tempfile
 import time
 from pathlib import Path
@@ -235,19 +236,21 @@ def _growing(folder: Path) -> list[Row]:
         unique += log[-1].nbytes + (1 << 20)  # the chunk of the state that changed, as a whole
         manager.create_checkpoint({"state": state, "log": log}, progress=step)
     manager.close()
-    fresh = CheckpointManager(folder)
-    start = time.perf_counter()
-    listed = fresh.list_checkpoints()
-    first = time.perf_counter() - start
-    start = time.perf_counter()
-    fresh.list_checkpoints()
-    second = time.perf_counter() - start
+    times: list[tuple[float, float]] = []
+    for _ in range(9):
+        fresh = CheckpointManager(folder)
+        start = time.perf_counter()
+        listed = fresh.list_checkpoints()
+        then = time.perf_counter()
+        fresh.list_checkpoints()
+        times.append((then - start, time.perf_counter() - then))
+    first, second = (statistics.median(some) for some in zip(*times, strict=True))
     taken = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     more = taken / unique - 1
     assert len(listed) == 200
     return [
         Row(
-            "200 checkpoints: listed by a process that has not seen them",
+            "200 checkpoints: listed by a manager that has not seen them",
             f"{first * 1e3:.1f} ms",
             "<= 20 ms",
             first <= 0.02,
