@@ -26,7 +26,6 @@ from quantum_memory.encryption.primitives import (
     opened,
     scrypt,
 )
-from quantum_memory.encryption.private_files import private_files
 from quantum_memory.errors import (
     RESTORE,
     UPGRADE,
@@ -139,7 +138,7 @@ class Key:
         ConflictError, MissingFileError, StorageError
         """
         text = base64.b64encode(os.urandom(KEY_BYTES))
-        with private_files(), DurableFile(path, overwrite=False) as sink:
+        with DurableFile(path, overwrite=False, mode=0o600) as sink:
             sink.write(text + b"\n")
         return cls(text, _HKDF)
 

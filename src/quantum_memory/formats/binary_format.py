@@ -104,13 +104,11 @@ class QMS(Handler):
         if options.encrypt is None:
             return super().save(path, memory, options)
         from quantum_memory.encryption.envelope import Lock  # noqa: PLC0415 - few states are encrypted
-        from quantum_memory.encryption.private_files import private_files  # noqa: PLC0415
         from quantum_memory.encryption.sealed_file import SealingSink  # noqa: PLC0415
 
         lock = options.encrypt if isinstance(options.encrypt, Lock) else Lock.new(options.encrypt)
         with (
-            private_files(),
-            DurableFile(path, overwrite=options.overwrite, durable=options.durable) as file,
+            DurableFile(path, overwrite=options.overwrite, durable=options.durable, mode=0o600) as file,
             SealingSink(file, lock) as sink,
         ):
             name = self.write(sink, memory, options)

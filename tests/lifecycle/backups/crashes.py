@@ -6,13 +6,14 @@ import random
 import shutil
 import signal
 import struct
-import time
 import warnings
+from functools import partial
 
-from quantum_memory.durability import atomic, files
+from quantum_memory.durability import atomic
 from quantum_memory.lifecycle.backup_manager import BackupManager
 
 from ...loop_disk import XFS
+from ..killed_loop import killed_loop
 from .trees import looked_at
 
 SHARED = bytes(range(256)) * 400
@@ -103,38 +104,13 @@ def check_going_on(place, k):
     assert [one for one in (place / "backups").rglob("*") if atomic.is_leftover(one.name)] == []
 
 
-def killed_loop(place, k, rng, longest, before_kill=lambda child: None, **options):
-    """Run the loop in a child, end it at a random moment, and return what it has acknowledged."""
-    reading, writing = os.pipe()
-    child = os.fork()
-    if child == 0:
-        with files.using(files.RealFiles()):
-            back_up_for_ever(place, k, writing, **options)
-    os.close(writing)
-    os.read(reading, 4)  # it has begun
-    time.sleep(rng.uniform(0, longest))
-    before_kill(child)
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    with os.fdopen(reading, "rb") as pipe:
-        data = pipe.read()
-    return struct.unpack(f"<{len(data) // 4}I", data[: len(data) // 4 * 4])
-
-
-def forked_loop(*arguments, **options):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        return killed_loop(*arguments, **options)
-
-
 def kill_at_random(place, kills):
     """Kill so many loops, each of which goes on from the one before, and return how often something was saved."""
     rng, k, saves = random.Random(kills), 0, 0
     for number in range(20 * kills):
         if number >= kills and saves:  # on a machine that has much to do, it takes more until something is saved
             break
-        acks = forked_loop(place, k, rng, 0.1, durable=False)
+        acks = killed_loop(partial(back_up_for_ever, place, k, durable=False), rng, 0.1)
         saves += len(acks)
         k = check(place, max(acks, default=k))
         for one in place.iterdir():
@@ -160,7 +136,7 @@ def cut_at_random(disk, kind, cuts):
     for number in range(20 * cuts):
         if number >= cuts and saves:
             break
-        acks = forked_loop(place, k, rng, 0.2, cut)
+        acks = killed_loop(partial(back_up_for_ever, place, k), rng, 0.2, cut)
         disk.again()
         saves += len(acks)
         k = check(place, max(acks, default=k))

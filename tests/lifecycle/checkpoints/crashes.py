@@ -5,17 +5,18 @@ import os
 import random
 import signal
 import struct
-import time
 import warnings
+from functools import partial
 
 import numpy as np
 
-from quantum_memory.durability import atomic, files
+from quantum_memory.durability import atomic
 from quantum_memory.lifecycle.checkpoint_manager import CheckpointManager
 from quantum_memory.lifecycle.due import Always
 from quantum_memory.lifecycle.retention import KeepLast
 
 from ...loop_disk import XFS
+from ..killed_loop import killed_loop
 
 SHARED = np.arange(40_000)
 """What every checkpoint holds."""
@@ -79,32 +80,11 @@ def check_going_on(run, progress):
         assert cm.folder.store.nbytes < 2 * SHARED.nbytes
 
 
-def killed_loop(run, acknowledged, rng, longest, before_kill=lambda child: None, **options):
-    """Run the loop in a child, end it at a random moment, and return what it has acknowledged."""
-    reading, writing = os.pipe()
-    child = os.fork()
-    if child == 0:
-        with files.using(files.RealFiles()):
-            save_for_ever(run, acknowledged, writing, **options)
-    os.close(writing)
-    os.read(reading, 4)  # it has begun
-    time.sleep(rng.uniform(0, longest))
-    before_kill(child)
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    with os.fdopen(reading, "rb") as pipe:
-        data = pipe.read()
-    return struct.unpack(f"<{len(data) // 4}I", data[: len(data) // 4 * 4])
-
-
 def kill_at_random(run, kills):
     """Kill so many loops, each of which goes on from the one before, and return how often something was saved."""
     rng, progress, saves = random.Random(kills), 0, 0
     for _ in range(kills):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)
-            acks = killed_loop(run, progress, rng, 0.05, durable=False)
+        acks = killed_loop(partial(save_for_ever, run, progress, durable=False), rng, 0.05)
         saves += len(acks)
         progress = check(run, max(acks, default=progress))
     check_going_on(run, progress)
@@ -123,9 +103,7 @@ def cut_at_random(disk, kind, cuts):
         disk.cut(commit=rng.random() < 0.5)
 
     for _ in range(cuts):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)
-            acks = killed_loop(run, progress, rng, 0.1, cut)
+        acks = killed_loop(partial(save_for_ever, run, progress), rng, 0.1, cut)
         disk.again()
         saves += len(acks)
         progress = check(run, max(acks, default=progress))
