@@ -14,7 +14,6 @@ from quantum_memory.cli.backup_checking import drill, orphans, repair, verify
 from quantum_memory.cli.backup_folder import (
     backup_options,
     collected,
-    command_of,
     complain_of,
     folder_option,
     opened,
@@ -131,7 +130,7 @@ def create(
         written = f"{size_text(known['new_bytes'])} written"
         out.print(f"  {_content(known)}, {written}{', encrypted' * sealed}", style="dim", soft_wrap=True)
         if known["problems"]:
-            then = command_of(manager, f"show {known['id']}")
+            then = manager.folder.command(f"show {known['id']}")
             out.print(f"  next, to see what was not read: {plain(then)}", soft_wrap=True)
     complain_of(warned)
     for _, why in failed:
@@ -252,7 +251,7 @@ def show(backup_id: str, *, everything: bool, as_json: bool, **where: Any) -> in
     _more(out, len(entries), rows)
     _listing(out, "not read", [f"{path}: {why}" for path, why in problems], rows)
     _listing(out, "never copied", known["skipped"], rows)
-    then = command_of(manager, f"restore {known['id']} --to {shlex.quote(known['source'] + '.restored')}")
+    then = manager.folder.command(f"restore {known['id']} --to {shlex.quote(known['source'] + '.restored')}")
     out.print(f"to have it beside what is there:\n  {plain(then)}", soft_wrap=True)
     return 0
 

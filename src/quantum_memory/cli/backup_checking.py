@@ -14,8 +14,6 @@ import click
 
 from quantum_memory.cli.backup_folder import (
     backup_options,
-    command_of,
-    here,
     opened,
     raw_bytes,
     resolved,
@@ -30,7 +28,7 @@ if TYPE_CHECKING:
 
     from quantum_memory.lifecycle.backup_manager import BackupManager
     from quantum_memory.lifecycle.backups.checking import Depth, Report
-    from quantum_memory.lifecycle.backups.repairing import Repaired
+    from quantum_memory.lifecycle.backups.repairs import Repaired
 
 _FILES, _STEPS = 20, 8
 
@@ -140,7 +138,7 @@ def _steps(manager: BackupManager, report: Report) -> list[str]:
     if salvage := next((one for one in damaged if one.is_folder), None):
         beside = shlex.quote(salvage.source + ".restored")
         steps.append(f"restore {salvage.id} --to {beside} --salvage  # without what is damaged")
-    return [command_of(manager, step) for step in steps]
+    return [manager.folder.command(step) for step in steps]
 
 
 def show_steps(out: Console, steps: list[str]) -> None:
@@ -166,8 +164,11 @@ def drill(backup_id: str | None, *, at: str | None, seed: int | None, as_json: b
 
     With --json: folder, backup, source, seed, files, nbytes, compared, problems (why, by path), left_out.
     """
+    from quantum_memory.lifecycle.backups.drill import new_seed, picked
+
     manager = opened(**where)
-    one = None if backup_id is None else resolved(manager, backup_id)
+    seed = new_seed() if seed is None else seed
+    one = picked(manager.folder, seed) if backup_id is None else resolved(manager, backup_id)
     raw = raw_bytes(manager, one)
     with bars({"drill": None if raw is None else 2 * raw}) as (advance,):
         found = manager.drill(one, at=at, seed=seed, progress=advance)
@@ -186,9 +187,10 @@ def drill(backup_id: str | None, *, at: str | None, seed: int | None, as_json: b
         out.print(f"  not restored, as it leads out of what was imported: {plain(path)}", soft_wrap=True)
     files = f"{found.files:,} file{'s' * (found.files != 1)}, {size_text(found.nbytes)}"
     out.print(f"{files} restored and read again; {found.compared:,} compared with the source as well")
-    if one is None:
-        out.print(f"the same once more: {plain(command_of(manager, f'drill --seed {found.seed}'))}", soft_wrap=True)
-    show_steps(out, [] if found else [command_of(manager, "verify --full")])
+    if backup_id is None:
+        again = f"drill --seed {found.seed}" + (f" --at {shlex.quote(at)}" if at else "")
+        out.print(f"the same once more: {plain(manager.folder.command(again))}", soft_wrap=True)
+    show_steps(out, [] if found else [manager.folder.command("verify --full")])
     return code
 
 
@@ -209,7 +211,6 @@ def repair(*, dry_run: bool, as_json: bool, **where: Any) -> int:
     with bars({"repair": _stored(manager.folder.path)}) as (advance,):
         found = manager.repair(dry_run=dry_run, progress=advance)
     code = 0 if found else PARTIAL
-    found.next_steps = [here(manager, step) for step in found.next_steps]
     if as_json:
         print_json({"folder": manager.folder.path, **found.to_dict()})
         return code
@@ -280,5 +281,5 @@ def orphans(*, clean: bool, grace: str, as_json: bool, **where: Any) -> int:
         f"{going:,} {verb}, {len(found.left):,} stay; {found.chunks:,} chunks ({size_text(found.nbytes)}) nobody needs"
     )
     steps = ["repair"] if found.why_not else ["orphans --clean"] if going and not clean else []
-    show_steps(out, [command_of(manager, step) for step in steps])
+    show_steps(out, [manager.folder.command(step) for step in steps])
     return code

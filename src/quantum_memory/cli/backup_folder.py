@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import shlex
 import sys
 import warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -73,7 +72,8 @@ def opened(
     ------
     MissingError, WrongKeyError, ConflictError, IntegrityError
     """
-    from quantum_memory.lifecycle.backup_manager import BackupManager, default_folder
+    from quantum_memory.lifecycle.backup_manager import BackupManager
+    from quantum_memory.lifecycle.backups.folder import default_folder
 
     path = os.path.abspath(meant(folder) or default_folder())  # noqa: PTH100 - as it is said: links and all
     config = _config(path, damaged=damaged)
@@ -90,8 +90,15 @@ def opened(
             )
         key = opening_folder(path, sealed=config is not None and config.cipher is not None, named=named, **given)
     manager = BackupManager(path, key=key, **options)
+    manager.folder.key_options = tuple(
+        part
+        for name, said in given.items()
+        if said
+        for part in (f"--{name.replace('_', '-')}", os.path.abspath(said))  # noqa: PTH100
+    )
     if not (damaged and Path(path).is_dir()):
-        check_folder(manager.folder, may_be_new=may_be_new, new="qmem backup create PATH makes one; or say -C DIR")
+        new = manager.folder.command("create PATH  # makes one; or say -C DIR")
+        check_folder(manager.folder, may_be_new=may_be_new, new=new)
     if config is not None:
         _ = manager.folder.config  # a wrong key is that, and not damage of each backup
     return manager
@@ -108,22 +115,13 @@ def _config(path: str, *, damaged: bool) -> Config | None:
         raise
 
 
-def is_default(path: str) -> bool:
-    """Tell whether a folder is the one that is meant when none is given."""
-    from quantum_memory.lifecycle.backup_manager import default_folder
-
-    return path == os.path.abspath(default_folder())  # noqa: PTH100 - as in `opened`
-
-
 def resolved(manager: BackupManager, said: str) -> str:
     """Return the id that is meant: by an id, the beginning of one, a tag, or a path, of which it is the newest."""
     if os.sep not in said:
         return manager.resolve(said)
     newest = manager.get_latest_backup(said)
     if newest is None:
-        raise MissingError(
-            "no backup of it is there", path=said, next_step=command_of(manager, "list") + " shows all that there are"
-        )
+        raise MissingError("no backup of it is there", path=said, next_step=manager.folder.list_hint)
     return str(newest["id"])
 
 
@@ -132,27 +130,15 @@ def to_read(manager: BackupManager, ids: list[str] | None, share: float = 1.0) -
     if not sys.stderr.isatty():
         return None
     folder = manager.folder
-    with folder.store.shared():
+    with suppress(QuantumMemoryError), folder.store.shared():  # whatever is wrong, the work itself says it
         names = folder.needed() if ids is None else {name for one in ids for name in folder.manifest(one).chunks()}
         return int(share * sum(folder.store.place(name)[1].raw for name in names if name in folder.store.known))
+    return None
 
 
 def raw_bytes(manager: BackupManager, one: str | None) -> int | None:
     """Return how many bytes the files of a backup have; None where it is not known which one, or not there."""
     return next((known.raw_bytes for known in manager.folder.listed()[0] if known.id == one), None)
-
-
-def command_of(manager: BackupManager, verb: str) -> str:
-    """Return a command that goes on in this folder."""
-    path = manager.folder.path
-    where = "" if is_default(path) else f" -C {shlex.quote(path)}"
-    return f"qmem backup{where} {verb}"
-
-
-def here(manager: BackupManager, step: str) -> str:
-    """Return a next step of the library as it is to be typed: a command of this folder."""
-    verb = step.removeprefix("qmem backup ")
-    return command_of(manager, verb) if verb != step else step
 
 
 @contextmanager

@@ -74,12 +74,16 @@ def add(*, new_key_file: str | None, new_passphrase_file: str | None, label: str
 def remove(which: str, *, as_json: bool, **where: Any) -> int:
     """Take a key away; never the last one.
 
+    It opens the folder no more, but the master key stays the same: whoever knows the key and has a copy of the folder,
+    or of its config.json, from before still opens that copy, and with it what is saved from now on.
+
     With --json: folder, removed.
     """
     manager = opened(**where)
     manager.remove_key(which)
     facts = {"folder": manager.folder.path, "removed": which}
-    return done(facts, f"the key {which} opens {manager.folder.path} no more", as_json=as_json)
+    said = f"the key {which} opens {manager.folder.path} no more; whoever knows it and has a copy of the folder, or of"
+    return done(facts, f"{said} its config.json, still opens that copy, and with it what is new here", as_json=as_json)
 
 
 @key.command()

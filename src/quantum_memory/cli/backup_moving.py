@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,6 +16,7 @@ from quantum_memory.errors import QuantumMemoryError, WrongKeyError
 
 if TYPE_CHECKING:
     from quantum_memory.encryption.keys import Key
+    from quantum_memory.lifecycle.backup_manager import BackupManager
 
 _overwrite = click.option("--overwrite", is_flag=True, help="Replace the file where it exists.")
 
@@ -76,8 +79,8 @@ def import_(
     manager = opened(folder=folder, may_be_new=True, new_key=key, named=not sealed, **named)
     if other is None and manager.folder.key is not None:
         key = None  # one and the same, or there would be two questions
-    with collected() as warned:
-        ids = manager.import_backup(path, key=key)
+    with collected() as warned, bars({"import": _to_read(manager, path, key)}) as (advance,):
+        ids = manager.import_backup(path, key=key, progress=advance)
     if as_json:
         print_json({"folder": manager.folder.path, "ids": ids, "warnings": warned})
         return 0
@@ -101,6 +104,19 @@ def _is_sealed(path: str) -> bool:
     except QuantumMemoryError:
         return False
     return False
+
+
+def _to_read(manager: BackupManager, path: str, key: Key | None) -> int | None:
+    """Return how many bytes importing a file reports, where a bar is shown."""
+    from quantum_memory.durability.files import ReadableFile
+    from quantum_memory.lifecycle.backups.export_file import ExportFile
+
+    if not sys.stderr.isatty():
+        return None
+    with suppress(QuantumMemoryError), ReadableFile(path) as source:  # whatever is wrong, importing says it
+        nbytes = ExportFile(source, manager.folder.key if key is None else key).raw_bytes
+        return nbytes if manager.folder.is_there else 2 * nbytes  # all is checked before a folder is made
+    return None
 
 
 @click.command()

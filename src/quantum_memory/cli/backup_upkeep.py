@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from quantum_memory.cli.backup_folder import backup_options, command_of, opened, resolved
+from quantum_memory.cli.backup_folder import backup_options, opened, resolved
 from quantum_memory.cli.folders import done, show_log
 from quantum_memory.cli.output import bars, console, fact_sheet, plain, print_json, size_text
 from quantum_memory.cli.pruning import (
@@ -100,8 +100,9 @@ def prune(
 
     The backups of each source are a series of their own. Of each backup it is said why it stays or goes. What is pinned
     or has a tag stays, and so does the newest of a source that was read back whole. Before anything goes, the newest of
-    its source is read back, every byte of it; and where any is damaged, nothing goes. Without options: all but the last
-    10 go, and what is more than 30 days older than the newest.
+    its source is read back, every byte of it, unless that was done within a day. Exit code 4, and nothing goes, when
+    that is damaged, or the list of files of any backup. Without options: all but the last 10 go, and what is more than
+    30 days older than the newest.
 
     With --json: folder, dry_run, removed and kept (why, by id), collection (packs_removed, packs_written,
     chunks_removed, bytes_removed, bytes_kept; null when nothing was removed).
@@ -109,25 +110,33 @@ def prune(
     where: dict[str, Any] = {"folder": folder, "key_file": key_file, "passphrase_file": passphrase_file}
     manager = opened(keep=policy_of(**keep), **where)
     sources = {one.id: one.source for one in manager.folder.listed()[0]}
-    goes = manager.prune(dry_run=True)["removed"]
-    if goes:
-        _check(manager, {sources[one] for one in goes if one in sources})
+    if manager.prune(dry_run=True)["removed"]:
+        _check(manager, remember=not dry_run)
     return show_pruned(manager.folder, manager.prune(dry_run=dry_run), sources, dry_run=dry_run, as_json=as_json)
 
 
-def _check(manager: BackupManager, losing: set[str]) -> None:
-    """Look for what would stop pruning halfway, so that a rehearsal fails where it would and gives the same reasons."""
-    newest = {one.source: one for one in manager.folder.listed()[0]}
-    unread = [one for one in newest.values() if one.source in losing and one.id not in manager.checker.verified()]
+def _check(manager: BackupManager, *, remember: bool) -> None:
+    """Look for what would stop pruning halfway, so that a rehearsal fails where it would and gives the same reasons.
+
+    Parameters
+    ----------
+    remember
+        Whether it may be noted what was read back.
+    """
+    from quantum_memory.lifecycle.backups.pruning import BackupPruner
+
+    folder = manager.folder
+    repair = folder.command("repair  # saves what can be read of it; or give it up")
+    check_manifests(folder, lambda one: f"{repair}: {folder.command(f'delete {one}')}")
+    ids = BackupPruner(folder, manager.checker).unread(manager.keep, None)
+    unread = [one for one in folder.listed()[0] if one.id in ids]
     with bars({"verify": sum(one.raw_bytes for one in unread)}) as (advance,):
         for one in unread:
             try:
-                manager.checker.full(one.id, advance)
+                manager.checker.full(one.id, advance, remember=remember)
             except IntegrityError as error:
                 error.message += ": nothing older is given up for it"
-                error.next_step = f"{command_of(manager, 'verify')} says which files; then back up {one.source} again"
                 raise
-    check_manifests(manager.folder)
 
 
 @click.command()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from quantum_memory.cli.output import console, plain, print_json
+from quantum_memory.durability.atomic import is_leftover
 from quantum_memory.errors import MissingError
 
 if TYPE_CHECKING:
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
     from quantum_memory.lifecycle.repository.folder import Repository
     from quantum_memory.lifecycle.repository.names import Names
+
+_FIRST_FILES = {"config.json", "config-copy.json", "not-durable"}
 
 as_json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 
@@ -40,13 +43,30 @@ def check_folder(folder: Repository[Any], *, may_be_new: bool, new: str) -> None
         It is no folder of checkpoints, or of backups.
     """
     path = Path(folder.path)
-    if folder.is_there or (may_be_new and (not path.exists() or (path.is_dir() and not any(path.iterdir())))):
+    if folder.is_there or (may_be_new and (not path.exists() or _is_new(folder))):
         return
     if not path.exists():
         raise MissingError("there is no such folder", path=folder.path, next_step=new)
     raise MissingError(
         f"it is no folder of {folder.kind.what}s", path=folder.path, next_step="say which folder it is: -C DIR"
     )
+
+
+def _is_new(folder: Repository[Any]) -> bool:
+    """Tell whether a folder is empty, or has what whoever was making one has left who died: no file of anybody else."""
+    at = Path(folder.path)
+    if not at.is_dir():
+        return False
+    inner = {"chunks", f"{folder.kind.what}s"}
+    begun = (
+        path.name in _FIRST_FILES or is_leftover(path.name) or (path.name in inner and _is_empty(path))
+        for path in at.iterdir()
+    )
+    return all(begun)
+
+
+def _is_empty(at: Path) -> bool:
+    return at.is_dir() and all(is_leftover(path.name) for path in at.iterdir())
 
 
 def done(facts: dict[str, Any], sentence: str, *, as_json: bool) -> int:

@@ -18,7 +18,7 @@ from quantum_memory.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from quantum_memory.lifecycle.backups.folder import BackupFolder
     from quantum_memory.lifecycle.checkpoints.folder import CheckpointFolder
@@ -38,8 +38,13 @@ def any_of(policies: Sequence[KeepPolicy]) -> KeepPolicy | None:
     return reduce(operator.or_, policies) if policies else None
 
 
-def check_manifests(folder: BackupFolder | CheckpointFolder) -> None:
+def check_manifests(folder: BackupFolder | CheckpointFolder, then: Callable[[str], str] | None = None) -> None:
     """Look for what would stop pruning halfway, so that a rehearsal fails where it would.
+
+    Parameters
+    ----------
+    then
+        Returns what to do about one; by default, what helps with any manifest.
 
     Raises
     ------
@@ -53,7 +58,8 @@ def check_manifests(folder: BackupFolder | CheckpointFolder) -> None:
             continue  # somebody removed it
         except (IntegrityError, UnsafeError, UnsupportedVersionError) as error:
             error.message += ": nobody knows what it needs, and nothing is removed"
-            error.next_step = f"qmem {folder.kind.what} delete {one}, or restore it from a copy"
+            gone = f"qmem {folder.kind.what} delete {one}, or restore it from a copy"
+            error.next_step = gone if then is None else then(one)
             raise
 
 

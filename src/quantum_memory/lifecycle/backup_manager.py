@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 from quantum_memory.errors import ConflictError, InvalidStateError, QuantumMemoryError
 from quantum_memory.lifecycle.backups import keys
 from quantum_memory.lifecycle.backups.checking import Checker, Depth, Report
-from quantum_memory.lifecycle.backups.folder import BackupFolder
+from quantum_memory.lifecycle.backups.folder import BackupFolder, default_folder
 from quantum_memory.lifecycle.backups.manifest import Backup
 from quantum_memory.lifecycle.backups.pruning import BackupPruner
 from quantum_memory.lifecycle.backups.restoring import Restored, Restorer
@@ -28,20 +28,11 @@ if TYPE_CHECKING:
     from quantum_memory.lifecycle.backups.drill import Drill
     from quantum_memory.lifecycle.backups.manifest import BackupManifest
     from quantum_memory.lifecycle.backups.orphans import Orphans
-    from quantum_memory.lifecycle.backups.repairing import Repaired
+    from quantum_memory.lifecycle.backups.repairs import Repaired
     from quantum_memory.lifecycle.backups.transfer import Exported
 
     AnyPath = str | os.PathLike[str]
     Progress = Callable[[int], object]
-
-FOLDER_VARIABLE = "QMEM_BACKUPS"
-
-
-def default_folder() -> str:
-    """Return where backups go when nobody says: ``$QMEM_BACKUPS``, or a folder among the data of this user."""
-    said = os.environ.get(FOLDER_VARIABLE)
-    data = os.environ.get("XDG_DATA_HOME") or str(Path("~/.local/share").expanduser())
-    return said or str(Path(data) / "quantum-memory" / "backups")
 
 
 class BackupManager(Names[Backup]):
@@ -68,6 +59,11 @@ class BackupManager(Names[Backup]):
     durable
         False leaves out every ``fsync``: as safe against a kill, but not against a power cut.
 
+    Attributes
+    ----------
+    keep
+        The policy.
+
     Examples
     --------
     >>> with BackupManager("backups/") as manager:  # doctest: +SKIP
@@ -90,7 +86,7 @@ class BackupManager(Names[Backup]):
         self.folder = BackupFolder(default_folder() if backup_dir is None else backup_dir, key=key, durable=durable)
         super().__init__(self.folder)
         self.checker = Checker(self.folder)
-        self._keep = _policy(max_backups, max_age_days) if keep is None else keep
+        self.keep = _policy(max_backups, max_age_days) if keep is None else keep
         self._compression = _codec(compression)
 
     # --- create
@@ -159,7 +155,7 @@ class BackupManager(Names[Backup]):
     def _rotate(self, made: BackupManifest) -> None:
         why = "others are at work in the folder all the time"
         try:
-            plan, done = self._pruner().prune(self._keep, None)
+            plan, done = self._pruner().prune(self.keep, None)
             if done is not None or not plan.goes:
                 return
         except QuantumMemoryError as error:
@@ -310,9 +306,12 @@ class BackupManager(Names[Backup]):
         with self.folder.store.alone():
             one = self.resolve(backup)
             refs = self.folder.refs()
-            if one in refs.pins or refs.tags_of(one):
+            tags = refs.tags_of(one)
+            if tags or one in refs.pins:
                 raise ConflictError(
-                    f"the backup {one} has a tag or a pin", path=self.folder.path, next_step="untag or unpin it first"
+                    f"the backup {one} has a tag or a pin",
+                    path=self.folder.path,
+                    next_step=self.folder.command(f"{f'untag {tags[0]}' if tags else f'unpin {one}'}  # first"),
                 )
             self.folder.remove([one])
             self.folder.note("deleted", backup=one)
@@ -326,13 +325,7 @@ class BackupManager(Names[Backup]):
         dict
             ``removed`` and ``kept``, ids with the reasons, and, unless `dry_run`, what the `collection` did.
         """
-        pruner = self._pruner()
-        plan, done = (pruner.planned(self._keep, None, ahead=True), None) if dry_run else pruner.prune(self._keep, None)
-        return {
-            "removed": {item.id: plan.reasons[item.id] for item in plan.goes},
-            "kept": {item.id: plan.reasons[item.id] for item in plan.stays},
-            "collection": None if done is None else done.to_dict(),
-        }
+        return self._pruner().pruned(self.keep, None, dry_run=dry_run)
 
     # --- upkeep
 

@@ -81,7 +81,7 @@ class Ladder:
             raise InvalidStateError(
                 f"{said!r:.80} is no way to recover a file", next_step='give fallback="backup", or a Ladder'
             )
-        from quantum_memory.lifecycle.backup_manager import default_folder  # noqa: PLC0415 - few files are lost
+        from quantum_memory.lifecycle.backups.folder import default_folder  # noqa: PLC0415 - few files are lost
 
         return cls(backups=default_folder())
 

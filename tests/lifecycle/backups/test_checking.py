@@ -11,7 +11,7 @@ import pytest
 
 from quantum_memory.durability import files
 from quantum_memory.errors import InvalidStateError
-from quantum_memory.lifecycle.backups.checking import Checks
+from quantum_memory.lifecycle.backups.checks import Checks
 from quantum_memory.testing.faults import PassingFiles
 
 from .damages import damaged_trees

@@ -15,6 +15,7 @@ from quantum_memory.errors import (
     UnsupportedVersionError,
     WrongKeyError,
 )
+from quantum_memory.lifecycle.backups.folder import BackupFolder
 from quantum_memory.testing.faults import PassingFiles, RecordingFiles
 
 from .faults import interrupted_everywhere, spoilt
@@ -114,9 +115,10 @@ def test_of_a_pack_with_bad_chunks_the_others_are_saved(made, key):
     assert not pack.exists()
     assert (folder / "quarantine").stat().st_mode & 0o777 == 0o700
     assert restorable(folder, key) == left
-    assert done.next_steps[:2] == [f"qmem backup create {shlex.quote(str(source))}", "qmem backup verify --full"]
+    command, beside = BackupFolder(folder).command, shlex.quote(f"{source}.restored")
+    assert done.next_steps[:2] == [command(f"create {shlex.quote(str(source))}"), command("verify --full")]
     assert [step for step in done.next_steps if "salvage" in step] == [
-        f"qmem backup restore {one} --salvage" for one in ids_of(folder, key) if one in done.lost
+        command(f"restore {one} --to {beside} --salvage") for one in ids_of(folder, key) if one in done.lost
     ]
     with manager(folder, key) as backups:
         backups.create_backup(source)  # which brings the chunk back, where the source still has it
@@ -288,7 +290,8 @@ def test_tags_are_saved_and_where_any_may_be_lost_all_are_pinned(made, key):
     with manager(folder, key) as backups:
         assert backups.resolve("Good") == last
         assert all(one["pinned"] for one in backups.list_backups())
-    assert done.next_steps == ["qmem backup verify --full", *(f"qmem backup unpin {one}" for one in (first, last))]
+    verbs = ["verify --full", f"unpin {first}", f"unpin {last}"]
+    assert done.next_steps == [BackupFolder(folder).command(verb) for verb in verbs]
     assert (folder / "quarantine" / "refs.json.1").read_bytes() == text[: text.index(b"pins")]
 
 
@@ -312,7 +315,7 @@ def test_a_damaged_manifest_goes_to_quarantine_with_what_is_known_of_it(made, ke
     assert not done
     assert done.quarantined == [f"backups/{last}.qmbk"]
     assert done.manifests[last]["source"] == str(source)
-    assert f"qmem backup create {source}" in done.next_steps
+    assert BackupFolder(folder).command(f"create {source}") in done.next_steps
     assert (folder / "quarantine" / path.name).exists()
     assert restorable(folder, key) == left
 

@@ -34,7 +34,7 @@ NOTHING = KeepTagged("no such tag")
 NOW = datetime.datetime(2030, 6, 15, 12, tzinfo=UTC)
 BERLIN, NEW_YORK = "Europe/Berlin", "America/New_York"
 CLOCKS = [f"quantum_memory.lifecycle.{name}.now" for name in (
-    "repository.folder", "repository.pruning", "backups.saving", "backups.checking",
+    "repository.folder", "repository.pruning", "backups.saving", "backups.checking", "backups.checks",
 )]  # fmt: skip
 
 

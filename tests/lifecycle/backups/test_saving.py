@@ -12,12 +12,13 @@ from hypothesis import HealthCheck, given, settings
 
 import quantum_memory as qm
 from quantum_memory.durability.files import ReadableBytes, ReadableFile
-from quantum_memory.errors import ConflictError, InvalidStateError, MissingFileError, UnsafeError
+from quantum_memory.errors import ConflictError, InvalidStateError, MissingFileError, StorageError, UnsafeError
 from quantum_memory.formats.hdf5_storage import HDF5QuantumStorage
 from quantum_memory.lifecycle.backups import saving
 from quantum_memory.lifecycle.backups.cuts import SMALL, pieces
 from quantum_memory.lifecycle.checkpoint_manager import CheckpointManager
 from quantum_memory.state.arrays import CHUNK_BYTES
+from quantum_memory.testing.faults import in_child
 
 from .trees import FOLDERS, LARGE, LENGTHS, content, grow, looked_at, manager, shape, too_deep
 
@@ -404,6 +405,40 @@ def test_what_cannot_be_read_of_a_folder_is_a_problem(tmp_path):
         assert bm.verify_backup(one)
         bm.restore_backup(one, tmp_path / "again")
     assert (tmp_path / "again" / "good").read_bytes() == b"x"
+
+
+NOBODY = 65534
+
+
+@pytest.mark.parametrize("closed", ["tree", "tree/inner"])
+def test_a_folder_that_may_not_be_listed(closed):
+    """The source itself: an error, and no backup. One in it is left out, and named."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as place:  # the folders of the tests are closed to others
+        at = Path(place)
+        (at / "tree" / "inner").mkdir(parents=True)
+        (at / "tree" / "file").write_bytes(b"x")
+        (at / closed).chmod(0)
+        at.chmod(0o777)
+
+        def save():
+            if os.getuid() == 0:  # who may list everything
+                os.setgroups([])
+                os.setgid(NOBODY)
+                os.setuid(NOBODY)
+            with manager(at) as bm:
+                if closed == "tree":
+                    with pytest.raises(StorageError, match="could not list: Permission denied") as failed:
+                        bm.create_backup(at / "tree")
+                    assert (failed.value.path, failed.value.exit_code) == (str(at / "tree"), 8)
+                    assert bm.list_backups() == []
+                else:
+                    with pytest.warns(UserWarning, match="without 1 of the files"):
+                        one = bm.create_backup(at / "tree")
+                    assert bm.get_backup(one)["problem_files"] == [("inner", "could not be listed: Permission denied")]
+                    assert bm.verify_backup(one)
+
+        assert in_child(save) == 0
+        (at / closed).chmod(0o700)
 
 
 def test_nothing_of_what_is_given_is_changed(tmp_path):

@@ -9,9 +9,6 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from quantum_memory.compression.cores import for_all_parts
-from quantum_memory.durability.chunk_store import LOCK_TIMEOUT
-from quantum_memory.durability.files import current
-from quantum_memory.durability.locks import locked_folder
 from quantum_memory.durability.pack import damaged_chunk
 from quantum_memory.errors import (
     ConflictError,
@@ -22,49 +19,21 @@ from quantum_memory.errors import (
     UnsafeError,
     UnsupportedVersionError,
 )
+from quantum_memory.lifecycle.backups.checks import CheckRecord
 from quantum_memory.lifecycle.backups.config import Config, read_copies
 from quantum_memory.lifecycle.repository.buffers import Buffers
 from quantum_memory.lifecycle.repository.chunks import fetched
 from quantum_memory.lifecycle.repository.folder import now, stamp
-from quantum_memory.lifecycle.repository.signed_json import read_signed, write_signed
-from quantum_memory.state.document import well_formed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from quantum_memory.lifecycle.backups.folder import BackupFolder
+    from quantum_memory.lifecycle.backups.checks import Checks
     from quantum_memory.lifecycle.backups.manifest import BackupManifest, Entry
 
     Progress = Callable[[int], object]
 
 Depth = Literal["quick", "sample", "full"]
-
-VERIFY_AGAIN = "qmem backup repair, and back up again what is damaged where its source is still there"
-
-
-@dataclass
-class Checks:
-    """What was found when (``checks.json``); it is no harm to lose it.
-
-    Attributes
-    ----------
-    verified
-        When each backup was last read whole, every byte of it, and found good.
-    bad
-        Names of chunks that were found damaged, and have not been written anew.
-    cursor
-        The last chunk of the part that was checked last; the next part begins after it.
-    round_begun
-        When the round was begun that checks all parts, one after another; empty before the first.
-    rounds
-        When the last rounds were finished.
-    """
-
-    verified: dict[str, str] = field(default_factory=dict)
-    bad: set[bytes] = field(default_factory=set)
-    cursor: bytes = b""
-    round_begun: str = ""
-    rounds: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -109,7 +78,7 @@ class Report:
         return asdict(self)
 
 
-class Checker:
+class Checker(CheckRecord):
     """Checks the backups of a folder, and remembers what was found.
 
     Parameters
@@ -118,86 +87,13 @@ class Checker:
         The folder.
     """
 
-    def __init__(self, folder: BackupFolder) -> None:
-        self.folder = folder
-        self._path = os.path.join(folder.path, "checks.json")
-
-    # --- what is remembered
-
-    def remembered(self) -> Checks:
-        """Return what was found before; nothing where that cannot be read."""
-        try:
-            return self.read_checks()
-        except (IntegrityError, UnsafeError, UnsupportedVersionError):
-            return Checks()
-
-    def read_checks(self) -> Checks:
-        """Return what was found before.
-
-        Raises
-        ------
-        IntegrityError, UnsafeError, UnsupportedVersionError, StorageError
-        """
-        said = read_signed(self._path, {"verified", "bad", "cursor", "round_begun", "rounds"})
-        if said is None:
-            return Checks()
-        with well_formed(self._path):
-            return Checks(
-                {str(one): str(when) for one, when in said["verified"].items()},
-                {bytes.fromhex(name) for name in said["bad"]},
-                bytes.fromhex(said["cursor"]),
-                str(said["round_begun"]),
-                [str(when) for when in said["rounds"]],
-            )
-
-    def remember(self, change: Callable[[Checks], object]) -> None:
-        """Change what is remembered, with others who do so shut out meanwhile.
-
-        Raises
-        ------
-        ConflictError, StorageError
-        """
-        folder = self.folder
-        with locked_folder(current(), folder.path, self._path, timeout=LOCK_TIMEOUT):
-            checks = self.remembered()
-            change(checks)
-            there = set(folder.ids())
-            write_signed(
-                self._path,
-                {
-                    "verified": {one: when for one, when in sorted(checks.verified.items()) if one in there},
-                    "bad": sorted(name.hex() for name in checks.bad),
-                    "cursor": checks.cursor.hex(),
-                    "round_begun": checks.round_begun,
-                    "rounds": checks.rounds[-10:],
-                },
-                durable=folder.durable,
-                mode=folder.store.file_mode,
-            )
-
-    def read_whole(self, one: str) -> None:
-        """Remember that a backup was read whole just now, and found good."""
-        with contextlib.suppress(ConflictError, StorageError):  # such as of a disk that is only read
-            self.remember(lambda checks: checks.verified.__setitem__(one, stamp(now())))
-
-    def written_anew(self, chunks: Iterable[bytes]) -> None:
-        """Remember that chunks which were found damaged have been written anew."""
-        if healed := set(chunks):
-            with contextlib.suppress(ConflictError, StorageError):  # then they are written once more
-                self.remember(lambda checks: checks.bad.difference_update(healed))
-
-    def verified(self) -> set[str]:
-        """Return the ids of the backups that were read whole, and found good the last time."""
-        return set(self.remembered().verified)
-
-    # --- check
-
     def check(
         self,
         ids: Iterable[str] | None = None,
         *,
         depth: Depth = "full",
         share: float = 1.0,
+        remember: bool = True,
         progress: Progress | None = None,
     ) -> Report:
         """Check some backups, or all.
@@ -211,6 +107,8 @@ class Checker:
         share
             For "sample": the share of the bytes, above 0 and up to 1. It goes on where the last one has left off, so
             that calls which make 1 together have read every byte.
+        remember
+            False: nothing is written, and what is found is forgotten.
         progress
             Called with the raw bytes of each chunk that is read.
 
@@ -237,22 +135,25 @@ class Checker:
                 self._blame(manifests, bad, report)
                 if depth == "full" and ids is None:
                     self._read_others(needed, report)
-                with contextlib.suppress(ConflictError, StorageError):  # as above
-                    self._note(report, wanted, bad, ended=depth == "sample" and wanted[-1:] == needed[-1:])
+                if remember:
+                    with contextlib.suppress(ConflictError, StorageError):  # as above
+                        self._note(report, wanted, bad, ended=depth == "sample" and wanted[-1:] == needed[-1:])
         return report
 
-    def full(self, one: str, progress: Progress | None = None) -> Report:
-        """Read a backup, every byte of it.
+    def full(self, one: str, progress: Progress | None = None, *, remember: bool = True) -> Report:
+        """Read a backup, every byte of it; see `check`.
 
         Raises
         ------
         MissingError, IntegrityError
             It is not there, or damaged.
         """
-        report = self.check([one], progress=progress)
+        report = self.check([one], remember=remember, progress=progress)
         if report.damaged:
             raise IntegrityError(
-                f"the backup {one} is damaged: {report.backups[one]}", path=self.folder.path, next_step=VERIFY_AGAIN
+                f"the backup {one} is damaged: {report.backups[one]}",
+                path=self.folder.path,
+                next_step=self.folder.command(f"verify {one}  # says which files, and what to do"),
             )
         return report
 

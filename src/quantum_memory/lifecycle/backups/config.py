@@ -162,6 +162,11 @@ def read_config(folder: str) -> Config | None:
     return None
 
 
+def a_copy_is_gone(folder: str) -> bool:
+    """Tell whether one of the two files is not there, or both."""
+    return not all(os.path.lexists(os.path.join(folder, name)) for name in _NAMES)
+
+
 def as_json(config: Config) -> dict[str, Any]:
     """Return it as JSON has it."""
     return {"id": config.id, "created_at": config.created_at, "cipher": config.cipher, "slots": list(config.slots)}
@@ -186,4 +191,21 @@ def config_of(said: dict[str, Any]) -> Config:
 def write_config(folder: str, config: Config, *, durable: bool) -> None:
     """Write what holds for a folder, twice; the store has to be held alone, unless nobody else knows the folder."""
     for name in reversed(_NAMES):  # the first one last: while it is the old one, the old keys hold
-        write_signed(os.path.join(folder, name), as_json(config), durable=durable, mode=0o600)
+        _write(folder, name, config, durable=durable)
+
+
+def complete_config(folder: str, config: Config, *, durable: bool) -> None:
+    """Write which of the two files is not there; the store has to be held alone.
+
+    Parameters
+    ----------
+    config
+        What the other one says.
+    """
+    for name in _NAMES:
+        if not os.path.lexists(os.path.join(folder, name)):
+            _write(folder, name, config, durable=durable)
+
+
+def _write(folder: str, name: str, config: Config, *, durable: bool) -> None:
+    write_signed(os.path.join(folder, name), as_json(config), durable=durable, mode=0o600)

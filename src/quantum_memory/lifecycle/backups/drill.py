@@ -100,11 +100,8 @@ def drill(
     MissingFileError, StorageError
         There is no such folder, or nothing can be written there.
     """
-    used = secrets.randbits(32) if seed is None else seed
-    ids = sorted(folder.ids()) if backup is None else [backup]
-    if not ids:
-        raise MissingError("there is no backup yet", path=folder.path, next_step="qmem backup create PATH")
-    one = random.Random(used).choice(ids)  # noqa: S311 - nobody is kept from guessing it
+    used = new_seed() if seed is None else seed
+    one = picked(folder, used) if backup is None else backup
     with folder.store.shared():
         made = folder.manifest(one)
         done = Drill(one, made.backup.source, used)
@@ -116,6 +113,27 @@ def drill(
                 done.problems.setdefault(path, "it cannot be restored")
     folder.note("drilled", backup=one, files=done.files, problems=done.problems or None)
     return done
+
+
+def new_seed() -> int:
+    """Return what picks any backup."""
+    return secrets.randbits(32)
+
+
+def picked(folder: BackupFolder, seed: int) -> str:
+    """Return the id of the backup that a seed picks.
+
+    Raises
+    ------
+    MissingError
+        There is none.
+    """
+    ids = sorted(folder.ids())
+    if not ids:
+        raise MissingError(
+            "there is no backup yet", path=folder.path, next_step=folder.command("create PATH  # makes one")
+        )
+    return random.Random(seed).choice(ids)  # noqa: S311 - nobody is kept from guessing it
 
 
 def _restore(

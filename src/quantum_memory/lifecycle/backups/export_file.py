@@ -19,6 +19,8 @@ from quantum_memory.lifecycle.repository.signed_json import said_by
 from quantum_memory.state.document import well_formed
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from quantum_memory.durability.files import Buffer, ReadableFile
     from quantum_memory.durability.pack import Place
     from quantum_memory.encryption.keys import Key
@@ -161,10 +163,22 @@ class ExportFile:
             raise error.at(self._source.name) from None
         return place, stored, packed, raw
 
-    def check_everything(self) -> None:
-        """Read every chunk, and compare it with its name."""
-        for _ in on_all_cores(lambda name: self.chunk(name)[0], self.names):
-            pass
+    def check_everything(self, progress: Callable[[int], object] | None = None) -> None:
+        """Read every chunk, and compare it with its name.
+
+        Parameters
+        ----------
+        progress
+            Called with the bytes of each.
+        """
+        for place in on_all_cores(lambda name: self.chunk(name)[0], self.names):
+            if progress is not None:
+                progress(place.raw)
+
+    @property
+    def raw_bytes(self) -> int:
+        """Bytes of all chunks, unpacked."""
+        return sum(self._chunks[name].raw for name in self.names)
 
     def _damaged(self, what: str) -> IntegrityError:
         return IntegrityError(what, path=self._source.name, next_step="export the backups again, or use another copy")

@@ -3,21 +3,42 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import shlex
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from quantum_memory.errors import IntegrityError, MissingFileError
+from quantum_memory.durability.chunk_collection import WASTE
+from quantum_memory.errors import ConflictError, IntegrityError, MissingFileError, QuantumMemoryError
 from quantum_memory.lifecycle.backups import manifest as manifests
-from quantum_memory.lifecycle.backups.config import Config, new_config, read_config, write_config
+from quantum_memory.lifecycle.backups.config import (
+    Config,
+    a_copy_is_gone,
+    complete_config,
+    new_config,
+    read_config,
+    write_config,
+)
 from quantum_memory.lifecycle.backups.manifest import Backup, BackupManifest
+from quantum_memory.lifecycle.backups.quarantine import names_set_aside
 from quantum_memory.lifecycle.repository.folder import Repository
 
 if TYPE_CHECKING:
-    import os
+    from collections.abc import Iterable
 
+    from quantum_memory.durability.chunk_collection import Collected
     from quantum_memory.durability.files import Readable
     from quantum_memory.encryption.keys import Key
     from quantum_memory.encryption.sealing import Sealer
-    from quantum_memory.errors import QuantumMemoryError
+
+_VARIABLE = "QMEM_BACKUPS"
+
+
+def default_folder() -> str:
+    """Return where backups go when nobody says: ``$QMEM_BACKUPS``, or a folder among the data of this user."""
+    said = os.environ.get(_VARIABLE)
+    data = os.environ.get("XDG_DATA_HOME") or str(Path("~/.local/share").expanduser())
+    return os.path.abspath(said or os.path.join(data, "quantum-memory", "backups"))
 
 
 class BackupFolder(Repository[Backup]):
@@ -36,6 +57,8 @@ class BackupFolder(Repository[Backup]):
     ----------
     key
         As above.
+    key_options
+        Those that open it on the command line, for the commands that come next.
     """
 
     kind = manifests.KIND
@@ -46,6 +69,7 @@ class BackupFolder(Repository[Backup]):
     def __init__(self, path: str | os.PathLike[str], *, key: Key | None = None, durable: bool = True) -> None:
         super().__init__(path, durable=durable)
         self.key = key
+        self.key_options: tuple[str, ...] = ()
         self._config: Config | None = None
         self._sealer: Sealer | None = None
 
@@ -89,6 +113,17 @@ class BackupFolder(Repository[Backup]):
         """What seals and opens; None where nothing is sealed. See `config` for what is raised."""
         return self._sealer if self.config.cipher else None
 
+    def command(self, verb: str) -> str:
+        """Return a verb of ``qmem backup``, perhaps with a comment behind it, as it is typed for this folder."""
+        where = () if self.path == default_folder() else ("-C", self.path)
+        typed, comment, why = verb.partition("  # ")
+        said = [shlex.join(["qmem", "backup", *where]), typed, *map(shlex.quote, self.key_options)]
+        return " ".join(said) + comment + why
+
+    @property
+    def list_hint(self) -> str:
+        return self.command("list  # shows those that there are")
+
     def make(self) -> None:
         super().make()
         if self._config is None and read_config(self.path) is None:  # otherwise nobody has to wait for those who save
@@ -96,7 +131,19 @@ class BackupFolder(Repository[Backup]):
                 if read_config(self.path) is None:
                     self._check_new()
                     write_config(self.path, new_config(self.key), durable=self.durable)
-        _ = self.config
+        _ = self.config  # first: with another key nothing is written
+        if a_copy_is_gone(self.path):
+            self._complete()
+
+    def _complete(self) -> None:
+        """Write what holds for it where one of the two files is gone, as when who was making the folder was killed."""
+        with (
+            contextlib.suppress(ConflictError),
+            self.store.alone(timeout=0),
+        ):  # if others are at work, the next one does
+            if a_copy_is_gone(self.path) and (found := read_config(self.path)) is not None:
+                self.use(found)
+                complete_config(self.path, found, durable=self.durable)
 
     def _check_new(self) -> None:
         """Refuse to begin anew where backups are: whoever took away what holds for them may want the next ones open."""
@@ -137,6 +184,19 @@ class BackupFolder(Repository[Backup]):
     def publish_manifest(self, made: BackupManifest, *, overwrite: bool = False) -> None:
         """Give a manifest its name; see `publish`."""
         self.publish(made.backup, manifests.written(made, self.sealer), overwrite=overwrite)
+
+    def needed(self, without: Iterable[str] = ()) -> set[bytes]:
+        try:
+            return super().needed(without)
+        except QuantumMemoryError as error:
+            error.message += ": nobody knows which chunks it needs, and none is removed"
+            error.next_step = self.command("repair  # saves what can be read of it, and sets it aside")
+            raise
+
+    def collect(self, waste: float = WASTE, *, needed: set[bytes] | None = None) -> Collected:
+        # What a damaged manifest names that was set aside: it may yet be read by somebody who knows more.
+        kept = names_set_aside(self.path, self.store.known)
+        return super().collect(waste, needed=(self.needed() if needed is None else needed) | kept)
 
     def remove(self, ids: list[str]) -> None:
         super().remove(ids)

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from quantum_memory.lifecycle.backups.config import Config
     from quantum_memory.lifecycle.backups.folder import BackupFolder
 
-_LIST = "qmem backup key list shows them"
 _KINDS = {"scrypt": "passphrase", "hkdf-sha256": "key file"}
 
 
@@ -135,5 +134,6 @@ def _index(folder: BackupFolder, config: Config, which: str) -> int:
     if not found and which.isdecimal() and 0 < int(which) <= len(config.slots):
         return int(which) - 1
     if not found:
-        raise MissingError(f"there is no key {which!r:.80}", path=folder.path, next_step=_LIST)
+        then = folder.command("key list  # shows them")
+        raise MissingError(f"there is no key {which!r:.80}", path=folder.path, next_step=then)
     return found[0]

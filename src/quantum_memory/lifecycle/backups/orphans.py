@@ -19,7 +19,7 @@ from quantum_memory.durability.files import current
 from quantum_memory.durability.pack import COPY_SUFFIX
 from quantum_memory.errors import QuantumMemoryError, StorageError
 from quantum_memory.lifecycle.backups.manifest import FILE
-from quantum_memory.lifecycle.backups.quarantine import QUARANTINE, Quarantine
+from quantum_memory.lifecycle.backups.quarantine import QUARANTINE, Quarantine, names_set_aside
 
 if TYPE_CHECKING:
     from quantum_memory.lifecycle.backups.folder import BackupFolder
@@ -140,6 +140,8 @@ class _Search:
             except QuantumMemoryError as error:
                 needed = None
                 self._done.why_not = f"nobody knows which chunks the backup {one} needs: {error.message}"
+        if needed is not None:
+            needed |= names_set_aside(folder.path, folder.store.known)
         return made, needed
 
     def _chunks(self, needed: set[bytes] | None) -> None:
@@ -197,7 +199,7 @@ class _Search:
             elif backup in refs.pins or refs.tags_of(backup):
                 why = "none of its files can be restored, but it has a tag or a pin"
             elif store.damaged:
-                why = "its chunks may be in a pack that cannot be read: qmem backup repair"
+                why = f"its chunks may be in a pack that cannot be read: {self._folder.command('repair')}"
             if why:
                 self._done.found.append(Orphan(path, "backup", nbytes, goes=False, why=why))
             else:

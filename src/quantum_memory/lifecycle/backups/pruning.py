@@ -24,15 +24,18 @@ class BackupPruner(Pruner[Backup]):
     """
 
     def __init__(self, folder: BackupFolder, checker: Checker) -> None:
-        super().__init__(folder, checker.verified())
+        super().__init__(folder, checker.lately_verified())
         self._checker = checker
 
     def source_of(self, head: Backup) -> str:
         return head.source
 
+    def is_whole(self, head: Backup) -> bool:
+        return not head.problems
+
     def item(self, head: Backup, *, pinned: bool, tags: frozenset[str], verified: bool) -> Item[Backup]:
         # One without some of the files is not what an older one that has them all is given up for.
-        return Item(head, head.source, head.automatic, pinned, tags, verified and not head.problems)
+        return Item(head, head.source, head.automatic, pinned, tags, verified and self.is_whole(head))
 
     def verify(self, one: str) -> object:
         return self._checker.full(one)

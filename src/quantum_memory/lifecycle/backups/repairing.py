@@ -8,94 +8,40 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import shlex
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from quantum_memory.compression.codecs import is_known
-from quantum_memory.durability.chunk_store import is_store
 from quantum_memory.durability.files import ReadableFile
+from quantum_memory.durability.store_lock import is_store
 from quantum_memory.errors import (
-    RESTORE,
     IntegrityError,
     MissingFileError,
     QuantumMemoryError,
     StorageError,
-    UnsafeError,
     UnsupportedVersionError,
 )
 from quantum_memory.lifecycle.backups import manifest as manifests
-from quantum_memory.lifecycle.backups.config import Config, new_config, read_copies, salvaged_config, write_config
+from quantum_memory.lifecycle.backups.config import Config, read_copies
 from quantum_memory.lifecycle.backups.manifest import FILE
-from quantum_memory.lifecycle.backups.quarantine import QUARANTINE, Quarantine
+from quantum_memory.lifecycle.backups.mending import mend_checks, mend_config, mend_refs
+from quantum_memory.lifecycle.backups.quarantine import QUARANTINE
+from quantum_memory.lifecycle.backups.repairs import DAMAGE, UNREAD, Repair
 from quantum_memory.lifecycle.backups.salvaging import salvaged
 from quantum_memory.lifecycle.repository.chunks import checked
-from quantum_memory.lifecycle.repository.folder import Refs
-from quantum_memory.lifecycle.repository.manifest_file import read_whole
 from quantum_memory.state.arrays import CHUNK_BYTES
-from quantum_memory.state.json_text import from_json, max_nodes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from quantum_memory.durability.pack import Place
-    from quantum_memory.lifecycle.backups.checking import Checker, Checks
+    from quantum_memory.lifecycle.backups.checking import Checker
     from quantum_memory.lifecycle.backups.folder import BackupFolder
     from quantum_memory.lifecycle.backups.manifest import BackupManifest, Entry
+    from quantum_memory.lifecycle.backups.repairs import Repaired
 
-_DAMAGE = (IntegrityError, UnsafeError)
-_UNREAD = (StorageError, UnsupportedVersionError, MissingFileError)
-_MOST_BYTES = 16 << 20
 T = TypeVar("T")
-
-
-@dataclass
-class Repaired:
-    """What was wrong with a folder of backups, and what was done; it is true when nothing is lost.
-
-    Attributes
-    ----------
-    dry_run
-        Whether this is only what would be done.
-    problems
-        What is wrong, by path in the folder.
-    mended
-        What was done about it, by path.
-    left
-        What nothing could be done about, by path, and why.
-    quarantined
-        Paths of the files that were moved to ``quarantine/``, or copied where a new one has their name.
-    chunks_saved, bytes_saved
-        How many chunks were copied into a new pack, and their bytes there.
-    chunks_lost
-        How many chunks that backups need can be read nowhere.
-    lost
-        Of each backup that has lost files, their paths.
-    manifests
-        What is known of each backup of which the manifest is in ``quarantine/``.
-    next_steps
-        Commands, the first one first.
-    """
-
-    dry_run: bool = False
-    problems: dict[str, str] = field(default_factory=dict)
-    mended: dict[str, str] = field(default_factory=dict)
-    left: dict[str, str] = field(default_factory=dict)
-    quarantined: list[str] = field(default_factory=list)
-    chunks_saved: int = 0
-    bytes_saved: int = 0
-    chunks_lost: int = 0
-    lost: dict[str, list[str]] = field(default_factory=dict)
-    manifests: dict[str, dict[str, Any]] = field(default_factory=dict)
-    next_steps: list[str] = field(default_factory=list)
-
-    def __bool__(self) -> bool:
-        return not (self.lost or self.manifests or self.left)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return it as a plain dict."""
-        return asdict(self)
 
 
 class Repairer:
@@ -119,14 +65,13 @@ class Repairer:
         self._folder = folder
         self._store = folder.store
         self._checker = checker
+        self._repair = Repair(folder, dry_run=dry_run)
+        self._done = self._repair.done
         self._dry_run = dry_run
         self._progress = progress or (lambda _: None)
-        self._aside = Quarantine(folder)
-        self._done = Repaired(dry_run)
         self._made: list[BackupManifest] = []
         self._unknown: dict[str, QuantumMemoryError] = {}  # ids of backups of which nobody knows what they need
         self._packs = _Packs({}, {}, set())
-        self._commands: dict[str, list[str]] = {"disk": [], "create": [], "verify": [], "salvage": [], "unpin": []}
 
     def repair(self) -> Repaired:
         """Mend what can be mended; see the module.
@@ -144,8 +89,8 @@ class Repairer:
         with self._store.mending(dry_run=self._dry_run) as lock:
             try:
                 if lock is not None:
-                    self._mended("lock", lock, "written anew")
-                if self._configured():
+                    self._repair.mended("lock", lock, "written anew")
+                if mend_config(self._repair):
                     self._all()
             finally:
                 if self._dry_run:
@@ -154,7 +99,7 @@ class Repairer:
 
     def _all(self) -> None:
         self._read_manifests()
-        self._mend_refs()
+        mend_refs(self._repair)
         self._look_into_packs()
         self._save_chunks()
         for one, error in sorted(self._unknown.items()):
@@ -162,13 +107,13 @@ class Repairer:
         self._move_packs()
         self._mend_copies()
         self._say_what_is_lost()
-        self._mend_checks()
+        mend_checks(self._repair, self._checker, self._packs.good.keys())
         done = self._done
         if done.mended and not self._dry_run:
             self._folder.note("repaired", mended=done.mended, lost=done.lost or None, left=done.left or None)
         if done.problems:
-            self._commands["verify"].append("qmem backup verify --full")
-        done.next_steps = list(dict.fromkeys(step for steps in self._commands.values() for step in steps))
+            self._repair.then("verify", "verify --full")
+        done.next_steps = self._repair.next_steps()
 
     def _check_there(self) -> None:
         folder = self._folder
@@ -181,106 +126,46 @@ class Repairer:
                 "this is no folder of backups", path=folder.path, next_step="check the path, or create a backup"
             )
 
-    def _mended(self, path: str, wrong: str, how: str) -> None:
-        self._done.problems[path] = wrong
-        self._done.mended[path] = how
-
-    def _left(self, path: str, error: QuantumMemoryError) -> None:
-        self._done.problems[path] = self._done.left[path] = error.message
-        self._commands["disk"].append(error.next_step or RESTORE)
-
-    def _set_aside(self, path: str, *, moved: bool) -> None:
-        """Move a file to the quarantine, or a copy of it where another is about to have its name."""
-        self._done.quarantined.append(path)
-        if not self._dry_run:
-            (self._aside.move if moved else self._aside.copy)(path)
-
-    # --- what holds for the folder
-
-    def _configured(self) -> bool:
-        """See to it that both files are there that say which keys open it; False where nothing was ever saved."""
-        folder, copies = self._folder, dict(read_copies(self._folder.path))
-        for error in copies.values():
-            if isinstance(error, _UNREAD):
-                raise error
-        good = next((copy for copy in copies.values() if isinstance(copy, Config)), None)
-        if good is None:
-            errors = [copy for copy in copies.values() if isinstance(copy, QuantumMemoryError)]
-            if not errors and not folder.ids():
-                return False
-            good = self._rebuilt()
-            if good is None:
-                error = errors[0] if errors else MissingFileError("its config.json is gone", path=folder.path)
-                error.next_step = "restore config.json or config-copy.json from a copy: they hold what opens it"
-                raise error
-        folder.use(good)
-        wrong = {name: copy for name, copy in copies.items() if copy != good}
-        for name, copy in wrong.items():
-            how = "written anew" if any(one == good for one in copies.values()) else "made anew from what can be read"
-            if isinstance(copy, QuantumMemoryError):
-                self._set_aside(name, moved=False)
-                self._mended(name, copy.message, how)
-            else:
-                self._mended(name, "it is gone" if copy is None else "it says something else than the other one", how)
-        if wrong and not self._dry_run:
-            write_config(folder.path, good, durable=folder.durable)
-        return True
-
-    def _rebuilt(self) -> Config | None:
-        """Return what holds for a folder of which both files are damaged, where that can be proven; None where not."""
-        folder = self._folder
-        if folder.key is not None:
-            return salvaged_config(folder.path, folder.key)
-        for one in folder.ids():  # not encrypted is what has manifests that can be read, and none that only look whole
-            with contextlib.suppress(*_DAMAGE), ReadableFile(folder.manifest_path(one)) as source:
-                read_whole(source, manifests.KIND)
-                try:
-                    manifests.read_manifest(source, one)
-                except _DAMAGE:
-                    return None
-                return new_config(None)
-        return None
-
     # --- manifests
 
     def _read_manifests(self) -> None:
         for one in sorted(self._folder.ids()):
             try:
                 self._made.append(_twice(self._folder.manifest, one))
-            except (*_DAMAGE, *_UNREAD) as error:
+            except (*DAMAGE, *UNREAD) as error:
                 self._unknown[one] = error
 
     def _mend_manifest(self, one: str, error: QuantumMemoryError) -> None:
         folder = self._folder
         path = folder.manifest_path(one)
         name = os.path.relpath(path, folder.path)
-        if isinstance(error, _UNREAD):
-            self._left(name, error)
+        if isinstance(error, UNREAD):
+            self._repair.left(name, error)
             return
         if self._packs.left:  # which may have what looks as if it were gone
-            error.next_step = "qmem backup repair, when all packs can be read"
-            self._left(name, error)
+            error.next_step = folder.command("repair  # when all packs can be read")
+            self._repair.left(name, error)
             return
         with ReadableFile(path) as source:
             if (true := self._named_wrongly(source, one)) is not None:
-                self._mended(name, error.message, f"named {true} again")
+                self._repair.mended(name, error.message, f"named {true} again")
                 if not self._dry_run:
-                    self._aside.rename(path, folder.manifest_path(true))
+                    self._repair.aside.rename(path, folder.manifest_path(true))
                 return
             made = None
-            with contextlib.suppress(*_DAMAGE, UnsupportedVersionError):
+            with contextlib.suppress(*DAMAGE, UnsupportedVersionError):
                 made = manifests.salvaged_manifest(source, one, folder.sealer, self._is_whole)
             known = self._known_of(source, one)
         self._offer_source(known)
         if made is None:
-            self._set_aside(name, moved=True)
-            self._mended(name, error.message, f"moved to {QUARANTINE}")
+            self._repair.set_aside(name, moved=True)
+            self._repair.mended(name, error.message, f"moved to {QUARANTINE}")
             self._done.manifests[one] = known
         else:
             gone = sorted(path for path, why in made.problems if why == manifests.LOST)
             count = made.backup.files
-            self._set_aside(name, moved=False)
-            self._mended(name, error.message, f"written anew, with {count} of its {count + len(gone)} files")
+            self._repair.set_aside(name, moved=False)
+            self._repair.mended(name, error.message, f"written anew, with {count} of its {count + len(gone)} files")
             self._made.append(made)
             if gone:
                 self._done.lost[one] = gone
@@ -289,14 +174,14 @@ class Repairer:
 
     def _named_wrongly(self, source: ReadableFile, one: str) -> str | None:
         """Return the id of a manifest that is whole and has the name of another one, where its own name is free."""
-        with contextlib.suppress(*_DAMAGE):
+        with contextlib.suppress(*DAMAGE):
             true = manifests.read_manifest(source, one, self._folder.sealer).backup.id
             if true != one and not os.path.lexists(self._folder.manifest_path(true)):
                 return true
         return None
 
     def _known_of(self, source: ReadableFile, one: str) -> dict[str, Any]:
-        with contextlib.suppress(*_DAMAGE, UnsupportedVersionError):
+        with contextlib.suppress(*DAMAGE, UnsupportedVersionError):
             return manifests.read_damaged_backup(source, one, self._folder.sealer).to_dict()
         return {}
 
@@ -311,16 +196,16 @@ class Repairer:
     def _look_into_packs(self) -> None:
         store, packs = self._store, self._packs
         for name, error in sorted(store.damaged.items()):
-            if isinstance(error, _DAMAGE):
+            if isinstance(error, DAMAGE):
                 self._find_chunks(name)
             else:
                 packs.left.add(name)
-                self._left(_in_chunks(name), error)
+                self._repair.left(_in_chunks(name), error)
         for name in store.packs:
             wrong: QuantumMemoryError | None = None
             try:
                 _twice(store.check_frame, name)
-            except (*_DAMAGE, *_UNREAD) as error:
+            except (*DAMAGE, *UNREAD) as error:
                 wrong = error
             bad: list[bytes] = []
             for chunk, place in store.chunks_of(name).items():
@@ -334,9 +219,9 @@ class Repairer:
                 else:
                     bad.append(chunk)
                 self._progress(place.stored)
-            if isinstance(wrong, _UNREAD):
+            if isinstance(wrong, UNREAD):
                 packs.left.add(name)
-                self._left(_in_chunks(name), wrong)
+                self._repair.left(_in_chunks(name), wrong)
             elif wrong is not None or bad:
                 packs.damaged[name] = wrong.message if wrong else _some(bad)
 
@@ -345,9 +230,9 @@ class Repairer:
         try:
             missing = {} if self._folder.sealer else self._missing()
             self._store.found(name, salvaged(*self._store.pack_paths(name), missing, self._proven))
-        except _UNREAD as error:
+        except UNREAD as error:
             self._packs.left.add(name)
-            self._left(_in_chunks(name), error)
+            self._repair.left(_in_chunks(name), error)
 
     def _missing(self) -> dict[bytes, int]:
         """Return the names of chunks that are in no pack that can be read, and their lengths where these are known."""
@@ -404,10 +289,10 @@ class Repairer:
     def _move_packs(self) -> None:
         for name, wrong in sorted(self._packs.damaged.items()):
             saved = "what is whole in it is in another pack"
-            self._mended(_in_chunks(name), wrong, f"moved to {QUARANTINE}; {saved}")
+            self._repair.mended(_in_chunks(name), wrong, f"moved to {QUARANTINE}; {saved}")
             for path in self._store.pack_paths(name):
                 if os.path.lexists(path):
-                    self._set_aside(os.path.relpath(path, self._folder.path), moved=True)
+                    self._repair.set_aside(os.path.relpath(path, self._folder.path), moved=True)
         if not self._dry_run:
             self._store.forget(self._packs.damaged)
 
@@ -415,13 +300,13 @@ class Repairer:
         for name in sorted(set(self._store.packs) - self._packs.damaged.keys() - self._packs.left):
             try:
                 self._store.check_copy(name)
-            except (*_DAMAGE, MissingFileError) as error:
+            except (*DAMAGE, MissingFileError) as error:
                 path = os.path.relpath(self._store.pack_paths(name)[1], self._folder.path)
-                self._mended(path, error.message, "written anew from its pack")
+                self._repair.mended(path, error.message, "written anew from its pack")
                 if not self._dry_run:
                     self._store.write_copy(name)
             except StorageError as error:
-                self._left(_in_chunks(name), error)
+                self._repair.left(_in_chunks(name), error)
 
     def _say_what_is_lost(self) -> None:
         good, done = self._packs.good, self._done
@@ -434,58 +319,13 @@ class Repairer:
                 done.lost[one] = sorted(names.union(done.lost.get(one, ())))
                 self._offer_source(made.backup.to_dict())
                 if len(lost) < len(files):
-                    self._commands["salvage"].append(f"qmem backup restore {one} --salvage")
+                    beside = shlex.quote(f"{made.backup.source}.restored")
+                    self._repair.then("salvage", f"restore {one} --to {beside} --salvage")
 
     def _offer_source(self, known: dict[str, Any]) -> None:
         source = known.get("source")
         if source and not known["imported"] and os.path.lexists(source):
-            self._commands["create"].append(f"qmem backup create {shlex.quote(source)}")
-
-    # --- the small files
-
-    def _mend_refs(self) -> None:
-        """Save the tags that can be read; where any may be lost, pin what is there, so that no policy removes it."""
-        folder = self._folder
-        try:
-            folder.refs()
-            return
-        except _DAMAGE as error:
-            wrong = error.message
-        there = set(folder.ids())
-        text = self._bytes("refs.json").decode("utf-8", "replace")
-        refs, all_read = _refs(text, there)
-        if not all_read:
-            refs.pins = there
-            self._commands["unpin"] = [f"qmem backup unpin {one}" for one in sorted(there)]
-        self._set_aside("refs.json", moved=False)
-        how = (
-            "written anew" if all_read else f"written anew, with {len(refs.tags)} tags that can be read; all are pinned"
-        )
-        self._mended("refs.json", wrong, how)
-        if not self._dry_run:
-            folder.write_refs(refs)
-
-    def _mend_checks(self) -> None:
-        """Forget what was found of chunks that are elsewhere now."""
-        try:
-            self._checker.read_checks()
-        except _DAMAGE as error:
-            self._set_aside("checks.json", moved=True)
-            self._mended("checks.json", error.message, "begun anew")
-        if self._dry_run:
-            return
-
-        def change(checks: Checks) -> None:
-            checks.bad &= self._store.known - self._packs.good.keys()
-            for one in self._done.lost:
-                checks.verified.pop(one, None)
-
-        if self._done.mended:
-            self._checker.remember(change)
-
-    def _bytes(self, name: str) -> bytes:
-        with ReadableFile(os.path.join(self._folder.path, name)) as source:
-            return source.read(0, min(source.size, _MOST_BYTES))
+            self._repair.then("create", f"create {shlex.quote(source)}")
 
 
 @dataclass
@@ -514,7 +354,7 @@ def _twice(read: Callable[[str], T], name: str) -> T:
     """Read something; what looks damaged once more, since it may be the memory that is."""
     try:
         return read(name)
-    except _DAMAGE:
+    except DAMAGE:
         return read(name)
 
 
@@ -531,16 +371,3 @@ def _likely_length(entry: Entry, position: int) -> int:
     if entry.count == 1:
         return entry.size
     return CHUNK_BYTES if position < entry.count - 1 else max(0, entry.size - position * CHUNK_BYTES)
-
-
-_TAG = re.compile(r'"([A-Za-z0-9][A-Za-z0-9._-]{0,127})":"([a-z0-9][a-z0-9._-]{0,127})"')
-
-
-def _refs(text: str, there: set[str]) -> tuple[Refs, bool]:
-    """Return what can be read of damaged tags and pins, and whether that is all, but for a letter in a name."""
-    with contextlib.suppress(*_DAMAGE, LookupError, TypeError, ValueError):
-        said = from_json(text.encode(), max_nodes=max_nodes(8 * len(text)))
-        refs = Refs(dict(said["tags"]), set(said["pins"]))
-        if there.issuperset([*refs.tags.values(), *refs.pins]):
-            return refs, True
-    return Refs({tag: one for tag, one in _TAG.findall(text) if one in there}), False

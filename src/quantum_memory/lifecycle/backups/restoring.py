@@ -10,13 +10,16 @@ import contextlib
 import errno
 import itertools
 import os
+import shlex
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from quantum_memory.compression.cores import on_all_cores
 from quantum_memory.durability.atomic import DurableFile, is_leftover, real_path, sync_folder, temporary_name
-from quantum_memory.durability.chunk_store import ChunkStore, is_store, make_folder
+from quantum_memory.durability.chunk_store import ChunkStore
 from quantum_memory.durability.files import close_quietly, current, is_at, is_unsupported
+from quantum_memory.durability.folders import make_folder
+from quantum_memory.durability.store_lock import is_store
 from quantum_memory.errors import (
     RESTORE,
     ConflictError,
@@ -96,6 +99,7 @@ class Restorer:
         self._durable = durable
         self._salvage = salvage
         self._progress = progress
+        self._target = ""
         self._buffers = Buffers()
 
     def restore(self, target: str, *, overwrite: bool = True) -> Restored:
@@ -115,6 +119,7 @@ class Restorer:
         ConflictError, UnsafeError, StorageError
         """
         done = Restored(target)
+        self._target = target
         self._check_target(target)
         first = self._made.entries[0]
         if first.type == FILE:
@@ -182,8 +187,15 @@ class Restorer:
             what = entry.path or os.path.basename(self._made.backup.source)
             error.message = f"{what!r} of the backup {self._made.backup.id} cannot be restored: {error.message}"
             error.path = error.path or self._folder.path
-            error.next_step = "qmem backup verify --full, then restore another backup, or with --salvage what is whole"
+            error.next_step = self._next_step()
             raise
+
+    def _next_step(self) -> str:
+        one, command = self._made.backup.id, self._folder.command
+        if self._made.backup.is_folder and self._target:
+            to = shlex.quote(self._target)
+            return command(f"restore {one} --to {to} --salvage  # leaves out what is damaged")
+        return command("verify --full  # shows which backups are whole; restore another one")
 
     # --- folders
 
@@ -363,7 +375,8 @@ def _staged(files: Files, target: str) -> tuple[str, int]:
         except FileNotFoundError:
             continue  # somebody has just swept it away
         except BaseException:
-            close_quietly(files, fd)
+            if fd >= 0:
+                close_quietly(files, fd)
             with contextlib.suppress(OSError):
                 os.rmdir(staged)
             raise

@@ -21,9 +21,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from quantum_memory.durability.atomic import is_leftover
-from quantum_memory.durability.chunk_store import SHARED_TIMEOUT, hold_together, is_store
 from quantum_memory.durability.files import ReadableFile, close_quietly, current
 from quantum_memory.durability.locks import open_locked
+from quantum_memory.durability.store_lock import SHARED_TIMEOUT, hold_together, is_store
 from quantum_memory.errors import ConflictError, MissingFileError, StorageError, UnsafeError
 from quantum_memory.lifecycle.backups.cuts import HDF5_SIGNATURE
 from quantum_memory.lifecycle.backups.manifest import FILE, FOLDER, LINK, MODE_BITS, Entry

@@ -53,7 +53,6 @@ _PRIVATE = 0o600
 _MOST_CHUNKS = pack.MAX_CHUNKS // 2
 """Chunks of the files; of their manifests there are far fewer."""
 
-_WHOLE = "qmem backup verify --full shows which backups are whole; export these by their ids"
 _FEWER = "export some of them at a time"
 
 
@@ -140,7 +139,7 @@ def _wanted(folder: BackupFolder, ids: Iterable[str] | None) -> list[str]:
     chosen = None if ids is None else set(ids)
     for one, error in bad.items():
         if chosen is None or one in chosen:
-            error.next_step = _WHOLE
+            error.next_step = _which_are_whole(folder)
             raise error
     found = [one.id for one in listed if chosen is None or one.id in chosen]
     for gone in (chosen or set()) - set(found):
@@ -170,12 +169,16 @@ def _stored(folder: BackupFolder, names: set[bytes]) -> Iterator[tuple[bytes, Pl
         yield from on_all_cores(read, sorted(names, key=where))
 
 
+def _which_are_whole(folder: BackupFolder) -> str:
+    return folder.command("verify --full  # shows which backups are whole; export these by their ids")
+
+
 @contextlib.contextmanager
 def _saying_what_can_be_had(folder: BackupFolder) -> Iterator[None]:
     try:
         yield
     except (IntegrityError, MissingError) as error:
-        error.next_step = _WHOLE
+        error.next_step = _which_are_whole(folder)
         raise error.at(folder.path) from None
 
 
@@ -223,7 +226,7 @@ def import_(folder: BackupFolder, path: Path, *, key: Key | None = None, progres
     key
         What opens the file, where that is not what opens the folder.
     progress
-        Called with the bytes of each chunk that is done.
+        Called with the bytes of each chunk that is done; where there is no folder yet, also when it was checked.
 
     Raises
     ------
@@ -242,7 +245,7 @@ def import_(folder: BackupFolder, path: Path, *, key: Key | None = None, progres
                 next_step="leave the key out, if it is meant to be so",
             )
         if not folder.is_there:
-            file.check_everything()  # so that not even a folder is made for nothing
+            file.check_everything(progress)  # so that not even a folder is made for nothing
         folder.make()
         if file.sealer is not None and folder.sealer is None:
             warnings.warn(f"what was encrypted in {os.fspath(path)} is not encrypted in {folder.path}", stacklevel=3)
