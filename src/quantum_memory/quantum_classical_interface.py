@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime
 import os
 from collections import deque
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -17,9 +16,11 @@ from quantum_memory.encoding.pad_encoding import PADEncoding, Reading
 from quantum_memory.encoding.trajectory import fubini_study, pad_geodesic
 from quantum_memory.errors import InvalidStateError
 from quantum_memory.formats.verbs import Saved, load, save
+from quantum_memory.interface import figures
 from quantum_memory.interface.held import Held
 from quantum_memory.interface.memory import VERSION, from_memory, to_memory
 from quantum_memory.interface.network import load_weights, takes_weights, weights_of
+from quantum_memory.lifecycle.repository.folder import now, stamp
 from quantum_memory.state import metrics
 from quantum_memory.state.document import content_id, flatten, identify
 from quantum_memory.state.emotional_state import Emotion, EmotionalContext, Trajectory
@@ -42,8 +43,6 @@ SAVES_KEPT = 100
 """How many saves the interface remembers."""
 
 _NEUTRAL = PAD(0.0, 0.0, 0.0)
-_RECENT = 10
-_COMPLEX128_BYTES = 16
 
 
 class QuantumClassicalInterface:
@@ -110,7 +109,7 @@ class QuantumClassicalInterface:
         self.network = network
         self.metadata: dict[str, Any] = {}
         self.cache = MeasurementCache(cache_size)
-        self.created_at: str | None = _now()
+        self.created_at: str | None = stamp(now())
         self.emotion = EmotionalContext(pad=_NEUTRAL)
         self._state: MatrixProductState | None = None
         self._saves: deque[dict[str, Any]] = deque(maxlen=SAVES_KEPT)
@@ -186,7 +185,7 @@ class QuantumClassicalInterface:
         exact = self.encoding.decode(self.state)
         if shots is None:
             return exact
-        record = measure(self.state, shots, seed, noise=self.noise, timestamp=_now())
+        record = measure(self.state, shots, seed, noise=self.noise, timestamp=stamp(now()))
         known = None if self.noise is None or not mitigate else self.noise.outcome_error(self.n_qubits)
         reading = self.encoding.decode_bits(record.bits, readout=known)
         self.cache.append(record)
@@ -297,14 +296,14 @@ class QuantumClassicalInterface:
             "terms": len(self._terms),
             "bond_dims": list(self.state.bond_dims),
             "state_bytes": self.state.nbytes,
-            "dense_bytes": _COMPLEX128_BYTES << self.n_qubits,
+            "dense_bytes": figures.dense_bytes(self.n_qubits),
             "norm": self.state.norm(),
             "measurements_cached": len(self.cache),
             "cache_capacity": self.cache.capacity,
             "noise": None if self.noise is None else self.noise.to_json(),
             "network": None if self.network is None else type(self.network).__name__,
             "fidelity_metrics": self._fidelity_metrics(),
-            "compression_metrics": self._compression_metrics(),
+            "compression_metrics": figures.compression_metrics(self.n_qubits, self.state.nbytes),
             "emotional_stability": self.emotion.stability,
             "created_at": self.created_at,
         }
@@ -342,14 +341,8 @@ class QuantumClassicalInterface:
         saved = save(memory, path, durable=durable)
         self._saves.append(
             {
-                "saved_at": _now(),
-                "path": saved.path,
-                "format": saved.format,
-                "file_bytes": saved.bytes,
-                "raw_bytes": saved.raw_bytes,
-                "dense_bytes": _COMPLEX128_BYTES << self.n_qubits,
-                "ratio": (_COMPLEX128_BYTES << self.n_qubits) / saved.bytes,
-                "bits_per_real": 8 * saved.bytes / (2 << self.n_qubits),
+                "saved_at": stamp(now()),
+                **figures.save_figures(saved, self.n_qubits),
                 "fidelity": self._fidelity_metrics(),
             }
         )
@@ -449,23 +442,16 @@ class QuantumClassicalInterface:
 
     def _hold(self, terms: list[tuple[complex, PAD]], state: MatrixProductState, pad: PAD) -> None:
         """Take up a new state, and remember the emotion that it stands for."""
-        emotion = Emotion(pad.to_scale(self.emotion.scale), timestamp=_now())
-        recent = (*self.emotion.recent_emotions, emotion)[-_RECENT:]
-        context = dataclasses.replace(self.emotion, pad=pad, recent_emotions=recent, stability=_stability(recent))
+        emotion = Emotion(pad.to_scale(self.emotion.scale), timestamp=stamp(now()))
+        recent = (*self.emotion.recent_emotions, emotion)[-figures.RECENT :]
+        context = dataclasses.replace(
+            self.emotion, pad=pad, recent_emotions=recent, stability=figures.stability(recent)
+        )
         self._state, self._terms, self.emotion = state, terms, context
 
     def _fidelity_metrics(self) -> dict[str, Any]:
         """Return the fidelity of the state to what was encoded, and those of the readings to the state."""
-        readings = self._fidelities
-        return {
-            "definition": "|<a|b>|^2 of the held state and the encoded one",
-            "state_fidelity": self._state_fidelity(),
-            "measurement_definition": "Bhattacharyya fidelity of measured and exact Hamming weights, mean of the axes",
-            "measurement_fidelities": readings[-_RECENT:],
-            "average_fidelity": sum(readings) / len(readings) if readings else None,
-            "min_fidelity": min(readings, default=None),
-            "max_fidelity": max(readings, default=None),
-        }
+        return figures.fidelity_metrics(self._state_fidelity(), self._fidelities)
 
     def _state_fidelity(self) -> float | None:
         """Return the fidelity of the held state to what was encoded, computed once for each state; None if unknown."""
@@ -484,29 +470,8 @@ class QuantumClassicalInterface:
         document, arrays = flatten({"quantum_data": ("quantum", self.state)})
         return {
             "created_at": self.created_at,
-            "saved_at": _now(),
+            "saved_at": stamp(now()),
             "quantum_state_checksum": content_id(document, identify(arrays)),
             "fidelity_metrics": self._fidelity_metrics(),
-            "compression_metrics": self._compression_metrics(),
+            "compression_metrics": figures.compression_metrics(self.n_qubits, self.state.nbytes),
         }
-
-    def _compression_metrics(self) -> dict[str, Any]:
-        """Return what the state takes, against its vector as plain binary numbers."""
-        dense = _COMPLEX128_BYTES << self.n_qubits
-        return {
-            "definition": "bytes of the state vector in complex128, and of the tensors that are held",
-            "original_size_bytes": dense,
-            "compressed_size_bytes": self.state.nbytes,
-            "compression_ratio": 1 - self.state.nbytes / dense,
-            "compression_percentage": 100 * (1 - self.state.nbytes / dense),
-        }
-
-
-def _now() -> str:
-    """Return the time as ISO 8601, in UTC."""
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
-
-
-def _stability(emotions: Sequence[Emotion]) -> float | None:
-    """Return the stability of the recent emotions (see `Trajectory.stability`), None for fewer than two."""
-    return Trajectory(np.array([emotion.pad for emotion in emotions])).stability() if len(emotions) > 1 else None

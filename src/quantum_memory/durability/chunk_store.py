@@ -3,10 +3,8 @@
 What is saved in one go is one pack (`pack`), written front to back; a chunk that is there is not written again. Packs
 are never changed: what nobody needs any more goes with its pack, or by copying what is needed into a new one.
 
-Locks: whoever saves or reads holds the store together with others (`shared`), whoever collects holds it `alone`. So
-between the look that finds a chunk there and the manifest that needs it, no collector can come. A lock ends with the
-process that has it. The file that is locked counts the collections: a store that was collected since the last look is
-read anew.
+Whoever saves or reads holds the store together with others (`shared`), whoever collects holds it `alone` (see
+`store_lock`). So between the look that finds a chunk there and the manifest that needs it, no collector can come.
 
 The names mean nothing here. Those who use the store name chunks by the SHA-256 of what they hold, and compare it when
 they read.
@@ -15,21 +13,18 @@ they read.
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
-import re
-import secrets
-import struct
 import threading
-import time
 from typing import TYPE_CHECKING
 
 from quantum_memory.durability import forks, pack
-from quantum_memory.durability.atomic import DurableFile, sync_folder
+from quantum_memory.durability.atomic import DurableFile
 from quantum_memory.durability.chunk_collection import WASTE, Collected, collect
-from quantum_memory.durability.files import ReadableFile, close_quietly, current, read_up_to, write_all_at
-from quantum_memory.durability.locks import open_locked
+from quantum_memory.durability.files import ReadableFile, current
+from quantum_memory.durability.folders import sync_names
+from quantum_memory.durability.pack_files import PackFiles
 from quantum_memory.durability.pack_writer import PackWriter
+from quantum_memory.durability.store_lock import LOCK_TIMEOUT, SHARED_TIMEOUT, StoreLock
 from quantum_memory.errors import (
     RESTORE,
     ConflictError,
@@ -46,21 +41,7 @@ if TYPE_CHECKING:
 
     from quantum_memory.durability.pack import Place
 
-SHARED_TIMEOUT = 600.0
-"""Seconds to wait for somebody who collects, which may be copying hundreds of GiB."""
-
-LOCK_TIMEOUT = 30.0
-"""Seconds to wait for a lock."""
-
-_SUFFIX = ".qmpack"
-_NAME = re.compile(r"[0-9a-f]{32}\.qmpack")
-_LOCK_NAME = "lock"
-_OPEN_FILES = 16
 _UNKNOWN = -1
-_GENERATIONS = 1 << 64
-_VERSIONS = 256  # more than there will be: the lock has no checksum
-_LOCK = struct.Struct("<8sIIQ")
-_LOCK_SIGNATURE = b"\x89QML\r\n\x1a\n"
 
 
 class ChunkStore:
@@ -94,18 +75,18 @@ class ChunkStore:
     ) -> None:
         # Whole, so that it stays the same one wherever the process goes.
         self.folder = os.path.abspath(folder)
-        self._packs_at = os.path.join(self.folder, "chunks")
-        self._lock_at = os.path.join(self.folder, _LOCK_NAME)
         self._mixed_at = os.path.join(self.folder, "not-durable")  # is there when somebody has left out syncs
         self._durable = durable
-        self._folder_mode, self.file_mode = (0o700, 0o600) if private else (0o777, 0o666)
+        folder_mode, self.file_mode = (0o700, 0o600) if private else (0o777, 0o666)
+        self._files = PackFiles(os.path.join(self.folder, "chunks"))
+        self._lock = StoreLock(
+            self.folder, self._files.folder, durable=durable, folder_mode=folder_mode, file_mode=self.file_mode
+        )
         self._index_copies = index_copies
         self._packs: dict[str, dict[bytes, Place]] = {}
         self._where: dict[bytes, str] = {}
-        self._open: dict[str, ReadableFile] = {}
         self._generation = _UNKNOWN
         self._guard = threading.RLock()
-        self._held: set[int] = set()
         self._bad: set[bytes] = set()
         self._mixed = False
         self._settled: set[str] = set()
@@ -114,13 +95,9 @@ class ChunkStore:
         forks.tell(self)
 
     def forked(self) -> None:
-        """Let go of the locks of the process that this one was forked from, of which it has copies."""
-        for fd in self._held:
-            with contextlib.suppress(OSError):
-                os.close(fd)
-        self._held = set()
+        """Forget what another thread of the process that this one was forked from may have been about to change."""
         self._guard = threading.RLock()
-        self._generation = _UNKNOWN  # another thread may have been about to change what is known
+        self._generation = _UNKNOWN
 
     # --- locks
 
@@ -133,12 +110,9 @@ class ChunkStore:
         ConflictError
             It is being collected.
         """
-        fd = self._locked(write=False, timeout=timeout)
-        try:
-            self._refresh(self._generation_of(fd))
+        with self._lock.shared(timeout=timeout) as generation:
+            self._refresh(generation)
             yield
-        finally:
-            self._let_go(fd)
 
     @contextlib.contextmanager
     def alone(self, *, timeout: float = LOCK_TIMEOUT) -> Iterator[None]:
@@ -149,125 +123,42 @@ class ChunkStore:
         ConflictError
             Others hold it.
         """
-        fd = self._locked(write=True, timeout=timeout)
-        try:
-            generation = (self._generation_of(fd) + 1) % _GENERATIONS
-            # Written before anything is removed, so that whoever remembers what was there looks again.
-            self._write_generation(fd, generation)
-            self._refresh(generation)
-            yield
-        except BaseException:
-            self._generation = _UNKNOWN
-            raise
-        finally:
-            self._let_go(fd)
+        with self._lock.alone(timeout=timeout) as generation:
+            try:
+                self._refresh(generation)
+                yield
+            except BaseException:
+                self._generation = _UNKNOWN
+                raise
 
     @contextlib.contextmanager
     def mending(self, *, dry_run: bool, timeout: float = LOCK_TIMEOUT) -> Iterator[str | None]:
         """Hold the store alone even where its lock is damaged or gone, and give what is wrong with that, or None.
 
-        What is locked is the file, whatever is in it. It is written anew, unless this is a `dry_run`; then nothing is
-        written at all, and one that is gone is not held.
+        See `StoreLock.mending`.
 
         Raises
         ------
         ConflictError
             Others hold it.
         """
-        wrong, fd = None, -1
-        if not os.path.lexists(self._lock_at):
-            wrong = "it is gone"
-        if wrong is None or not dry_run:
-            fd = self._locked(write=True, timeout=timeout)
-        try:
-            # One that was damaged begins with a number that no counting has reached.
-            generation = time.time_ns()
-            if fd >= 0:
-                try:
-                    generation = (self._generation_of(fd, whole=True) + 1) % _GENERATIONS
-                except IntegrityError as error:
-                    wrong = error.message
-            if not dry_run:
-                self._write_generation(fd, generation)
-            self._refresh(generation)
-            yield wrong
-        finally:
-            self._generation = _UNKNOWN
-            self._let_go(fd)
-
-    def _locked(self, *, write: bool, timeout: float) -> int:
-        for path in (self._lock_at, self._packs_at):
-            if os.path.islink(path):  # whoever made it may mean the files of somebody else
-                raise UnsafeError(
-                    "a symbolic link stands where a folder of checkpoints has its own files",
-                    path=path,
-                    next_step="put them there themselves, or link the whole folder",
-                )
-        try:
-            fd = open_locked(current(), self._lock_at, self.folder, write=write, timeout=timeout)
-        except MissingFileError:
-            self.make()
-            fd = open_locked(current(), self._lock_at, self.folder, write=write, timeout=timeout)
-        self._held.add(fd)
-        return fd
-
-    def _let_go(self, fd: int) -> None:
-        if fd in self._held:  # otherwise this process was forked within the block
-            self._held.discard(fd)
-            close_quietly(current(), fd)
+        with self._lock.mending(dry_run=dry_run, timeout=timeout) as (generation, wrong):
+            try:
+                self._refresh(generation)
+                yield wrong
+            finally:
+                self._generation = _UNKNOWN
 
     def make(self) -> None:
         """Make the folders and the file that is locked, durably, where they are not there."""
-        for folder in (self.folder, self._packs_at):
-            make_folder(folder, durable=self._durable, mode=self._folder_mode)
-        try:
-            with DurableFile(self._lock_at, overwrite=False, durable=self._durable, mode=self.file_mode) as sink:
-                sink.write(_LOCK.pack(_LOCK_SIGNATURE, pack.VERSION, pack.MINIMUM_READER, 0))
-        except ConflictError:
-            if self._durable:  # others have made it, and may have left out the sync
-                with contextlib.closing(ReadableFile(self._lock_at)) as lock:
-                    lock.sync()
-
-    def _generation_of(self, fd: int, *, whole: bool = False) -> int:
-        """Return how often the store was collected, having checked that the file which is locked is that of a store.
-
-        Parameters
-        ----------
-        whole
-            Whether another length is damage, too, and versions that cannot be.
-        """
-        buffer = bytearray(_LOCK.size + 1)
-        try:
-            length = read_up_to(current(), fd, memoryview(buffer), 0)
-        except OSError as error:
-            raise StorageError.from_os_error(error, "read", self._lock_at) from error
-        signature, version, minimum, generation = _LOCK.unpack_from(buffer)
-        if signature != _LOCK_SIGNATURE or (whole and (length != _LOCK.size or not 0 < minimum <= version < _VERSIONS)):
-            raise IntegrityError(
-                "this is not the lock of a folder of checkpoints or backups",
-                path=self._lock_at,
-                next_step="give another folder, or remove this file if nobody uses the folder",
-            )
-        pack.check_reader(minimum, version, pack.VERSION, "folders of checkpoints", self.folder)
-        return int(generation)
-
-    def _write_generation(self, fd: int, generation: int) -> None:
-        data = memoryview(_LOCK.pack(_LOCK_SIGNATURE, pack.VERSION, pack.MINIMUM_READER, generation))
-        try:
-            write_all_at(current(), fd, data, 0)
-            if current().fstat(fd).st_size > len(data):
-                current().truncate(fd, len(data))
-            if self._durable:
-                current().fsync(fd)
-        except OSError as error:
-            raise StorageError.from_os_error(error, "write to", self._lock_at) from error
+        self._lock.make()
 
     # --- what is there
 
     def _refresh(self, generation: int) -> None:
         """Take note of packs that others have made, and of those that are gone."""
         with self._guard:
-            names = {name for name in self._names() if _NAME.fullmatch(name)}
+            names = self._files.names()
             self._mixed = os.path.exists(self._mixed_at)
             if self._generation == _UNKNOWN:
                 self.close()
@@ -282,10 +173,10 @@ class ChunkStore:
             settled = {name for name, error in self.damaged.items() if not isinstance(error, StorageError)}
             for name in sorted(names - set(self._packs) - settled):
                 try:
-                    with self._file(name) as file:
+                    with self._files.opened(name) as file:
                         self._note(name, pack.read_index(file))
                 except (IntegrityError, UnsafeError, MissingFileError, StorageError) as error:
-                    self._shut(name)
+                    self._files.shut(name)
                     if not self._note_copy(name, error):
                         self.damaged[name] = error
                 else:
@@ -297,22 +188,13 @@ class ChunkStore:
         if isinstance(error, MissingFileError):
             return False
         try:
-            with contextlib.closing(ReadableFile(self._copy_path(name))) as file:
+            with contextlib.closing(ReadableFile(self._files.copy_path(name))) as file:
                 self._note(name, pack.read_index_copy(file))
         except (IntegrityError, UnsafeError, MissingFileError, StorageError):
             return False
         self.injured[name] = error
         self._bad.update(self._packs[name])  # nobody knows what is left of it: whoever saves that writes it anew
         return True
-
-    def _copy_path(self, name: str) -> str:
-        return self._path(name.removesuffix(_SUFFIX) + pack.COPY_SUFFIX)
-
-    def _names(self) -> list[str]:
-        try:
-            return current().names(self._packs_at)
-        except OSError as error:
-            raise StorageError.from_os_error(error, "list", self._packs_at) from error
 
     def _note(self, name: str, chunks: dict[bytes, Place]) -> None:
         self._packs[name] = chunks
@@ -323,32 +205,12 @@ class ChunkStore:
         gone: set[bytes] = set()
         for name in names & set(self._packs):
             gone.update(chunk for chunk in self._packs.pop(name) if self._where.get(chunk) == name)
-            self._shut(name)
+            self._files.shut(name)
         for chunk in gone:
             del self._where[chunk]
         for name, chunks in self._packs.items() if gone else ():  # what was there twice is still there
             for chunk in chunks.keys() & gone:
                 self._where.setdefault(chunk, name)
-
-    @contextlib.contextmanager
-    def _file(self, name: str) -> Iterator[ReadableFile]:
-        """Give an open pack. A few stay open, until a collection or `close`, when nobody reads them."""
-        with self._guard:
-            file = self._open.get(name)
-            if file is None and len(self._open) < _OPEN_FILES:
-                file = self._open[name] = ReadableFile(self._path(name))
-        if file is not None:
-            yield file
-            return
-        with contextlib.closing(ReadableFile(self._path(name))) as file:
-            yield file
-
-    def _shut(self, name: str) -> None:
-        if (file := self._open.pop(name, None)) is not None:
-            file.close()
-
-    def _path(self, name: str) -> str:
-        return os.path.join(self._packs_at, name)
 
     def __contains__(self, chunk: bytes) -> bool:
         return chunk in self._where and chunk not in self._bad
@@ -390,7 +252,7 @@ class ChunkStore:
                         )  # fmt: skip
                         unread.errno = error.errno
                         raise unread from error
-                raise MissingError(what, path=self._packs_at, next_step=RESTORE) from None
+                raise MissingError(what, path=self._files.folder, next_step=RESTORE) from None
             return name, self._packs[name][chunk]
 
     # --- read
@@ -408,36 +270,18 @@ class ChunkStore:
         name, place = self.place(chunk)
         unreadable: StorageError | None = None
         try:
-            if self._read(name, place, buffer):
+            if self._files.read(name, place, buffer):
                 return place
         except StorageError as error:
             unreadable = error
         for other in [one for one in self.packs if one != name and chunk in self._packs[one]]:
             copy = self._packs[other][chunk]  # written by two at the same time, or since the first was found damaged
             with contextlib.suppress(StorageError):
-                if self._read(other, copy, buffer):
+                if self._files.read(other, copy, buffer):
                     self._where[chunk] = other
                     return copy
         self._bad.add(chunk)  # whoever saves it the next time writes it anew
-        raise unreadable or pack.damaged_chunk(self._path(name), place)
-
-    def _read(self, name: str, place: Place, buffer: memoryview) -> bool:
-        """Read the stored bytes of a chunk, and tell whether they fit the buffer and match their checksum.
-
-        What does not match is read once more, from the disk: it may be the memory that is damaged.
-        """
-        if place.stored > len(buffer):
-            return False
-        view = buffer[: place.stored]
-        with self._file(name) as file:
-            try:
-                file.read_into(view, place.offset)
-                if pack.checksum(view) != place.check:
-                    file.forget(place.offset, place.stored)
-                    file.read_into(view, place.offset)
-            except IntegrityError:  # the file was cut short since its index was read
-                return False
-        return pack.checksum(view) == place.check
+        raise unreadable or pack.damaged_chunk(self._files.path(name), place)
 
     def stored(self, name: str, chunk: bytes) -> memoryview | None:
         """Return the stored bytes of a chunk in this pack, whatever others there are; None where they are damaged.
@@ -448,7 +292,7 @@ class ChunkStore:
         """
         place = self._packs[name][chunk]
         buffer = memoryview(bytearray(place.stored))
-        return buffer if self._read(name, place, buffer) else None
+        return buffer if self._files.read(name, place, buffer) else None
 
     def distrust(self, chunks: Iterable[bytes]) -> None:
         """Have chunks written anew by whoever saves them the next time."""
@@ -461,7 +305,7 @@ class ChunkStore:
 
     def map(self, name: str) -> memoryview:
         """Return a pack as private memory; nothing is checked."""
-        with contextlib.closing(ReadableFile(self._path(name))) as file:
+        with contextlib.closing(ReadableFile(self._files.path(name))) as file:
             return file.map(0, file.size)
 
     def check(self, name: str, look: Callable[[bytes, Place, memoryview], object] | None = None) -> int:
@@ -472,12 +316,12 @@ class ChunkStore:
         look
             Called with the name, the place and the stored bytes of each.
         """
-        with contextlib.closing(ReadableFile(self._path(name))) as file:
+        with contextlib.closing(ReadableFile(self._files.path(name))) as file:
             return pack.check_everything(file, look)
 
     def check_frame(self, name: str) -> None:
         """Check every byte of a pack but those of its chunks."""
-        with contextlib.closing(ReadableFile(self._path(name))) as file:
+        with contextlib.closing(ReadableFile(self._files.path(name))) as file:
             pack.check_frame(file)
 
     def check_copy(self, name: str) -> None:
@@ -487,7 +331,7 @@ class ChunkStore:
         ------
         IntegrityError, UnsafeError, UnsupportedVersionError, MissingFileError, StorageError
         """
-        with contextlib.closing(ReadableFile(self._copy_path(name))) as file:
+        with contextlib.closing(ReadableFile(self._files.copy_path(name))) as file:
             if pack.read_index_copy(file) != self._packs[name]:
                 raise IntegrityError("it lists other chunks than its pack", path=file.name, next_step=RESTORE)
 
@@ -512,7 +356,7 @@ class ChunkStore:
             ):
                 pass
             self._mixed = True
-        path = self._path(secrets.token_hex(16) + _SUFFIX)
+        path = self._files.new_path()
         return PackWriter(self, path, self._durable, mode=self.file_mode, index_copy=self._index_copies)
 
     def settle(self, chunks: Set[bytes], *, written: bool) -> None:
@@ -532,11 +376,11 @@ class ChunkStore:
         with self._guard:
             packs = {self.place(chunk)[0] for chunk in chunks} - self._settled if self._mixed else set()
         for name in packs:
-            with self._file(name) as file:
+            with self._files.opened(name) as file:
                 file.sync()
             self._settled.add(name)
         if not written:
-            _sync(self._packs_at)
+            sync_names(self._files.folder)
 
     def added(self, path: str, chunks: dict[bytes, Place]) -> None:
         """Take note of a pack that was written."""
@@ -568,22 +412,22 @@ class ChunkStore:
         gone = set()
         try:
             for name in names:
-                current().unlink(self._path(name))
+                current().unlink(self._files.path(name))
                 gone.add(name)
                 with contextlib.suppress(FileNotFoundError):
-                    current().unlink(self._copy_path(name))
+                    current().unlink(self._files.copy_path(name))
         except OSError as error:
-            raise StorageError.from_os_error(error, "remove a pack from", self._packs_at) from error
+            raise StorageError.from_os_error(error, "remove a pack from", self._files.folder) from error
         finally:
             self._forget(gone)
         if gone and self._durable:
-            _sync(self._packs_at)
+            sync_names(self._files.folder)
 
     def write_copy(self, name: str) -> None:
         """Write the copy of the list of a pack anew; the store has to be held alone."""
         listed = pack.index(self._packs[name])
         end = pack.trailer(listed, pack.length(self._packs[name]) - len(listed) - pack.TRAILER_BYTES)
-        with DurableFile(self._copy_path(name), durable=self._durable, mode=self.file_mode) as copy:
+        with DurableFile(self._files.copy_path(name), durable=self._durable, mode=self.file_mode) as copy:
             copy.write(pack.copy_header() + listed + end)
 
     def found(self, name: str, chunks: dict[bytes, Place]) -> None:
@@ -594,7 +438,7 @@ class ChunkStore:
 
     def pack_paths(self, name: str) -> tuple[str, str]:
         """Return where a pack is, and the copy of its list."""
-        return self._path(name), self._copy_path(name)
+        return self._files.path(name), self._files.copy_path(name)
 
     def forget(self, names: Iterable[str]) -> None:
         """Take note that packs were moved elsewhere; the store has to be held alone."""
@@ -617,67 +461,4 @@ class ChunkStore:
 
     def close(self) -> None:
         """Close the packs."""
-        with self._guard:
-            while self._open:
-                self._open.popitem()[1].close()
-
-
-def make_folder(folder: str, *, durable: bool = True, mode: int = 0o777) -> None:
-    """Make a folder where there is none, and those above it, and make their names durable.
-
-    Parameters
-    ----------
-    mode
-        Permission bits of the folder, not of those above it.
-
-    Raises
-    ------
-    StorageError
-    """
-    files, there, above = current(), False, os.path.dirname(os.path.abspath(folder))
-    if not os.path.isdir(above):
-        make_folder(above, durable=durable)
-    try:
-        files.mkdir(folder, mode)
-    except FileExistsError:
-        there = True  # but whoever made it may have died before its name was durable, or be about to make it so
-    except OSError as error:
-        raise StorageError.from_os_error(error, "make the folder", folder) from error
-    if durable:
-        _sync(above, must=not there)
-
-
-def _sync(folder: str, *, must: bool = True) -> None:
-    """Make the names in a folder durable; unless one `must`, only where this user may open it."""
-    try:
-        sync_folder(current(), folder)
-    except OSError as error:
-        if not must and error.errno in {errno.EACCES, errno.EPERM}:
-            return
-        raise StorageError.from_os_error(error, "make the names durable in", folder) from error
-
-
-def is_store(folder: str) -> bool:
-    """Tell whether a folder is a store of chunks, or has one in it."""
-    try:
-        with contextlib.closing(ReadableFile(os.path.join(folder, _LOCK_NAME), follow=False)) as lock:
-            return lock.size == _LOCK.size and lock.read(0, len(_LOCK_SIGNATURE)) == _LOCK_SIGNATURE
-    except (MissingFileError, UnsafeError, StorageError):
-        return False
-
-
-@contextlib.contextmanager
-def hold_together(folder: str, *, timeout: float) -> Iterator[None]:
-    """Hold a store together with others without looking at what is in it: nothing is removed meanwhile.
-
-    Raises
-    ------
-    ConflictError
-        It is being collected.
-    """
-    files = current()
-    fd = open_locked(files, os.path.join(folder, _LOCK_NAME), folder, write=False, timeout=timeout)
-    try:
-        yield
-    finally:
-        close_quietly(files, fd)
+        self._files.close()

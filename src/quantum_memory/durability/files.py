@@ -318,7 +318,23 @@ class ReadableBytes:
         self._data.release()
 
 
-Readable = ReadableFile | ReadableBytes
+class Readable(Protocol):
+    """Bytes that are read at any offset: a file, bytes in memory, or what is in a file that is encrypted."""
+
+    name: str
+    size: int
+
+    def read_into(self, buffer: memoryview, offset: int) -> None:
+        """Fill `buffer` with the bytes from `offset` on."""
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Return `length` bytes from `offset` on."""
+
+    def map(self, offset: int, length: int) -> memoryview:
+        """Return bytes as memory that can be written to, and that nobody else sees."""
+
+    def close(self) -> None:
+        """Let go of the file, or of the bytes."""
 
 
 def open_regular(files: Files, path: str, name: str, access: int) -> tuple[int, os.stat_result]:
@@ -343,11 +359,10 @@ def open_regular(files: Files, path: str, name: str, access: int) -> tuple[int, 
         facts = files.fstat(fd)
         if not stat.S_ISREG(facts.st_mode):
             raise _irregular(name)
-    except OSError as error:
+    except BaseException as error:
         close_quietly(files, fd)
-        raise StorageError.from_os_error(error, "open", name) from error
-    except UnsafeError:
-        close_quietly(files, fd)
+        if isinstance(error, OSError):
+            raise StorageError.from_os_error(error, "open", name) from error
         raise
     return fd, facts
 

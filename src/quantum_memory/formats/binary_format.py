@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from typing import TYPE_CHECKING, ClassVar, cast
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -121,7 +121,7 @@ class QMS(Handler):
         from quantum_memory.encryption.sealed_file import SealedReadable  # noqa: PLC0415
 
         inside = SealedReadable(source, key_of(options.key))
-        return with_forms(QMSReader(cast("Readable", inside), inside.stored_size), options.max_bytes)
+        return with_forms(QMSReader(inside, inside.stored_size), options.max_bytes)
 
 
 def write_memory(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import dataclasses
 import os
 import threading
 import time
@@ -12,44 +11,28 @@ import warnings
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from quantum_memory.durability import forks
-from quantum_memory.errors import (
-    ConflictError,
-    IntegrityError,
-    InvalidStateError,
-    MissingError,
-    QuantumMemoryError,
-    StorageError,
-    UnsafeError,
-)
 from quantum_memory.formats.lazy import StateFile
 from quantum_memory.formats.reader import read_memory
 from quantum_memory.lifecycle.checkpoints import transfer
 from quantum_memory.lifecycle.checkpoints.background import Background
 from quantum_memory.lifecycle.checkpoints.catalogue import Catalogue
+from quantum_memory.lifecycle.checkpoints.line import Line
 from quantum_memory.lifecycle.checkpoints.pace import Pace
-from quantum_memory.lifecycle.checkpoints.pruning import CheckpointPruner
-from quantum_memory.lifecycle.checkpoints.saving import Flat, Said, Saver, flat_of
+from quantum_memory.lifecycle.checkpoints.recording import Recorder
 from quantum_memory.lifecycle.checkpoints.signals import Stopped, StopSignals
-from quantum_memory.lifecycle.checkpoints.snapshot import Staging
-from quantum_memory.lifecycle.checkpoints.targets import captured, rebuilt, restore_into
-from quantum_memory.lifecycle.checkpoints.timer import Timer
+from quantum_memory.lifecycle.checkpoints.targets import rebuilt, restore_into
+from quantum_memory.lifecycle.checkpoints.timer import Automatic
 from quantum_memory.lifecycle.due import Never, SavePolicy
-from quantum_memory.lifecycle.policy import whole
-from quantum_memory.lifecycle.repository.folder import check_name
-from quantum_memory.lifecycle.retention import KeepAll, KeepPolicy
 from quantum_memory.state.json_text import check_record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
     from types import TracebackType
 
-    from quantum_memory.formats.verbs import Saved
     from quantum_memory.lifecycle.checkpoints.manifest import Checkpoint
-    from quantum_memory.state.memory_state import MemoryState
+    from quantum_memory.lifecycle.retention import KeepPolicy
 
 _IMPORTED = "imported"
-_SEVERAL = 20
-"""How many checkpoints are kept where nobody says what to keep."""
 
 
 class Resumed(NamedTuple):
@@ -139,27 +122,21 @@ class CheckpointManager(Catalogue):
         super().__init__(checkpoint_dir, durable=durable)
         self.parameters = dict(parameters or {})
         self.lock = threading.RLock()
-        self._saver = Saver(self.folder, compression)
-        self._pruner = CheckpointPruner(self.folder, self._verified)
-        self._keep = KeepAll() if keep is None else keep
-        self._at_most = _SEVERAL if keep is None and max_checkpoints is None else max_checkpoints
-        if self._at_most is not None:
-            whole(self._at_most, "max_checkpoints")
-        self._branch = check_name(branch, "branch")
+        self._line = Line(self.folder, branch)
         self._pace = Pace(Never() if save is None else save, auto_checkpoint_interval, share)
         self._in_background = background
         self._background = Background("checkpoint", on_error)
-        self._staging = Staging()
+        self._recorder = Recorder(
+            self.folder, self._line, self._pace, self._background, self._verified,
+            keep=keep, max_checkpoints=max_checkpoints, compression=compression,
+        )  # fmt: skip
         self._signals = StopSignals() if signals else None
-        self._line = threading.Lock()  # of which checkpoint the next one continues
-        self._parent: str | None = None
-        self._auto: Timer | None = None
+        self._automatic = Automatic(self._pace, self._background)
         forks.tell(self)
 
     def forked(self) -> None:
-        """Let go of the lock and the timer of the process that this one was forked from."""
-        self.lock, self._line = threading.RLock(), threading.Lock()
-        self._auto = None
+        """Let go of the lock of the process that this one was forked from."""
+        self.lock = threading.RLock()
 
     # --- save
 
@@ -205,11 +182,11 @@ class CheckpointManager(Catalogue):
         try:
             with contextlib.ExitStack() as held:
                 held.enter_context(self.lock)
-                flat, said = self._taken(
+                flat, said = self._recorder.taken(
                     target, name=name, description=description, automatic=automatic, progress=progress,
-                    metrics=metrics or {}, finished=finished,
+                    metrics=metrics or {}, finished=finished, parameters=self.parameters,
                 )  # fmt: skip
-                made = self._saved(flat, said, held.close).id
+                made = self._recorder.save(flat, said, held.close).id
         except BaseException as error:
             if earlier is not None:
                 error.add_note(f"Before that, in the background: {earlier}")
@@ -252,8 +229,8 @@ class CheckpointManager(Catalogue):
         start = time.monotonic()
         with contextlib.ExitStack() as held:
             held.enter_context(self.lock)
-            flat, said = self._taken(target, **facts)
-            self._timed(flat, said, start, held.close)
+            flat, said = self._recorder.taken(target, **facts, parameters=self.parameters)
+            self._recorder.save_timed(flat, said, start, held.close)
         return True
 
     def finish(self, target: Any, progress: Any = None, **metrics: float) -> str:
@@ -278,73 +255,13 @@ class CheckpointManager(Catalogue):
         """
         return self._background.wait(timeout)
 
-    def _taken(self, target: Any, **facts: Any) -> tuple[Flat, Said]:
-        """Take a target apart, and give it its place in the order of saving; with `lock` held."""
-        flat = _flat(target)
-        # Copies: the caller may change them before they are written.
-        facts["progress"], parameters = copy.deepcopy((facts.get("progress"), dict(self.parameters)))
-        said = Said(**facts, parameters=parameters, branch=self._branch)
-        if said.parameters or not isinstance(said.progress, int | str | None):
-            check_record({"progress": said.progress, "parameters": said.parameters})
-        with self._line:
-            parent = self._parent or self._newest_id(self._branch)
-            said = dataclasses.replace(self._saver.numbered(said), parent=parent)
-            self._parent = said.id
-        return flat, said
-
-    def _saved(self, flat: Flat, said: Said, taken: Callable[[], object] | None = None) -> Checkpoint:
-        try:
-            checkpoint = self._saver.save(flat, said, taken=taken)
-        except BaseException:
-            self._give_up(said)
-            raise
-        if not isinstance(self._keep, KeepAll) or self._at_most is not None:
-            self._prune(checkpoint)
-        return checkpoint
-
-    def _give_up(self, said: Said) -> None:
-        """Take back the place of a checkpoint that was not saved."""
-        with self._line:
-            if self._parent == said.id:
-                self._parent = said.parent
-
-    def _prune(self, saved: Checkpoint) -> None:
-        why = "others are at work in the folder all the time"
-        try:
-            plan, done = self._pruner.prune(self._keep, self._at_most)
-            if done is not None or not plan.goes:
-                return
-        except QuantumMemoryError as error:
-            why = str(error)
-            if saved.id not in self._verified and saved.id in self.folder.ids():
-                self.folder.verify(saved.id)  # which raises what is wrong, if that is the new one
-        # It is there, and whoever called must not take it for lost.
-        warnings.warn(f"checkpoint {saved.id} was saved, but others were not removed: {why}", stacklevel=4)
-        self.folder.note("not removed", why=why)
-
-    def _newest_id(self, branch: str) -> str | None:
-        listed = [one for one in self.folder.listed()[0] if one.branch == branch]
-        return listed[-1].id if listed else None
-
     def _begin(self, target: Any, facts: dict[str, Any]) -> bool:
         """Copy the state, and save the copy in the background; tell whether nothing else was being saved."""
         start = time.monotonic()
         with self.lock:
             if self._background.busy:  # another thread was here first, and what it copied is where this would go
                 return False
-            flat, said = self._taken(target, **facts)
-            begun = False
-            try:
-                still = dataclasses.replace(flat, arrays=self._staging.take(flat.arrays))
-                begun = self._background.start(lambda: self._timed(still, said, start))
-            finally:
-                if not begun:
-                    self._give_up(said)
-            return begun
-
-    def _timed(self, flat: Flat, said: Said, start: float, taken: Callable[[], object] | None = None) -> None:
-        self._saved(flat, said, taken)
-        self._pace.saved(said.progress, said.metrics, time.monotonic() - start)
+            return self._recorder.begin(*self._recorder.taken(target, **facts, parameters=self.parameters), start)
 
     def _stop(self, target: Any, progress: Any, metrics: Mapping[str, float]) -> None:
         number = 0 if self._signals is None else self._signals.asked
@@ -381,7 +298,7 @@ class CheckpointManager(Catalogue):
         self.wait()
         changed = copy.deepcopy(dict(update or {}))
         check_record(changed)
-        found = self._good(target, self._newest_first)
+        found = self._good(target, self._line.newest_first)
         if found is None:
             self.parameters.update(changed)
             return None
@@ -417,9 +334,9 @@ class CheckpointManager(Catalogue):
         """
         self.wait()
         several = fallback or checkpoint_id is None
-        found = self._good(target, lambda: self._candidates(checkpoint_id)[: None if several else 1])
+        found = self._good(target, lambda: self._back_from(checkpoint_id)[: None if several else 1])
         if found is None:
-            raise self._none()
+            raise self.folder.nothing()
         self._take_up(found[0])
         self.folder.note("restored", checkpoint=found[0].id, name=found[0].name or None)
         return found[1]
@@ -438,43 +355,19 @@ class CheckpointManager(Catalogue):
             Map arrays into memory, where they are in one piece and not compressed, instead of copying them.
         """
         self.wait()
-        with self.held(), self.folder.reading(self._candidates(checkpoint_id)[0]) as reader:
+        with self.held(), self.folder.reading(self._back_from(checkpoint_id)[0]) as reader:
             if only is not None:
                 return StateFile(reader).select(only, mmap=mmap)
             return rebuilt(reader.manifest.checkpoint.kind, read_memory(reader, mmap=mmap))
 
-    def _candidates(self, checkpoint_id: str | None) -> list[str]:
+    def _back_from(self, checkpoint_id: str | None) -> list[str]:
         """Return the id that is meant, and those that were saved before it, the newest first."""
-        if checkpoint_id is None:
-            ids = self._newest_first()
-            if not ids:
-                raise self._none()
-            return ids
-        wanted = self.resolve(checkpoint_id)
-        listed = {one.id: one for one in self.folder.listed()[0]}
-        branch = listed[wanted].branch if wanted in listed else self._branch
-        ids = self._newest_first(branch)
-        return [wanted, *ids[ids.index(wanted) + 1 :]] if wanted in ids else [wanted, *ids]
-
-    def _newest_first(self, branch: str | None = None) -> list[str]:
-        """Return the ids of a branch, the newest first, and between them those of which nobody knows the branch.
-
-        These cannot be read: they come up, and are named, where they may be what was saved last. Ids begin with the
-        time, which is all that is known of them.
-        """
-        listed, bad = self.folder.listed()
-        ids = [one.id for one in reversed(listed) if one.branch == (branch or self._branch)]
-        for one in sorted(bad, reverse=True):
-            ids.insert(next((place for place, id_ in enumerate(ids) if id_ < one), len(ids)), one)
-        return ids
-
-    def _none(self) -> MissingError:
-        return MissingError("there is no checkpoint", path=self.folder.path, next_step="save one first")
+        return self._line.back_from(None if checkpoint_id is None else self.resolve(checkpoint_id))
 
     def _good(self, target: Any, choose: Callable[[], list[str]]) -> tuple[Checkpoint, Any] | None:
         """Return the first of those chosen that can be read, and its state, given to the target."""
         with self.held():  # nobody removes one between the choice and the reading
-            found = self._first_readable(choose())
+            found = self.folder.first_readable(choose())
         if found is None:
             return None
         checkpoint, memory = found
@@ -484,27 +377,10 @@ class CheckpointManager(Catalogue):
         with self.lock:
             return checkpoint, restore_into(target, checkpoint.kind, memory)
 
-    def _first_readable(self, ids: list[str]) -> tuple[Checkpoint, MemoryState] | None:
-        failure: QuantumMemoryError | None = None
-        for one in ids:
-            try:
-                with self.folder.reading(one) as reader:
-                    return reader.manifest.checkpoint, read_memory(reader)
-            except (IntegrityError, MissingError, StorageError, UnsafeError) as error:
-                failure = failure or error
-                if len(ids) > 1:
-                    warnings.warn(f"checkpoint {one} is passed over: {error}", stacklevel=4)
-                    self.folder.note("passed over", checkpoint=one, why=str(error))
-        if failure is not None:
-            failure.next_step = "qmem checkpoint verify shows which are whole; restore one of them by its id"
-            raise failure
-        return None
-
     def _take_up(self, checkpoint: Checkpoint) -> None:
         """Go on from a checkpoint."""
-        with self._line:
-            self._parent = checkpoint.id
-            self._pace.resumed(checkpoint.progress, (one.metrics for one in self.folder.listed()[0]))
+        self._line.go_on_from(checkpoint.id)
+        self._pace.resumed(checkpoint.progress, (one.metrics for one in self.folder.listed()[0]))
 
     # --- lines of checkpoints, and what goes
 
@@ -519,37 +395,11 @@ class CheckpointManager(Catalogue):
             The checkpoint that the next one continues; by default the newest of that branch, or, of a new branch, the
             last of this manager.
         """
-        check_name(name, "branch")
-        start = self._newest_id(name) if at is None else self.resolve(at)
-        with self._line:
-            self._parent = start or self._parent or self._newest_id(self._branch)
-            self._branch = name
-
-    def delete_checkpoint(self, checkpoint_id: str) -> None:
-        """Remove a checkpoint, and the chunks that no other one needs.
-
-        Raises
-        ------
-        ConflictError
-            It is pinned or has a tag, or others are at work in the folder all the time.
-        """
-        one = self.resolve(checkpoint_id)
-        with self.folder.store.alone():
-            refs = self.folder.refs()
-            if one in refs.pins or refs.tags_of(one):
-                raise ConflictError(
-                    "it is pinned or has a tag", path=self.folder.manifest_path(one), next_step="take that away first"
-                )
-            self.folder.remove([one])
-            self.folder.note("deleted", checkpoint=one)
-            self.folder.collect()
-        self.forget([one])
+        self._line.change(name, None if at is None else self.resolve(at))
 
     def forget(self, ids: Collection[str]) -> None:
-        """Continue none of these checkpoints, which are gone."""
-        with self._line:
-            if self._parent in ids:
-                self._parent = None
+        super().forget(ids)
+        self._line.forget(ids)
 
     def prune(self, *, dry_run: bool = False) -> dict[str, Any]:
         """Remove what the policy of this manager does not keep; see `retention.plan_removal`.
@@ -559,31 +409,9 @@ class CheckpointManager(Catalogue):
         dict
             ``removed`` and ``kept``, ids with the reasons, and, unless `dry_run`, what the `collection` did.
         """
-        if dry_run:
-            plan, done = self._pruner.planned(self._keep, self._at_most, ahead=True), None
-        else:
-            plan, done = self._pruner.prune(self._keep, self._at_most)
-        return {
-            "removed": {item.id: plan.reasons[item.id] for item in plan.goes},
-            "kept": {item.id: plan.reasons[item.id] for item in plan.stays},
-            "collection": None if done is None else done.to_dict(),
-        }
+        return self._recorder.prune(dry_run=dry_run)
 
-    # --- to and from other files
-
-    def export_checkpoint(self, checkpoint_id: str, path: str | os.PathLike[str], **options: Any) -> Saved:
-        """Save what a checkpoint holds as a file of its own; its suffix says the format.
-
-        Parameters
-        ----------
-        options
-            See `quantum_memory.save`.
-        """
-        one = self.resolve(checkpoint_id)
-        with self.folder.reading(one) as reader:
-            made = transfer.export(reader, path, options)
-        self.folder.note("exported", checkpoint=one, path=os.path.abspath(made.path))  # noqa: PTH100 - links and all
-        return made
+    # --- from other files
 
     def import_checkpoint(
         self,
@@ -608,9 +436,9 @@ class CheckpointManager(Catalogue):
             yet, and otherwise "imported", so that `resume` does not take it for the run.
         """
         if branch is None:
-            branch = _IMPORTED if self._newest_id(self._branch) else self._branch
-        made = self._saver.save(*transfer.imported(path, name, branch, state_id))
-        self.folder.note("imported", checkpoint=made.id, path=os.path.abspath(path))  # noqa: PTH100 - as above
+            branch = _IMPORTED if self._line.newest() else self._line.branch
+        made = self._recorder.saver.save(*transfer.imported(path, name, branch, state_id))
+        self.folder.note("imported", checkpoint=made.id, path=os.path.abspath(path))  # noqa: PTH100 - links and all
         return made.id
 
     # --- automatically
@@ -625,14 +453,7 @@ class CheckpointManager(Catalogue):
         InvalidStateError
             The manager was given no interval, or is at it already.
         """
-        if self._pace.interval is None:
-            raise InvalidStateError(
-                "the manager has no interval", next_step="give auto_checkpoint_interval=SECONDS when you make it"
-            )
-        if self._auto is not None:
-            raise InvalidStateError("it is at it already", next_step="call stop_auto_checkpoint first")
-        self._auto = Timer(lambda: self._auto_save(target), self._pace.interval)
-        self._auto.start()
+        self._automatic.start(lambda: self._begin(target, {"automatic": True}))
 
     def stop_auto_checkpoint(self) -> None:
         """Stop that, and wait for a save that is on its way.
@@ -642,20 +463,10 @@ class CheckpointManager(Catalogue):
         QuantumMemoryError
             What went wrong in the background.
         """
-        timer, self._auto = self._auto, None
         try:
-            if timer is not None:
-                timer.stop()
+            self._automatic.stop()
         finally:
             self.wait()
-
-    def _auto_save(self, target: Any) -> float:
-        """Save a target in the background if nothing is being saved, and return the seconds until the next time."""
-        try:
-            self._begin(target, {"automatic": True})
-        except Exception as error:  # the next time it may go well
-            self._background.failed(error)
-        return self._pace.next_interval()
 
     # --- its life
 
@@ -690,10 +501,4 @@ class CheckpointManager(Catalogue):
                 raise
             error.add_note(f"a checkpoint could not be saved either: {failure}")
         if asked and error is None:  # after the last step, which would have seen to it
-            raise Stopped(asked, self._parent)
-
-
-def _flat(target: Any) -> Flat:
-    """Return a target taken apart."""
-    taken = captured(target)
-    return flat_of(taken.kind, taken.memory)
+            raise Stopped(asked, self._line.last)

@@ -335,7 +335,11 @@ def test_a_thread_that_cannot_be_begun_does_not_stop_all_that_come_later(run, mo
 
 def test_an_interrupt_in_the_caller_at_any_moment_leaves_a_manager_that_works(run):
     """Ctrl-C between any two instructions of `step`, as a trace sees them."""
+    import linecache
     import sys
+
+    def is_with(frame):
+        return linecache.getline(frame.f_code.co_filename, frame.f_lineno).lstrip().startswith("with ")
 
     rng = random.Random(7)
     target = {"w": np.arange(2000), "k": 0}
@@ -347,7 +351,8 @@ def test_an_interrupt_in_the_caller_at_any_moment_leaves_a_manager_that_works(ru
                 nonlocal left
                 ours = "quantum_memory" in frame.f_code.co_filename  # what Python does with its locks is its own affair
                 left -= ours
-                if ours and left == 0:
+                # No signal comes between the last line of a `with` and its end; a trace sees its first line there.
+                if ours and left <= 0 and not is_with(frame):
                     raise KeyboardInterrupt
                 return trace
 

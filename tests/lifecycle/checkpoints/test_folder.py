@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from quantum_memory.durability import atomic, files, pack
-from quantum_memory.durability.chunk_store import ChunkStore, make_folder
+from quantum_memory.durability.chunk_store import ChunkStore
 from quantum_memory.durability.files import RealFiles
+from quantum_memory.durability.folders import make_folder
 from quantum_memory.errors import (
     ConflictError,
     IntegrityError,
@@ -293,7 +294,7 @@ def test_a_new_process_removes_what_a_dead_one_left(run):
     left = [run / folder / ".left.qmcp.0123456789abcdef.qmtmp" for folder in ("chunks", "checkpoints")]
     for path in left:
         path.write_bytes(b"half")
-    atomic._swept.clear()  # as a new process begins
+    atomic.forget_sweeps()  # as a new process begins
     saved(run, 1)
     assert not any(path.exists() for path in left)
 
@@ -449,7 +450,7 @@ def test_a_child_that_was_forked_while_a_thread_was_at_work_does_not_wait_for_it
     ready, end = threading.Event(), threading.Event()
 
     def hold():
-        with cm.lock, cm._saver._numbers, cm.folder.store._guard:
+        with cm.lock, cm._recorder.saver._numbers, cm.folder.store._guard:
             ready.set()
             end.wait(60)
 

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 from quantum_memory.errors import (
+    ConflictError,
     IntegrityError,
     MissingError,
     StorageError,
     UnsafeError,
     UnsupportedVersionError,
 )
+from quantum_memory.lifecycle.checkpoints import transfer
 from quantum_memory.lifecycle.checkpoints.comparing import compare
 from quantum_memory.lifecycle.checkpoints.folder import CheckpointFolder
 from quantum_memory.lifecycle.checkpoints.manifest import Checkpoint
 from quantum_memory.lifecycle.repository.names import Names
 
 if TYPE_CHECKING:
-    import os
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
 
     from quantum_memory.errors import QuantumMemoryError
+    from quantum_memory.formats.verbs import Saved
     from quantum_memory.lifecycle.checkpoints.comparing import Comparison
 
 
@@ -113,3 +116,41 @@ class Catalogue(Names[Checkpoint]):
             else:
                 self._verified.add(each)
                 yield each, None
+
+    def delete_checkpoint(self, checkpoint_id: str) -> None:
+        """Remove a checkpoint, and the chunks that no other one needs.
+
+        Raises
+        ------
+        ConflictError
+            It is pinned or has a tag, or others are at work in the folder all the time.
+        """
+        one = self.resolve(checkpoint_id)
+        with self.folder.store.alone():
+            refs = self.folder.refs()
+            if one in refs.pins or refs.tags_of(one):
+                raise ConflictError(
+                    "it is pinned or has a tag", path=self.folder.manifest_path(one), next_step="take that away first"
+                )
+            self.folder.remove([one])
+            self.folder.note("deleted", checkpoint=one)
+            self.folder.collect()
+        self.forget([one])
+
+    def forget(self, ids: Collection[str]) -> None:
+        """Take note that these checkpoints are gone."""
+        self._verified.difference_update(ids)
+
+    def export_checkpoint(self, checkpoint_id: str, path: str | os.PathLike[str], **options: Any) -> Saved:
+        """Save what a checkpoint holds as a file of its own; its suffix says the format.
+
+        Parameters
+        ----------
+        options
+            See `quantum_memory.save`.
+        """
+        one = self.resolve(checkpoint_id)
+        with self.folder.reading(one) as reader:
+            made = transfer.export(reader, path, options)
+        self.folder.note("exported", checkpoint=one, path=os.path.abspath(made.path))  # links and all
+        return made

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import warnings
 from typing import TYPE_CHECKING, Any
 
+from quantum_memory.errors import IntegrityError, MissingError, QuantumMemoryError, StorageError, UnsafeError
+from quantum_memory.formats.reader import read_memory
 from quantum_memory.lifecycle.checkpoints import manifest as manifests
 from quantum_memory.lifecycle.checkpoints.manifest import Checkpoint, Manifest
 from quantum_memory.lifecycle.checkpoints.reader import CheckpointReader
@@ -14,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from quantum_memory.durability.files import Readable
+    from quantum_memory.state.memory_state import MemoryState
 
 
 class CheckpointFolder(Repository[Checkpoint]):
@@ -46,6 +50,35 @@ class CheckpointFolder(Repository[Checkpoint]):
             made = self.manifest(checkpoint)
             size = made.checkpoint.raw_bytes
             yield CheckpointReader(made, self.store, self.manifest_path(checkpoint), size)
+
+    def first_readable(self, ids: list[str]) -> tuple[Checkpoint, MemoryState] | None:
+        """Return the first of some checkpoints that can be read, and what it holds; None where there are none.
+
+        Those before it are passed over, with a warning.
+
+        Raises
+        ------
+        IntegrityError, MissingError, UnsafeError, StorageError
+            None of them can be read; the error is that of the first.
+        """
+        failure: QuantumMemoryError | None = None
+        for one in ids:
+            try:
+                with self.reading(one) as reader:
+                    return reader.manifest.checkpoint, read_memory(reader)
+            except (IntegrityError, MissingError, StorageError, UnsafeError) as error:
+                failure = failure or error
+                if len(ids) > 1:
+                    warnings.warn(f"checkpoint {one} is passed over: {error}", stacklevel=4)
+                    self.note("passed over", checkpoint=one, why=str(error))
+        if failure is not None:
+            failure.next_step = "qmem checkpoint verify shows which are whole; restore one of them by its id"
+            raise failure
+        return None
+
+    def nothing(self) -> MissingError:
+        """Return the error of somebody who wants a checkpoint where there is none."""
+        return MissingError("there is no checkpoint", path=self.path, next_step="save one first")
 
     def verify(self, checkpoint: str) -> int:
         """Check every byte of a checkpoint, and return how many chunks it has."""

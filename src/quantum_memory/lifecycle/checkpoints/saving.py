@@ -1,4 +1,4 @@
-"""Save a checkpoint, and remove those that a policy does not keep."""
+"""Save a checkpoint: what was taken of a target, under what is said of it."""
 
 from __future__ import annotations
 
@@ -10,9 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from quantum_memory._version import __version__
 from quantum_memory.durability import forks
-from quantum_memory.errors import (
-    InvalidStateError,
-)
+from quantum_memory.errors import InvalidStateError
 from quantum_memory.lifecycle.checkpoints.manifest import Checkpoint, Manifest, written
 from quantum_memory.lifecycle.checkpoints.writer import write_arrays
 from quantum_memory.lifecycle.repository.folder import check_name, now, stamp
@@ -25,9 +23,6 @@ if TYPE_CHECKING:
     from quantum_memory.lifecycle.checkpoints.folder import CheckpointFolder
     from quantum_memory.state.arrays import AnyArray
     from quantum_memory.state.memory_state import MemoryState
-
-_PATIENCE = 5.0
-"""Seconds to wait for others before they are left to remove what can go."""
 
 
 @dataclass(frozen=True)

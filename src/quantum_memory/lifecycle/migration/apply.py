@@ -136,7 +136,7 @@ def _check_space(plan: Plan, root: str) -> None:
     """Refuse to begin what will not fit."""
     there = os.statvfs(root)
     free = there.f_bavail * there.f_frsize
-    if free < plan.totals.needed_bytes and not os.path.isdir(os.path.join(root, WORKPLACE, plan.id)):  # noqa: PTH112, PTH118
+    if free < plan.totals.needed_bytes and not os.path.isdir(os.path.join(root, WORKPLACE, plan.id)):
         raise StorageError(
             f"the new files need about {plan.totals.needed_bytes} bytes, and {free} are free",
             path=root,
@@ -148,7 +148,7 @@ def _prepare(plan: Plan, place: Workplace) -> None:
     """Make the folders, keep a copy of the plan, and remove new files that a killed `apply` left without names."""
     for folder in (place.place, place.staged):
         place.make_folder(folder)
-    if not os.path.exists(place.plan):  # noqa: PTH110
+    if not os.path.exists(place.plan):
         with DurableFile(place.plan) as sink:
             plan.copy_to(sink)
     place.remove_unfinished()
@@ -213,7 +213,7 @@ class _Job:
 
     def _stages(self) -> bytearray:
         """Return how far an `apply` before this one has come."""
-        if not os.path.exists(self.place.journal):  # noqa: PTH110
+        if not os.path.exists(self.place.journal):
             return bytearray(self.plan.count)
         return read_progress(self.place.journal, self.plan.count).stages
 
@@ -260,7 +260,7 @@ def _replace(place: Workplace, journal: Journal, group: list[tuple[Made, Entry]]
     for source in sources:
         kept, here = place.kept(source), place.at(source)
         check_inside(place.root, source.path)
-        place.make_folder(os.path.dirname(kept))  # noqa: PTH120
+        place.make_folder(os.path.dirname(kept))
         with explained("keep the original of", here):
             if not same_file(files, here, kept):
                 link(here, kept)

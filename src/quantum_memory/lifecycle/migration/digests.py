@@ -77,9 +77,9 @@ def check_named(document: dict[str, Any], kind: str, path: str) -> list[str]:
     folder, own_name = os.path.split(path)
     odd = []
     for name, digest in lists.named_by(document, kind, own_name):
-        there = os.path.join(folder, name)  # noqa: PTH118
+        there = os.path.join(folder, name)
         try:
-            if os.path.islink(there):  # noqa: PTH114
+            if os.path.islink(there):
                 odd.append(f"{name:.200}, which it names, is a symbolic link, which is not followed")
                 continue
             found = _known_as(there)

@@ -73,6 +73,8 @@ class Progress:
     def take(self, line: dict[str, Any], offset: int) -> None:
         """Take note of a line of the journal, which begins at `offset`."""
         event, number = line.get("event"), line.get("n")
+        if not isinstance(event, str):
+            return
         if event in _STAGES and type(number) is int and 0 <= number < len(self.stages):
             self.stages[number] = _STAGES[event]
             if event not in {"done", "rolled back"}:
@@ -108,7 +110,7 @@ class Journal:
 
     def __enter__(self) -> Journal:
         with DurableFile(self.path) as sink:
-            if os.path.exists(self.path):  # noqa: PTH110
+            if os.path.exists(self.path):
                 for offset, text, line in _lines(self.path):
                     self.progress.take(line, offset)
                     sink.write(text)

@@ -116,7 +116,7 @@ def make(task: Task) -> Made:
         if task.new:
             with suppress(OSError):
                 current().unlink(task.new)
-        full = os.path.join(task.root, task.entry.path)  # noqa: PTH118
+        full = os.path.join(task.root, task.entry.path)
         return Made(task.number, error=error.at(full))
 
 
@@ -128,7 +128,7 @@ def check_unchanged(root: str, source: Source) -> None:
     ConflictError, MissingFileError, UnsafeError
     """
     check_inside(root, source.path)
-    full = os.path.join(root, source.path)  # noqa: PTH118
+    full = os.path.join(root, source.path)
     with ReadableFile(full) as file:
         same = _facts(full) == (source.bytes, source.mtime_ns) and digest_of(file) == source.sha256
     if not same:
@@ -148,7 +148,7 @@ def _made(task: Task) -> Made:
             raise
         unchanged.result()
     for old in sources:
-        full = os.path.join(task.root, old.path)  # noqa: PTH118
+        full = os.path.join(task.root, old.path)
         if _facts(full) != (old.bytes, old.mtime_ns):
             raise ConflictError("it was changed while it was read", path=full, next_step="make a new plan")
     return made
@@ -161,7 +161,7 @@ def _check_all_unchanged(task: Task) -> None:
 
 def _copied(task: Task, aside: Executor) -> Made:
     """Read every state, write it, and compare it. While the last one is compared, the new file is made durable."""
-    full, new = os.path.join(task.root, task.entry.path), task.new  # noqa: PTH118
+    full, new = os.path.join(task.root, task.entry.path), task.new
     ids: dict[str, str] = {}
     finishing: list[Future[Any]] = []
     with ReadableFile(full) as source, _opened(task, source) as states:
@@ -235,7 +235,7 @@ def _noted(task: Task) -> dict[str, Any]:
         "when": task.when,
         "release": __version__,
         "sha256": entry.sources[0].sha256,
-        "sidecars": {os.path.basename(one.path): one.sha256 for one in entry.sidecars},  # noqa: PTH119
+        "sidecars": {os.path.basename(one.path): one.sha256 for one in entry.sidecars},
     }
 
 

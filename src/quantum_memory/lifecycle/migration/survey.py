@@ -147,7 +147,7 @@ class Survey:
         try:
             while walks:
                 prefix, walk = walks[-1]
-                with explained("list", os.path.join(self._root, prefix)):  # noqa: PTH118
+                with explained("list", os.path.join(self._root, prefix)):
                     item = next(walk, None)
                 if item is None:
                     walk.close()
@@ -174,7 +174,7 @@ class Survey:
 
     def _entered(self, walks: list[tuple[str, Any]], path: str, device: int) -> str:
         """Go into a folder, or return why not."""
-        full = os.path.join(self._root, path)  # noqa: PTH118
+        full = os.path.join(self._root, path)
         try:
             if current().stat(full).st_dev != device:
                 return "it is on another file system: plan it by itself"
@@ -187,7 +187,7 @@ class Survey:
 
     def _belongs_to_a_state(self, path: str) -> bool:
         state = state_of(path)
-        return state is not None and os.path.isfile(os.path.join(self._root, state))  # noqa: PTH113, PTH118
+        return state is not None and os.path.isfile(os.path.join(self._root, state))
 
 
 def look_at_all(paths: list[str | Entry], root: str, allow_pickle: bool) -> list[Entry]:
@@ -206,7 +206,7 @@ def look(root: str, path: str, *, allow_pickle: bool = False) -> Entry:
         The folder, and the path in it.
     """
     try:
-        with ReadableFile(os.path.join(root, path)) as source:  # noqa: PTH118
+        with ReadableFile(os.path.join(root, path)) as source:
             return _looked(source, root, path, allow_pickle)
     except MissingFileError:
         return left(path, "it was removed while the plan was made")
@@ -218,7 +218,7 @@ def look(root: str, path: str, *, allow_pickle: bool = False) -> Entry:
 
 def seen(root: str, path: str) -> Source:
     """Return what a file is now."""
-    full = os.path.join(root, path)  # noqa: PTH118
+    full = os.path.join(root, path)
     with ReadableFile(full) as source:
         try:
             facts = current().stat(full)
@@ -275,13 +275,13 @@ def _beside(root: str, path: str, kind: str) -> list[Source]:
     beside = sidecar_of(path)
     if not kind.startswith("interface-json") or beside is None:
         return []
-    full = os.path.join(root, path)  # noqa: PTH118
+    full = os.path.join(root, path)
     elsewhere = full.replace(".json", interface.SIDECAR)
-    here = os.path.join(root, beside)  # noqa: PTH118
-    if os.path.islink(here):  # noqa: PTH114
+    here = os.path.join(root, beside)
+    if os.path.islink(here):
         raise UnsafeError("the archive beside it is a symbolic link", next_step="put the archive itself there")
-    if not os.path.exists(here):  # noqa: PTH110
-        if os.path.exists(elsewhere):  # noqa: PTH110
+    if not os.path.exists(here):
+        if os.path.exists(elsewhere):
             raise IntegrityError(f"its archive of tensors is in another folder, {elsewhere}: move it beside it")
         return []
     with ReadableFile(here) as source:
@@ -293,7 +293,7 @@ def _no_archive(root: str, path: str) -> str:
     """Say why a state has no quantum state."""
     first = kept_copy_of(path)
     archive = first and sidecar_of(first)
-    if first and archive and os.path.isfile(os.path.join(root, archive)):  # noqa: PTH113, PTH118
+    if first and archive and os.path.isfile(os.path.join(root, archive)):
         return f"{_NO_ARCHIVE}: {archive} goes with {first}"
     return _NO_ARCHIVE
 

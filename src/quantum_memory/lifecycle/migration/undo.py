@@ -314,14 +314,14 @@ def _name_again(place: Workplace, entries: list[Entry]) -> None:
     sidecars = [sidecar for entry in entries for sidecar in entry.sidecars]
     for sidecar in sidecars:
         here, kept = place.at(sidecar), place.kept(sidecar)
-        place.make_folder(os.path.dirname(here))  # noqa: PTH120
+        place.make_folder(os.path.dirname(here))
         with explained("give its name again to", here):
             if exists(files, kept) and not exists(files, here):
                 link(kept, here)
     sync_folders(place.at(sidecar) for sidecar in sidecars)
     for entry in entries:
         here, kept = place.at(entry.sources[0]), place.kept(entry.sources[0])
-        place.make_folder(os.path.dirname(here))  # noqa: PTH120
+        place.make_folder(os.path.dirname(here))
         with explained("give its name again to", here):
             if exists(files, kept) and not same_file(files, here, kept):
                 files.rename(kept, here)
@@ -329,4 +329,4 @@ def _name_again(place: Workplace, entries: list[Entry]) -> None:
 
 
 def _has_folder(place: Workplace, entry: Entry) -> bool:
-    return os.path.isdir(os.path.dirname(place.kept(entry.sources[0])))  # noqa: PTH112, PTH120
+    return os.path.isdir(os.path.dirname(place.kept(entry.sources[0])))

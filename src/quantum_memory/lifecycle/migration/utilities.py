@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import os
 import tempfile
 import weakref
@@ -22,6 +21,7 @@ from quantum_memory.lifecycle.migration.names import new_ids
 from quantum_memory.lifecycle.migration.plan import Header, Plan, write_plan
 from quantum_memory.lifecycle.migration.survey import Inline, Survey
 from quantum_memory.lifecycle.migration.workplace import real_root
+from quantum_memory.lifecycle.repository.folder import now
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -105,7 +105,7 @@ class MigrationUtilities:
             The folder cannot be read, or the plan not be written.
         """
         root = real_root(folder)
-        header = Header(root, _now(), __version__, allow_pickle)
+        header = Header(root, now().isoformat(timespec="seconds"), __version__, allow_pickle)
         survey = Survey(root, allow_pickle=allow_pickle, executor=executor or Inline(), progress=progress)
         there = os.statvfs(root)
         free = there.f_bavail * there.f_frsize
@@ -142,7 +142,7 @@ class MigrationUtilities:
         made = plan if isinstance(plan, Plan) else Plan.open(plan)
         return apply(
             made,
-            when=_now(),
+            when=now().isoformat(timespec="seconds"),
             executor=executor,
             dry_run=dry_run,
             continue_on_error=continue_on_error,
@@ -224,7 +224,3 @@ def _ids(path: str) -> dict[str | None, str | None]:
         if stores.is_store(source):
             return {new: old for old, new in new_ids(legacy.ids(source)).items()}
     return {state["id"]: state["id"] for state in HDF5QuantumStorage(path).list_states()}
-
-
-def _now() -> str:
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

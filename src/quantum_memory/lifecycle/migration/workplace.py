@@ -8,8 +8,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from quantum_memory.durability.atomic import sync_folder
 from quantum_memory.durability.files import Files, close_quietly, current, is_unsupported
+from quantum_memory.durability.folders import sync_names
 from quantum_memory.durability.locks import open_locked
 from quantum_memory.errors import ConflictError, MissingError, StorageError, UnsafeError
 from quantum_memory.lifecycle.migration.entries import WORKPLACE, Source
@@ -40,31 +40,30 @@ class Workplace:
     def __init__(self, root: str, plan_id: str) -> None:
         self.root = root
         self._durable: set[str] = set()  # folders whose names are, as far as that is remembered
-        self.place = os.path.join(root, WORKPLACE, plan_id)  # noqa: PTH118
+        self.place = os.path.join(root, WORKPLACE, plan_id)
         self.plan, self.journal, self.staged, self._originals = (
-            os.path.join(self.place, name)  # noqa: PTH118
-            for name in ("plan.json", "journal.jsonl", "staged", "originals")
+            os.path.join(self.place, name) for name in ("plan.json", "journal.jsonl", "staged", "originals")
         )
 
     def at(self, source: Source) -> str:
         """Return where a file is in the folder."""
-        return os.path.join(self.root, source.path)  # noqa: PTH118
+        return os.path.join(self.root, source.path)
 
     def kept(self, source: Source) -> str:
         """Return where the original of a file is kept."""
-        return os.path.join(self._originals, source.path)  # noqa: PTH118
+        return os.path.join(self._originals, source.path)
 
     def new(self, number: int, target: str) -> str:
         """Return where a new file is until it gets its name."""
-        return os.path.join(self.staged, f"{number}.{target}")  # noqa: PTH118
+        return os.path.join(self.staged, f"{number}.{target}")
 
     def remove_unfinished(self) -> None:
         """Remove new files that have no names yet; of one that was killed."""
         files = current()
         with explained("list", self.staged):
-            names = files.names(self.staged) if os.path.isdir(self.staged) else []  # noqa: PTH112
+            names = files.names(self.staged) if os.path.isdir(self.staged) else []
         for name in names:
-            drop(os.path.join(self.staged, name))  # noqa: PTH118
+            drop(os.path.join(self.staged, name))
 
     def remove_empty(self) -> None:
         """Remove the folders of new files and of originals where nothing is in them, durably."""
@@ -76,7 +75,7 @@ class Workplace:
                     files.rmdir(inner)
                     removed.append(inner)
         self._durable.difference_update(removed)
-        sync_folders(one for one in removed if os.path.isdir(os.path.dirname(one)))  # noqa: PTH112, PTH120
+        sync_folders(one for one in removed if os.path.isdir(os.path.dirname(one)))
 
     def make_folder(self, path: str) -> None:
         """Make a folder and those above it, down from the root, durably.
@@ -86,7 +85,7 @@ class Workplace:
         new = []
         while path != self.root and path not in self._durable:
             new.append(path)
-            path = os.path.dirname(path)  # noqa: PTH120
+            path = os.path.dirname(path)
         if len(self._durable) > _REMEMBERED:
             self._durable.clear()
         for folder in reversed(new):
@@ -94,7 +93,7 @@ class Workplace:
                 try:
                     current().mkdir(folder)
                 except FileExistsError:
-                    if not os.path.isdir(folder):  # noqa: PTH112
+                    if not os.path.isdir(folder):
                         raise
             sync_folders([folder])
             self._durable.add(folder)
@@ -109,9 +108,9 @@ class Workplace:
             There is one.
         """
         files = current()
-        path = os.path.join(self.root, WORKPLACE, "lock")  # noqa: PTH118
+        path = os.path.join(self.root, WORKPLACE, "lock")
         check_inside(self.root, os.path.relpath(self.place, self.root))
-        self.make_folder(os.path.dirname(path))  # noqa: PTH120
+        self.make_folder(os.path.dirname(path))
         with explained("make the lock", path):
             close_quietly(files, files.open(path, os.O_RDWR | os.O_CREAT))
         try:
@@ -171,7 +170,7 @@ def real_root(folder: str | os.PathLike[str]) -> str:
         It is no folder.
     """
     root = os.path.realpath(folder)
-    if not os.path.isdir(root):  # noqa: PTH112
+    if not os.path.isdir(root):
         raise MissingError("there is no such folder", path=folder, next_step="check the path")
     return root
 
@@ -183,7 +182,7 @@ def check_inside(root: str, path: str) -> None:
     ------
     UnsafeError
     """
-    full = os.path.join(root, path)  # noqa: PTH118
+    full = os.path.join(root, path)
     if os.path.realpath(full) != full:
         raise UnsafeError(
             "a symbolic link is on the way to it", path=full, next_step="make a new plan, which leaves it alone"
@@ -203,10 +202,8 @@ def explained(doing: str, path: str) -> Iterator[None]:
 
 def sync_folders(paths: Iterable[str]) -> None:
     """Make the names in the folders of some paths durable."""
-    files = current()
-    for folder in dict.fromkeys(os.path.dirname(path) for path in paths):  # noqa: PTH120
-        with explained("make the names durable in", folder):
-            sync_folder(files, folder)
+    for folder in dict.fromkeys(os.path.dirname(path) for path in paths):
+        sync_names(folder)
 
 
 def drop(path: str) -> None:

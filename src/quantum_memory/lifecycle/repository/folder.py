@@ -2,7 +2,7 @@
 
 ::
 
-    lock                    held by whoever saves, reads or collects (`durability.chunk_store`)
+    lock                    held by whoever saves, reads or collects (`durability.store_lock`)
     chunks/*.qmpack         the chunks
     WHAT/ID.SUFFIX          a manifest each
     refs.json               tags and pins
@@ -24,10 +24,11 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
-from quantum_memory.durability.atomic import DurableFile, remove_leftovers, sync_folder
+from quantum_memory.durability.atomic import DurableFile, remove_leftovers
 from quantum_memory.durability.chunk_collection import WASTE
-from quantum_memory.durability.chunk_store import ChunkStore, make_folder
+from quantum_memory.durability.chunk_store import ChunkStore
 from quantum_memory.durability.files import ReadableFile, close_quietly, current
+from quantum_memory.durability.folders import make_folder, sync_names
 from quantum_memory.errors import (
     IntegrityError,
     InvalidStateError,
@@ -284,25 +285,24 @@ class Repository(ABC, Generic[H]):
                 raise StorageError.from_os_error(error, "remove", path) from error
         if ids and self.durable:
             # Before any chunk goes: a power cut must not bring a manifest back without them.
-            try:
-                sync_folder(files, self._manifests_at)
-            except OSError as error:
-                raise StorageError.from_os_error(error, "make the names durable in", self._manifests_at) from error
+            sync_names(self._manifests_at)
 
-    def collect(self, waste: float = WASTE) -> Collected:
+    def collect(self, waste: float = WASTE, *, needed: set[bytes] | None = None) -> Collected:
         """Remove chunks that no manifest needs; the store has to be held alone.
 
         Parameters
         ----------
         waste
             How much of them may stay in packs with others that are needed.
+        needed
+            What `needed` gives now, for who has asked already.
 
         Raises
         ------
         IntegrityError
             A manifest is damaged, so that nobody knows which chunks it needs: nothing is removed.
         """
-        return self.store.collect(self.needed(), waste)
+        return self.store.collect(self.needed() if needed is None else needed, waste)
 
     def needed(self, without: Iterable[str] = ()) -> set[bytes]:
         """Return the names of the chunks that any manifest needs.

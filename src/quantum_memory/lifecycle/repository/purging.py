@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from quantum_memory.durability.chunk_collection import stuck
-from quantum_memory.errors import IntegrityError, QuantumMemoryError
+from quantum_memory.errors import IntegrityError, QuantumMemoryError, StorageError
 from quantum_memory.lifecycle.repository.folder import H, Refs
 
 if TYPE_CHECKING:
@@ -111,15 +111,25 @@ class Purging(ABC, Generic[H, C]):
                 return [one.id for one in changes]
         with folder.store.alone():
             changes, unreached = self.look()
-            needed = self._say(changes, unreached)
+            known = self._say(changes, unreached)
             self._change(changes)
             # Even where nothing was found: it may have been interrupted here the last time.
-            if needed is not None:
+            if known is not None:
+                needed, stays = known
                 folder.store.collect(needed, 0.0)
+                if folder.store.known - needed - stays:
+                    raise StorageError(
+                        "a pack could be read just now, and not when it was to be written anew without what goes",
+                        path=folder.path,
+                        next_step="check the disk, and purge it again",
+                    )
         return [one.id for one in changes]
 
-    def _say(self, changes: list[C], unreached: list[str]) -> set[bytes] | None:
-        """Say what goes and what does not, and return the chunks that are needed then; None where nobody knows."""
+    def _say(self, changes: list[C], unreached: list[str]) -> tuple[set[bytes], set[bytes]] | None:
+        """Say what goes and what does not, and return the chunks that are needed then, and others that stay.
+
+        None where nobody knows.
+        """
         folder, done = self._of, self.done
         refs, gone = folder.refs(), {one.id for one in changes}
         for one in changes:
@@ -147,7 +157,7 @@ class Purging(ABC, Generic[H, C]):
             f"the pack {os.path.join(folder.path, 'chunks', pack)}, which is damaged and has what others need"
             for pack in packs
         ]
-        return needed
+        return needed, stays
 
     def _change(self, changes: list[C]) -> None:
         """Do it: what takes the place of something is there before that goes, and has its tags by then."""
