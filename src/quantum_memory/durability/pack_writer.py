@@ -16,8 +16,15 @@ if TYPE_CHECKING:
     from quantum_memory.durability.pack import Place
 
 
+_TOGETHER = 1 << 20
+"""Bytes that are written at once, where single chunks are smaller."""
+
+
 class PackFile:
     """The bytes of a pack, written to a sink front to back.
+
+    Small chunks are gathered: after each call of the operating system a thread waits for its turn among those that
+    prepare the next chunks, and for chunks of a few KiB that is longer than the writing.
 
     Parameters
     ----------
@@ -36,6 +43,7 @@ class PackFile:
 
     def __init__(self, sink: DurableFile, signature: bytes = pack.SIGNATURE) -> None:
         self._sink = sink
+        self._gathered = bytearray()
         self.written: dict[bytes, Place] = {}
         self.position = 0
         self._put(pack.header(signature))
@@ -53,15 +61,27 @@ class PackFile:
         end = pack.trailer(listed, self.position)
         self._put(listed)
         self._put(end)
+        self._flush()
         return listed, end
 
     def _align(self) -> None:
         self._put(b"\0" * (pack.aligned(self.position) - self.position))
 
     def _put(self, data: Buffer) -> None:
-        if len(data):
-            self._sink.write(data)
-            self.position += len(data)
+        self.position += len(data)
+        if len(self._gathered) + len(data) <= _TOGETHER:
+            self._gathered += data
+        else:
+            self._flush()
+            if len(data) < _TOGETHER:
+                self._gathered += data
+            else:
+                self._sink.write(data)
+
+    def _flush(self) -> None:
+        if self._gathered:
+            self._sink.write(self._gathered)
+            self._gathered = bytearray()
 
 
 class PackWriter:
