@@ -8,6 +8,8 @@ An error says what is wrong, with which file, and what to do next. Each class kn
 from __future__ import annotations
 
 import errno
+import os
+import shlex
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
@@ -18,6 +20,27 @@ RESTORE = "restore the file from a copy"
 
 UPGRADE = "pip install --upgrade quantum-memory"
 """The next step when a file is of a later release."""
+
+_ESCAPED = {"\\": r"\\", "'": r"\'", "\n": r"\n", "\t": r"\t"}
+
+
+def shell_word(text: str) -> str:
+    r"""Return a word of a command that is said as a shell takes it, with line breaks and bytes that are no text, too.
+
+    Examples
+    --------
+    >>> print(shell_word("a file"), shell_word("a\nline"))
+    'a file' $'a\nline'
+    """
+    if text.isprintable():
+        return shlex.quote(text)
+    return f"$'{''.join(map(_escaped, text))}'"
+
+
+def _escaped(letter: str) -> str:
+    if letter in _ESCAPED or letter.isprintable():
+        return _ESCAPED.get(letter, letter)
+    return "".join(f"\\x{byte:02x}" for byte in os.fsencode(letter))
 
 
 class QuantumMemoryError(Exception):

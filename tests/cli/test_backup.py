@@ -265,7 +265,7 @@ def test_restore(run: Run, ids: list[str]) -> None:
     before = content()
     code, out, _ = run("restore", ids[0], "--to", "again")
     assert code == 0
-    assert "again: 2 files, 97.7 KiB restored, every byte compared" in out
+    assert f"again: 2 files, 97.7 KiB restored from {ids[0]}, every byte compared" in out
     assert content("again") == {**before, "sub/b.txt": b"0\n"}
     Path("run/sub/b.txt").write_text("changed\n")
     code, out, _ = run("restore", "run/")
@@ -274,7 +274,7 @@ def test_restore(run: Run, ids: list[str]) -> None:
     assert content() == before
     assert content(f"run.before-{ids[3]}")["sub/b.txt"] == b"changed\n"
     found = json.loads(run("restore", ids[4], "--to", "new.bin", "--json")[1])
-    assert set(found) == {"backup", "path", "files", "nbytes", "replaced", "left_out"}
+    assert set(found) == {"backup", "path", "files", "nbytes", "replaced", "saved_as", "left_out"}
     assert (found["backup"], found["nbytes"], found["replaced"], found["left_out"]) == (ids[4], 100_000, None, [])
 
 
@@ -290,7 +290,23 @@ def test_restore_over_what_is_there(run: Run, ids: list[str]) -> None:
     Path("run/a.bin").write_text("another")
     assert run("restore", ids[4], "--no-backup-first")[0] == 0
     assert len(json.loads(run("list", "run/a.bin", "--json")[1])["backups"]) == 2
-    assert run("restore", ids[4], "--to", "none/there")[0] == 6
+    assert run("restore", ids[4], "--to", "none/there")[0] == 0
+    assert Path("none/there").stat().st_size == 100_000
+
+
+def test_a_path_means_the_newest_that_was_not_made_by_a_restore_over_it(run: Run, ids: list[str]) -> None:
+    good = Path("run/a.bin").read_bytes()
+    Path("run/a.bin").write_text("damaged")
+    for _ in range(2):
+        code, out, _ = run("restore", "./run/a.bin")
+        assert code == 0
+        assert f"restored from {ids[4]}" in out
+        assert "what was there is backup 2" in out
+        assert Path("run/a.bin").read_bytes() == good
+    for empty in (("restore", ids[4], "--to", ""), ("create", "")):
+        code, _, err = run(*empty)
+        assert code == 2
+        assert "the path is empty" in err
 
 
 def test_restore_what_is_damaged(run: Run, ids: list[str]) -> None:

@@ -24,7 +24,7 @@ def _no_key_around(monkeypatch):
 
 @pytest.fixture(autouse=True)
 def _not_swept_yet():
-    atomic._swept.clear()
+    atomic.forget_sweeps()
 
 
 @pytest.fixture

@@ -143,3 +143,25 @@ def test_whoever_sits_at_the_terminal_is_asked_once_and_not_shown_what_he_types(
     assert out.count(b"OK") == 2
     assert shown.count(b"Passphrase") == 1
     assert b"sesame" not in shown + out
+
+
+@pytest.mark.parametrize("what", ["file", "folder", "exported"])
+def test_whoever_sits_at_the_terminal_is_not_asked_for_a_passphrase_where_only_a_key_file_opens(folder, key, what):
+    with qm.BackupManager(folder / "backups", key=key, durable=False) as manager:
+        manager.create_backup(folder / "words")
+        manager.export_backup(None, folder / "x.qmb")
+    arguments = {
+        "file": ["verify", "by-key.qms"],
+        "folder": ["backup", "list", "-C", "backups"],
+        "exported": ["backup", "import", "-C", "other", "x.qmb"],
+    }[what]
+    parent, child = pty.openpty()
+    command = [Path(sys.executable).with_name("qmem"), *arguments]
+    done = subprocess.run(command, check=False, stdin=child, capture_output=True, timeout=60)
+    os.close(child)
+    os.close(parent)
+    said = (done.stdout + done.stderr).decode()
+    assert done.returncode == 10
+    assert "no key was given" in said
+    assert "give its key file, which alone opens it" in said
+    assert "Passphrase" not in said

@@ -11,7 +11,7 @@ import pytest
 
 import quantum_memory as qm
 from quantum_memory.encryption import keys, primitives
-from quantum_memory.encryption.keys import keys_of, new_slot, open_slots
+from quantum_memory.encryption.keys import keys_of, new_slot, open_slots, takes_passphrase
 from quantum_memory.errors import (
     ConflictError,
     IntegrityError,
@@ -131,6 +131,19 @@ def test_without_a_key_it_says_so(key):
         open_slots([new_slot(MASTER, key, CONTEXT)], None, CONTEXT)
     assert isinstance(caught.value, ValueError)
     assert caught.value.exit_code == 10
+    words = new_slot(MASTER, qm.Key.from_passphrase("x"), CONTEXT)
+    slot = new_slot(MASTER, key, CONTEXT)
+    for slots, named, takes in (
+        ([slot, slot], {"--key-file"}, False),
+        ([words], {"--passphrase-file"}, True),
+        ([words, slot], {"--key-file", "--passphrase-file"}, True),
+        ([slot, {**slot, "kdf": "of a later release"}], {"--key-file", "--passphrase-file"}, True),
+        ([slot, 7], {"--key-file", "--passphrase-file"}, True),
+    ):
+        with pytest.raises(WrongKeyError) as caught:
+            open_slots(slots, None, CONTEXT)
+        assert {option for option in ("--key-file", "--passphrase-file") if option in caught.value.next_step} == named
+        assert takes_passphrase(slots) == takes
 
 
 def test_any_of_sixteen_keys_opens_and_there_are_no_more():

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import quantum_memory as qm
-from quantum_memory.durability import atomic, files
+from quantum_memory.durability import files
 from quantum_memory.encryption.sealed_file import lock_of
 from quantum_memory.errors import (
     BudgetError,
@@ -25,7 +25,7 @@ from quantum_memory.errors import (
 )
 from quantum_memory.formats.registry import FORMATS
 from quantum_memory.testing.equality import assert_identical
-from quantum_memory.testing.faults import FaultyFiles, RecordingFiles, ShortFiles, killed_at
+from quantum_memory.testing.faults import FaultyFiles, RecordingFiles, ShortFiles
 
 
 @pytest.fixture
@@ -231,63 +231,6 @@ def test_whoever_does_not_encrypt_does_not_load_it(tmp_path, memory):
     code = f"import sys, quantum_memory as qm; qm.save(qm.load({str(path)!r}), {str(path)!r}); qm.Key; "
     code += "assert not any(name.startswith('cryptography') for name in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
-
-
-def save(memory, path, key, way):
-    return qm.save(memory, path, encrypt=key, overwrite=way != "create only")
-
-
-@pytest.mark.parametrize("way", ["overwrite", "create only"])
-@pytest.mark.parametrize("error", [errno.EIO, errno.ENOSPC], ids=errno.errorcode.get)
-def test_a_save_that_fails_anywhere_leaves_old_or_new(tmp_path, memory, key, way, error):
-    folder = tmp_path / "here"
-    folder.mkdir()
-    path, old = folder / "state.qms", qm.MemoryState(metadata={"which": "old"})
-    failures = 0
-    for k, sticky in ((k, sticky) for k in itertools.count() for sticky in (False, True)):
-        path.unlink(missing_ok=True)
-        if way == "overwrite":
-            qm.save(old, path, encrypt=key)
-        atomic._swept.clear()
-        recording = RecordingFiles(FaultyFiles(k, error, sticky=sticky))
-        with files.using(recording):
-            try:
-                saved = save(memory, path, key, way)
-            except (StorageError, ConflictError):
-                saved = None
-        failures += saved is None
-        assert recording.violations(acknowledged=saved is not None) == []
-        if saved is not None or path.exists():
-            found = qm.load(path, key=key)
-            assert found == memory or (way == "overwrite" and found == old and saved is None)
-        else:
-            assert way != "overwrite"
-        if not recording.inner.failed:
-            break
-        atomic.remove_leftovers(folder)
-    assert saved is not None
-    assert failures >= 15
-    assert mode(path) == 0o600
-
-
-def test_a_kill_at_every_call_leaves_old_or_new(tmp_path, memory, key):
-    folder = tmp_path / "here"
-    folder.mkdir()
-    path, old = folder / "state.qms", qm.MemoryState(metadata={"which": "old"})
-
-    def save_and_die(dying):
-        atomic._swept.clear()
-        with files.using(dying):
-            qm.save(memory, path, encrypt=key)
-
-    for k in itertools.count():
-        qm.save(old, path, encrypt=key)
-        if not killed_at(k, save_and_die):
-            break
-        assert qm.load(path, key=key) in [old, memory]
-        assert all(mode(one) == 0o600 for one in folder.iterdir())
-        atomic.remove_leftovers(folder)
-    assert k >= 8
 
 
 def test_reading_that_fails_anywhere_is_a_typed_error(path, key):

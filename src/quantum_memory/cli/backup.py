@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import os
-import shlex
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +25,7 @@ from quantum_memory.cli.backup_upkeep import delete, keep_options, log, policy_o
 from quantum_memory.cli.failures import PARTIAL, complain, describe, exit_code
 from quantum_memory.cli.folders import naming
 from quantum_memory.cli.output import bars, column_table, console, fact_sheet, plain, print_json, size_text
-from quantum_memory.errors import QuantumMemoryError
+from quantum_memory.errors import QuantumMemoryError, shell_word
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -251,7 +250,7 @@ def show(backup_id: str, *, everything: bool, as_json: bool, **where: Any) -> in
     _more(out, len(entries), rows)
     _listing(out, "not read", [f"{path}: {why}" for path, why in problems], rows)
     _listing(out, "never copied", known["skipped"], rows)
-    then = manager.folder.command(f"restore {known['id']} --to {shlex.quote(known['source'] + '.restored')}")
+    then = manager.folder.command(f"restore {known['id']} --to {shell_word(known['source'] + '.restored')}")
     out.print(f"to have it beside what is there:\n  {plain(then)}", soft_wrap=True)
     return 0
 
@@ -327,7 +326,10 @@ def restore(
     Every byte is compared with what was saved before anything is replaced. A file that is there is backed up first; a
     folder that is there is kept beside the new one, as PATH.before-ID.
 
-    With --json: backup, path, files, nbytes, replaced (where what was there is now, or null), left_out (path, why).
+    By a path, the newest backup of it is meant that was not made by a restore over it.
+
+    With --json: backup, path, files, nbytes, replaced (where a folder is now that was there, or null), saved_as (the
+    backup of a file that was there, or null), left_out (path, why).
     """
     manager = opened(**where)
     one = resolved(manager, backup_id)
@@ -343,13 +345,15 @@ def restore(
     code = PARTIAL if given.left_out else 0
     if as_json:
         left_out = [{"path": name, "why": why} for name, why in given.left_out]
-        print_json({"backup": one, **vars(given), "left_out": left_out})
+        print_json({**vars(given), "left_out": left_out})
         return code
     out = console()
     files = f"{given.files:,} file{'s' * (given.files != 1)}, {size_text(given.nbytes)}"
-    out.print(f"{plain(given.path)}: {files} restored, every byte compared", soft_wrap=True)
+    out.print(f"{plain(given.path)}: {files} restored from {plain(one)}, every byte compared", soft_wrap=True)
+    if given.saved_as is not None:
+        out.print(f"what was there is backup {plain(given.saved_as)}", soft_wrap=True)
     if given.replaced is not None:
-        kept = plain(shlex.quote(given.replaced))
+        kept = plain(shell_word(given.replaced))
         out.print(f"what was there is kept: {kept}", soft_wrap=True)
         out.print(f"  next: look whether you need it, and rm -r {kept}", soft_wrap=True)
     _listing(out, "left out", [f"{name}: {why}" for name, why in given.left_out], None)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 import sys
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,7 @@ from quantum_memory.cli.backup_folder import (
 )
 from quantum_memory.cli.failures import PARTIAL
 from quantum_memory.cli.output import bars, console, plain, print_json, size_text
-from quantum_memory.errors import IntegrityError
+from quantum_memory.errors import IntegrityError, QuantumMemoryError, shell_word
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -132,11 +132,15 @@ def _steps(manager: BackupManager, report: Report) -> list[str]:
         return []
     damaged = [one for one in reversed(manager.folder.listed()[0]) if one.id in report.damaged]
     sources = dict.fromkeys(one.source for one in damaged if os.path.lexists(one.source))
-    steps = [f"create {shlex.quote(source)}  # writes anew what it still has" for source in sources]
-    if report.others or manager.checker.remembered().bad or set(report.damaged) - report.files.keys():
+    steps = [f"create {shell_word(source)}  # writes anew what it still has" for source in sources]
+    others = set(report.others)
+    with suppress(QuantumMemoryError):
+        manager.checker.read_checks()
+        others.discard("checks.json")  # it was damaged, and what was found has been written anew
+    if others or manager.checker.remembered().bad or set(report.damaged) - report.files.keys():
         steps.append("repair  # saves what can be read from what is damaged")
     if salvage := next((one for one in damaged if one.is_folder), None):
-        beside = shlex.quote(salvage.source + ".restored")
+        beside = shell_word(salvage.source + ".restored")
         steps.append(f"restore {salvage.id} --to {beside} --salvage  # without what is damaged")
     return [manager.folder.command(step) for step in steps]
 
@@ -188,7 +192,7 @@ def drill(backup_id: str | None, *, at: str | None, seed: int | None, as_json: b
     files = f"{found.files:,} file{'s' * (found.files != 1)}, {size_text(found.nbytes)}"
     out.print(f"{files} restored and read again; {found.compared:,} compared with the source as well")
     if backup_id is None:
-        again = f"drill --seed {found.seed}" + (f" --at {shlex.quote(at)}" if at else "")
+        again = f"drill --seed {found.seed}" + (f" --at {shell_word(at)}" if at else "")
         out.print(f"the same once more: {plain(manager.folder.command(again))}", soft_wrap=True)
     show_steps(out, [] if found else [manager.folder.command("verify --full")])
     return code
@@ -244,7 +248,9 @@ def _show_repaired(out: Console, found: Repaired) -> None:
         return
     verb = "would be saved" if found.dry_run else "saved"
     saved = f"{found.chunks_saved:,} chunks ({size_text(found.bytes_saved)}) {verb}, {found.chunks_lost:,} lost"
-    aside = f"{len(found.quarantined):,} files {'would go' if found.dry_run else 'are'} in quarantine"
+    count = len(found.quarantined)
+    verb = "would go" if found.dry_run else "is" if count == 1 else "are"
+    aside = f"{count:,} file{'s' * (count != 1)} {verb} in quarantine"
     out.print(f"{saved}; {aside}")
     show_steps(out, found.next_steps)
 
@@ -262,7 +268,9 @@ def orphans(*, clean: bool, grace: str, as_json: bool, **where: Any) -> int:
     With --json: folder, dry_run, found (path, what, nbytes, goes, why), chunks and nbytes (that nobody needs), why_not.
     """
     manager = opened(**where)
-    found = manager.cleanup_orphaned_backups(grace=0 if grace == "0" else grace, dry_run=not clean)
+    found = manager.cleanup_orphaned_backups(
+        grace=0 if re.fullmatch(r"0+[smhdw]?", grace) else grace, dry_run=not clean
+    )
     code = PARTIAL if found.why_not else 0
     if as_json:
         print_json({"folder": manager.folder.path, **found.to_dict()})

@@ -106,9 +106,11 @@ def opened(
 
 def _config(path: str, *, damaged: bool) -> Config | None:
     from quantum_memory.lifecycle.backups.config import read_config
+    from quantum_memory.lifecycle.backups.folder import BackupFolder
 
     try:
-        return read_config(path)
+        with BackupFolder(path).repairable():
+            return read_config(path)
     except QuantumMemoryError:
         if damaged:
             return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +9,7 @@ import click
 
 from quantum_memory.cli.folders import check_folder, meant
 from quantum_memory.cli.output import plain
-from quantum_memory.errors import MissingError
+from quantum_memory.errors import MissingError, shell_word
 
 if TYPE_CHECKING:
     from quantum_memory.lifecycle.checkpoint_manager import CheckpointManager
@@ -46,7 +45,7 @@ def opened(folder: str | None, *, may_be_new: bool = False, **options: Any) -> C
         raise MissingError(
             "it holds checkpoints of the first implementation",
             path=manager.folder.path,
-            next_step=f"qmem migrate plan {plain(shlex.quote(str(path)))} --out plan.json",
+            next_step=f"qmem migrate plan {plain(shell_word(str(path)))} --out plan.json",
         )
     check_folder(manager.folder, may_be_new=may_be_new, new="say which folder it is: -C DIR")
     return manager

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from quantum_memory.errors import InvalidStateError
+from quantum_memory.errors import InvalidStateError, QuantumMemoryError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -126,7 +128,31 @@ def _of_environment() -> Key | None:
 
 
 def _found(path: str) -> Key | None:
-    return _of_environment() or _asked(f"Passphrase of {click.format_filename(path)}", confirm=False)
+    key = _of_environment()
+    if key is None and _takes_passphrase(path):
+        return _asked(f"Passphrase of {click.format_filename(path)}", confirm=False)
+    return key
+
+
+def _takes_passphrase(path: str) -> bool:
+    """Tell whether a passphrase may open a file or folder; what is wrong with it, opening it says."""
+    from quantum_memory.durability.files import ReadableFile
+    from quantum_memory.encryption.envelope import read_slots
+    from quantum_memory.encryption.keys import takes_passphrase
+    from quantum_memory.formats.registry import is_sealed
+    from quantum_memory.lifecycle.backups.config import read_config
+    from quantum_memory.lifecycle.backups.export_file import Contents
+
+    with suppress(QuantumMemoryError):
+        if Path(path).is_dir():
+            config = read_config(path)
+        else:
+            with ReadableFile(path) as source:
+                if is_sealed(path):
+                    return takes_passphrase(read_slots(source))
+                config = Contents(source).config
+        return config is None or takes_passphrase(config.slots)
+    return True
 
 
 def _asked(question: str, *, confirm: bool, which: str = "") -> Key | None:

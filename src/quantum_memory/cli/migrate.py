@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import shlex
 from collections import Counter
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ import click
 
 from quantum_memory.cli.failures import PARTIAL
 from quantum_memory.cli.output import console, fact_sheet, plain, print_json, progress, short, size_text
+from quantum_memory.errors import shell_word
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -171,7 +171,7 @@ def apply(plan_file: str, *, jobs: int, dry_run: bool, continue_on_error: bool, 
         raise
     except qm.QuantumMemoryError as error:
         if (error.path or "").startswith(made.header.root + os.sep):
-            again = f"qmem migrate apply {plain(shlex.quote(plan_file))} --continue-on-error"
+            again = f"qmem migrate apply {plain(shell_word(plan_file))} --continue-on-error"
             click.echo(f"It stops at this file. To go on with the others: {again}", err=True)
         raise
     code = PARTIAL if done.failed else 0
@@ -187,7 +187,7 @@ def apply(plan_file: str, *, jobs: int, dry_run: bool, continue_on_error: bool, 
         out.print(f"left alone: {alone:,}, {totals.damaged:,} of them damaged: the plan says why")
     _show_all(out, map(_failure, done.failed), len(done.failed), "which --json lists")
     if done.migrated and not dry_run:
-        where = plain(shlex.quote(done.root))
+        where = plain(shell_word(done.root))
         out.print(f"next: qmem migrate commit {where}, or qmem migrate rollback {where}", soft_wrap=True)
     return code
 
@@ -238,7 +238,7 @@ def _show_status(out: Console, one: Status) -> None:
     out.print(sheet)
     if (one.failed or one.pending) and not one.committed and not one.rolled_back:
         kept = os.path.join(one.root, WORKPLACE, one.plan_id, "plan.json")  # noqa: PTH118
-        out.print(f"to go on: qmem migrate apply {plain(shlex.quote(kept))}", soft_wrap=True)
+        out.print(f"to go on: qmem migrate apply {plain(shell_word(kept))}", soft_wrap=True)
 
 
 @migrate.command()

@@ -172,7 +172,7 @@ class StoreLock:
             raise IntegrityError(
                 "this is not the lock of a folder of checkpoints or backups",
                 path=self._path,
-                next_step="give another folder, or remove this file if nobody uses the folder",
+                next_step="give another folder; if nobody uses this one: qmem backup repair, or remove the file",
             )
         pack.check_reader(minimum, version, pack.VERSION, "folders of checkpoints", self._folder)
         return int(generation)

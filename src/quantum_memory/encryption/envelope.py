@@ -137,6 +137,17 @@ def read_lock(source: Readable, key: Key | None) -> tuple[Lock, Segments]:
     return lock, segments
 
 
+def read_slots(source: Readable) -> list[Any]:
+    """Return the key slots of a sealed file as they are written, which nobody has vouched for.
+
+    Raises
+    ------
+    IntegrityError, StorageError, UnsupportedVersionError
+    """
+    facts, text, _, _ = _read_header(source)
+    return _parse(facts, text)[1]
+
+
 def _read_header(source: Readable) -> tuple[bytes, bytes, bytes, bytes]:
     """Return facts, slots, SHA-256 and proof; the SHA-256 has been checked, which finds damage, and no attacker."""
     if source.size < _FACTS.size:

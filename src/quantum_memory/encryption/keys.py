@@ -64,8 +64,12 @@ _LEAST_FILE, _MOST_FILE = 32, 1 << 20
 _FIELDS = {"version", "kdf", "salt", "nonce", "wrapped", "label", "created_at"}
 _COSTS = ("n", "r", "p")
 
-GIVE_KEY = "give key=, --key-file or --passphrase-file, or QMEM_KEY_FILE or QMEM_PASSPHRASE in the environment"
-"""The next step of whoever opens what is encrypted without a key."""
+_GIVE = {
+    frozenset({_HKDF}): "give its key file, which alone opens it: by key=, --key-file, or QMEM_KEY_FILE",
+    frozenset({_SCRYPT}): "give its passphrase, which alone opens it: by key=, --passphrase-file, or QMEM_PASSPHRASE",
+}
+_GIVE_ANY = "give key=, --key-file or --passphrase-file, or QMEM_KEY_FILE or QMEM_PASSPHRASE in the environment"
+"""The next steps of whoever opens what is encrypted without a key, by what opens it."""
 
 
 class Key:
@@ -230,7 +234,7 @@ def open_slots(slots: Sequence[Any], key: Key | None, context: bytes) -> bytes:
     if not isinstance(slots, list | tuple) or not 0 < len(slots) <= MAX_SLOTS:
         raise UnsafeError(f"it does not have 1 to {MAX_SLOTS} key slots", next_step="do not trust this file")
     if key is None:
-        raise WrongKeyError("it is encrypted, and no key was given", next_step=GIVE_KEY)
+        raise WrongKeyError("it is encrypted, and no key was given", next_step=_GIVE.get(_kinds(slots), _GIVE_ANY))
     unusable: QuantumMemoryError | None = None
     work = 0
     for one in slots:
@@ -249,6 +253,16 @@ def open_slots(slots: Sequence[Any], key: Key | None, context: bytes) -> bytes:
         if plain is not None and plain.startswith(_COMMITTED):
             return plain[len(_COMMITTED) :]
     raise unusable or WrongKeyError("it cannot be opened with this key", next_step="give the key it was encrypted with")
+
+
+def takes_passphrase(slots: Sequence[Any]) -> bool:
+    """Tell whether a passphrase may open something: not where all of its slots are of key files."""
+    return _kinds(slots) != {_HKDF}
+
+
+def _kinds(slots: Sequence[Any]) -> frozenset[str]:
+    """Return what opens slots, as they say themselves; that one says nothing of it is a kind as well."""
+    return frozenset(str(one.get("kdf") if isinstance(one, dict) else None) for one in slots)
 
 
 class _Slot(NamedTuple):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, get_args
 
 from quantum_memory.errors import ConflictError, InvalidStateError, QuantumMemoryError
 from quantum_memory.lifecycle.backups import keys
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from types import TracebackType
 
-    from quantum_memory.encryption.keys import Key
+    from quantum_memory.encryption.keys import Key, OneKey
     from quantum_memory.lifecycle.backups.drill import Drill
     from quantum_memory.lifecycle.backups.manifest import BackupManifest
     from quantum_memory.lifecycle.backups.orphans import Orphans
@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
     AnyPath = str | os.PathLike[str]
     Progress = Callable[[int], object]
+
+_OVER = " was restored over it"
+"""How the description ends of what `BackupManager.restore_backup` makes of a file that it is about to replace."""
 
 
 class BackupManager(Names[Backup]):
@@ -55,7 +58,7 @@ class BackupManager(Names[Backup]):
     keep
         What to keep (see `retention`), such as ``KeepDaily(7) | KeepWeekly(4)``, in the place of the two numbers.
     key
-        What opens it, where it is encrypted. A folder that is made with a key is.
+        What opens it, where it is encrypted: a `Key`, or a passphrase as text. A folder that is made with a key is.
     durable
         False leaves out every ``fsync``: as safe against a kill, but not against a power cut.
 
@@ -80,13 +83,14 @@ class BackupManager(Names[Backup]):
         compression: bool | str = True,
         *,
         keep: KeepPolicy | None = None,
-        key: Key | None = None,
+        key: OneKey | None = None,
         durable: bool = True,
     ) -> None:
-        self.folder = BackupFolder(default_folder() if backup_dir is None else backup_dir, key=key, durable=durable)
+        place = default_folder() if backup_dir is None else _absolute(backup_dir)
+        self.folder = BackupFolder(place, key=None if key is None else _key(key), durable=durable)
         super().__init__(self.folder)
         self.checker = Checker(self.folder)
-        self.keep = _policy(max_backups, max_age_days) if keep is None else keep
+        self.keep = _policy(max_backups, max_age_days) if keep is None else _checked(keep)
         self._compression = _codec(compression)
 
     # --- create
@@ -128,6 +132,8 @@ class BackupManager(Names[Backup]):
         MissingFileError, UnsafeError, StorageError, ConflictError
             There is nothing to back up, or it cannot be read; or the backup cannot be written.
         """
+        if isinstance(tags, str):  # of which each letter would be one
+            raise InvalidStateError("tags is text", next_step="give a list of tags, also of one")
         tags = [check_name(tag, "tag") for tag in tags]
         made = self._saved(path, Wanted(description, automatic, reread), progress)
         one = made.backup.id
@@ -140,7 +146,7 @@ class BackupManager(Names[Backup]):
         return one
 
     def _saved(self, path: AnyPath, wanted: Wanted, progress: Progress | None = None) -> BackupManifest:
-        source = os.path.abspath(path)  # noqa: PTH100 - as the user says it: links and all
+        source = _absolute(path)
         bad = self.checker.remembered().bad
         made = save(self.folder, source, wanted, self._compression, distrusted=bad, progress=progress)
         self.checker.written_anew(bad - self.folder.store.distrusted)
@@ -149,7 +155,7 @@ class BackupManager(Names[Backup]):
 
     def before_write(self, path: AnyPath) -> None:
         """Back up a file that is about to be changed; nothing where it is not there yet."""
-        if Path(path).exists():
+        if Path(_absolute(path)).exists():
             self.create_backup(path, "before it was changed", automatic=True)
 
     def _rotate(self, made: BackupManifest) -> None:
@@ -178,7 +184,7 @@ class BackupManager(Names[Backup]):
         if not self.folder.is_there:
             return []
         refs, verified = self.folder.refs(), self.checker.remembered().verified
-        source = None if path is None else os.path.abspath(path)  # noqa: PTH100 - as above
+        source = None if path is None else _absolute(path)
         return [
             {**self.described(one, refs), "verified": verified.get(one.id)}
             for one in reversed(self.folder.listed()[0])
@@ -199,8 +205,14 @@ class BackupManager(Names[Backup]):
         }
 
     def get_latest_backup(self, path: AnyPath) -> dict[str, Any] | None:
-        """Return what is known of the newest backup of a file or folder; None where there is none."""
-        return next(iter(self.list_backups(path)), None)
+        """Return what is known of the newest backup of a file or folder; None where there is none.
+
+        Backups that were made of a file because another one was restored over it do not count, unless there are no
+        others: who restores it once more does not want back what was replaced.
+        """
+        listed = self.list_backups(path)
+        wanted = (one for one in listed if not (one["automatic"] and one["description"].endswith(_OVER)))
+        return next(wanted, next(iter(listed), None))
 
     def get_backup_statistics(self) -> dict[str, Any]:
         """Return figures of the folder: backups, bytes that they hold, and bytes that they take."""
@@ -228,11 +240,11 @@ class BackupManager(Names[Backup]):
 
     def verify_backup(self, backup: str, *, depth: Depth = "full", progress: Progress | None = None) -> Report:
         """Check a backup, and return what was found: true when nothing is wrong. See `Checker.check`."""
-        return self.checker.check([self.resolve(backup)], depth=depth, progress=progress)
+        return self.checker.check([self.resolve(backup)], depth=_depth(depth), progress=progress)
 
     def verify(self, *, depth: Depth = "full", share: float = 1.0, progress: Progress | None = None) -> Report:
         """Check all backups; see `Checker.check`."""
-        return self.checker.check(depth=depth, share=share, progress=progress)
+        return self.checker.check(depth=_depth(depth), share=share, progress=progress)
 
     def restore_backup(
         self,
@@ -277,17 +289,19 @@ class BackupManager(Names[Backup]):
                     path=self.folder.path,
                     next_step=f"say where to, with --to; it came from {made.backup.source!r:.200}",
                 )
-            target = os.path.abspath(made.backup.source if target_path is None else target_path)  # noqa: PTH100
+            target = _absolute(made.backup.source if target_path is None else target_path)
             writer = Restorer(self.folder, made, durable=self.folder.durable, salvage=salvage, progress=progress)
+            saved_as = None
             if overwrite and backup_first and not made.backup.is_folder and Path(target).is_file():
-                self._save_first(target, one)
+                saved_as = self._save_first(target, one)
             done = writer.restore(target, overwrite=overwrite)
+            done.saved_as = saved_as
         self.folder.note("restored", backup=one, to=target)
         return done
 
-    def _save_first(self, target: str, one: str) -> None:
+    def _save_first(self, target: str, one: str) -> str:
         try:
-            self._saved(target, Wanted(f"before {one} was restored over it", automatic=True))
+            return self._saved(target, Wanted(f"before {one}{_OVER}", automatic=True)).backup.id
         except QuantumMemoryError as error:
             error.message = f"what is to be replaced could not be backed up first: {error.message}"
             error.next_step = "restore to another path, or with backup_first=False (--no-backup-first)"
@@ -409,7 +423,7 @@ class BackupManager(Names[Backup]):
         ids = None if said is None else [self.resolve(one) for one in said]
         return transfer.export(self.folder, ids, path, overwrite=overwrite, progress=progress)
 
-    def import_backup(self, path: AnyPath, *, key: Key | None = None, progress: Progress | None = None) -> list[str]:
+    def import_backup(self, path: AnyPath, *, key: OneKey | None = None, progress: Progress | None = None) -> list[str]:
         """Take the backups of a file into the folder, and return their ids here; see `transfer.import_`.
 
         Parameters
@@ -419,7 +433,8 @@ class BackupManager(Names[Backup]):
         """
         from quantum_memory.lifecycle.backups import transfer  # noqa: PLC0415 - as above
 
-        return transfer.import_(self.folder, path, key=key, progress=progress)
+        opener = None if key is None else _key(key)
+        return transfer.import_(self.folder, path, key=opener, progress=progress)
 
     def export_backup_history(self, path: AnyPath, *, overwrite: bool = False) -> None:
         """Write `list_backups` to a file, as JSON. It is not encrypted."""
@@ -433,17 +448,17 @@ class BackupManager(Names[Backup]):
         """Return what is known of each key that opens the backups, none where they are not encrypted."""
         return keys.listed(self.folder)
 
-    def add_key(self, key: Key, label: str = "") -> None:
+    def add_key(self, key: OneKey, label: str = "") -> None:
         """Let another key open the backups; see `keys.add`."""
-        keys.add(self.folder, key, label)
+        keys.add(self.folder, _key(key), label)
 
     def remove_key(self, which: str) -> None:
         """Have a key, given by its label or number, open nothing any more; see `keys.remove`."""
         keys.remove(self.folder, which)
 
-    def change_key(self, key: Key) -> None:
+    def change_key(self, key: OneKey) -> None:
         """Put a key in the place of the one that this manager was given; see `keys.change`."""
-        keys.change(self.folder, key)
+        keys.change(self.folder, _key(key))
 
     # --- its life
 
@@ -474,12 +489,47 @@ def _codec(compression: bool | str) -> str:
     return name
 
 
+def _key(given: OneKey) -> Key:
+    from quantum_memory.encryption.keys import keys_of  # noqa: PLC0415 - as above
+
+    return keys_of([given])[0]
+
+
+def _checked(keep: KeepPolicy) -> KeepPolicy:
+    """Return a policy that somebody gives, or say that it is none."""
+    if not isinstance(keep, KeepPolicy):
+        raise InvalidStateError(
+            f"keep is {keep!r:.40}, which is no policy",
+            next_step="give one such as KeepLast(3) | KeepDaily(7), or max_backups and max_age_days",
+        )
+    return keep
+
+
+def _depth(depth: Depth) -> Depth:
+    """Return how deep somebody wants to look, or say that there is no such depth."""
+    if depth not in get_args(Depth):
+        known = ", ".join(map(repr, get_args(Depth)))
+        raise InvalidStateError(f"no check has the depth {depth!r:.40}", next_step=f"use one of {known}")
+    return depth
+
+
+def _absolute(path: AnyPath) -> str:
+    """Return a path as the user says it, links and all, from the root on."""
+    if not isinstance(path, str | os.PathLike) or not isinstance(os.fspath(path), str):
+        raise InvalidStateError(f"{path!r:.40} is no path", next_step="give one as text, or a Path")
+    if not os.fspath(path):  # as a variable that is not set; not the folder that one happens to be in
+        raise InvalidStateError("the path is empty", next_step="give one; the folder that you are in is .")
+    return os.path.abspath(path)  # noqa: PTH100 - links and all
+
+
 def _policy(most: int | None, days: float | None) -> KeepPolicy:
     """Return what keeps so many, and none so much older than the newest."""
     parts: list[KeepPolicy] = []
     if most is not None:
         parts.append(KeepLast(whole(most, "max_backups")))
     if days is not None:
+        if not isinstance(days, int | float):
+            raise InvalidStateError(f"max_age_days is {days!r:.40}", next_step="give a number of days, or None")
         parts.append(KeepWithin(days * 86400))
     policy: KeepPolicy = KeepAll()
     for part in parts:

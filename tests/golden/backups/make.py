@@ -10,6 +10,7 @@ import dataclasses
 import datetime
 import hashlib
 import itertools
+import json
 import os
 import shutil
 import tempfile
@@ -91,9 +92,12 @@ def write(path: Path, key: qm.Key | None = None) -> None:
             manager.pin(SECOND)
             manager.verify()
             manager.export_backup(None, path.with_suffix(".qmb"))
-        log = path / "log.jsonl"
-        text = log.read_text().replace(str(top), SOURCE).replace(str(path.parent), "/golden")
-        log.write_text(text)
+            lines = manager.folder.log()
+            (path / "log.jsonl").unlink()
+            for line in lines:
+                said = json.loads(json.dumps(line).replace(str(top), SOURCE).replace(str(path.parent), "/golden"))
+                del said["when"]
+                manager.folder.note(said.pop("action"), **said)
 
 
 def _of_no_machine(manager: BackupManager, one: str) -> None:
@@ -114,6 +118,6 @@ def _of_no_machine(manager: BackupManager, one: str) -> None:
 
 
 if __name__ == "__main__":
-    if not (HERE / "v1").exists():
-        write(HERE / "v1")
-        write(HERE / "v1-sealed", qm.Key.from_file(HERE / "key"))
+    for name, opener in (("v1", None), ("v1-sealed", qm.Key.from_file(HERE / "key"))):
+        if not (HERE / name).exists():
+            write(HERE / name, opener)

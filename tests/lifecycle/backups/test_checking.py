@@ -61,7 +61,7 @@ def test_a_quick_check_sees_what_is_gone_and_a_full_one_what_is_damaged(made, ke
     with manager(made, key) as backups:
         report = backups.verify(depth="quick")
         assert sorted(report.damaged) == sorted(backups.folder.ids())
-        assert "are gone" in next(iter(report.backups.values()))
+        assert " gone" in next(iter(report.backups.values()))
 
 
 @pytest.mark.parametrize(
@@ -322,3 +322,17 @@ def test_what_is_remembered_is_lost_without_harm_and_two_who_remember_lose_nothi
         assert one.checker.remembered() == Checks()
         assert one.verify_backup(last).others == {"checks.json": "it does not match its SHA-256"}
         assert one.verify()
+
+
+def test_a_tag_or_pin_of_a_backup_that_is_gone_is_found_and_repaired(made, key):
+    with manager(made, key) as backups:
+        one, other = backups.folder.ids()
+        backups.tag(one, "paper")
+        backups.pin(other)
+        for each in (one, other):
+            os.unlink(backups.folder.manifest_path(each))  # noqa: PTH108 - as it is called there
+        said = backups.verify().others["refs.json"]
+        assert f"the tag 'paper' is of {one}, which is gone" in said
+        assert f"{other} is pinned, and gone" in said
+        assert backups.repair().problems["refs.json"] == said
+        assert backups.verify()

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import re
 import shutil
 import struct
 import zlib
@@ -152,12 +153,34 @@ def test_the_decoder_of_the_page_finds_damage(tmp_path):
         restore(tmp_path / "x.qmb", golden.FIRST, tmp_path / "out")
 
 
+def test_the_page_opens_the_names_and_the_log_of_an_encrypted_folder():
+    page = (GOLDEN.parents[2] / "docs" / "backup_format.md").read_text()
+    _, code = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    space = code_of("encryption.md")
+    exec(compile(code, "backup_format.md", "exec"), space)  # it is our own page
+    opened, secret = space["opened"], (GOLDEN / "key").read_bytes()
+    config, refs = (json.loads((GOLDEN / "v1-sealed" / name).read_text()) for name in ("config.json", "refs.json"))
+    names = {"tags": {"paper": golden.FIRST}, "pins": [golden.SECOND]}
+    assert set(refs) == {"version", "sealed", "sha256"}
+    assert opened(config, refs["sealed"], b"tags and pins", secret) == names
+    log = [json.loads(line) for line in (GOLDEN / "v1-sealed" / "log.jsonl").read_text().splitlines()]
+    plain = [json.loads(line) for line in (GOLDEN / "v1" / "log.jsonl").read_text().splitlines()]
+    plain[-1]["path"] = "/golden/v1-sealed.qmb"
+    assert [opened(config, line["sealed"], b"line of a log", secret) for line in log] == plain
+    with ReadableFile(str(GOLDEN / "v1-sealed.qmb")) as source:
+        place = pack.read_index(source, export_file.SIGNATURE)[bytes(32)]
+        said = json.loads(source.read(place.offset, place.stored))
+    assert opened(said["config"], said["sealed"], b"tags and pins of exported backups", secret) == names
+
+
 def test_the_page_names_all_keys():
     page = (GOLDEN.parents[2] / "docs" / "backup_format.md").read_text()
     folder = GOLDEN / "v1"
-    for name in ("config.json", "checks.json", "refs.json"):
-        said = json.loads((folder / name).read_text())
-        assert all(f"`{key}`" in page for key in said), name
+    for path in (
+        *(folder / name for name in ("config.json", "checks.json", "refs.json")), GOLDEN / "v1-sealed" / "refs.json"
+    ):  # fmt: skip
+        said = json.loads(path.read_text())
+        assert all(f"`{key}`" in page for key in said), path
     data = (folder / "backups" / f"{golden.FIRST}.qmbk").read_bytes()
     (length,) = struct.unpack_from("<I", data, 16)
     assert all(f"`{key}`" in page for key in json.loads(data[128 : 128 + length]))

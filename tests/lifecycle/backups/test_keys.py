@@ -1,21 +1,15 @@
 """Several keys open a folder, each can be taken away but the last, and no data are written anew for it."""
 
-import errno
-import itertools
 import json
 import shutil
 
 import pytest
 
 import quantum_memory as qm
-from quantum_memory.durability import atomic, files
 from quantum_memory.encryption.keys import open_slots
-from quantum_memory.errors import ConflictError, InvalidStateError, MissingError, QuantumMemoryError, WrongKeyError
+from quantum_memory.errors import ConflictError, IntegrityError, InvalidStateError, MissingError, WrongKeyError
 from quantum_memory.lifecycle.backup_manager import BackupManager
-from quantum_memory.testing.faults import FaultyFiles, killed_at
-
-from ..batches import KillingWrites
-from ..power_cuts import ModelCut, Unsynced
+from quantum_memory.lifecycle.repository.signed_json import write_signed
 
 CONFIGS = ("config.json", "config-copy.json")
 
@@ -172,78 +166,121 @@ def test_what_is_exported_opens_with_the_keys_of_now(top, keys, tmp_path):
         assert len(manager.import_backup(tmp_path / "x.qmb", key=keys[1])) == 1
 
 
-# Whatever fails
+def test_nothing_of_what_people_write_is_in_the_clear(tmp_path, keys):
+    """Names, paths, tags, what was said and done: no byte of the folder, nor of what is exported, tells them."""
+    said = ("Thesis", "secret_tag", "of_the_whole", "letter", "elsewhere", "diary", "laptop_key", "rubbed_out")
+    source = tmp_path / "diary"
+    source.mkdir()
+    (source / "letter").write_text("to nobody")
+    top, key = tmp_path / "b", keys[0]
+    with BackupManager(top, key=key, durable=False) as manager:
+        first = manager.create_backup(source, "of_the_whole", tags=["Thesis"])
+        manager.tag(first, "secret_tag")
+        manager.tag(first, "rubbed_out")
+        manager.untag("rubbed_out")
+        manager.pin(first)
+        manager.restore_backup(first, tmp_path / "elsewhere")
+        (source / "letter").write_text("to somebody")
+        manager.create_backup(source)
+        manager.add_key(keys[1])
+        manager.change_key(keys[2])
+        manager.verify()
+        manager.export_backup(None, tmp_path / "x.qmb")
+        manager.prune()
+        refs = (top / "refs.json").read_bytes()
+        (top / "refs.json").write_bytes(refs[:100])
+        manager.repair()
+        (top / "refs.json").write_bytes(refs)
+        actions = [line["action"] for line in manager.folder.log()]
+        assert actions == [
+            "created", "tagged", "tagged", "tagged", "restored", "created", "key added", "key changed", "exported",
+            "repaired",
+        ]  # fmt: skip
+        assert manager.folder.log()[4]["to"] == str(tmp_path / "elsewhere")
+        assert manager.list_backups()[1]["tags"] == ["Thesis", "secret_tag"]
+    files = [path for path in (*top.rglob("*"), tmp_path / "x.qmb") if path.is_file()]
+    assert {"refs.json", "log.jsonl", "x.qmb"} < {path.name for path in files}
+    for path in files:
+        held = path.read_bytes() + path.name.encode()
+        assert [word for word in said if word.encode() in held or word.lower().encode() in held] == [], path
+    with BackupManager(tmp_path / "other", key=keys[3], durable=False) as manager:
+        (one, _) = manager.import_backup(tmp_path / "x.qmb", key=keys[1])
+        assert manager.get_backup(one)["tags"] == ["Thesis", "secret_tag"]
+        assert manager.get_backup(one)["pinned"]
 
 
-CHANGES = {
-    "add": lambda manager, key: manager.add_key(key),
-    "change": lambda manager, key: manager.change_key(key),
-    "remove": lambda manager, _: manager.remove_key("other"),
-}
+def test_what_is_sealed_is_bound_to_its_folder_and_to_its_place(top, keys, tmp_path):
+    with BackupManager(top, key=keys[0]) as manager:
+        (one,) = manager.folder.ids()
+        manager.tag(one, "mine")
+        refs, log = (top / "refs.json").read_bytes(), (top / "log.jsonl").read_bytes()
+    shutil.copytree(top, tmp_path / "again")
+    with BackupManager(tmp_path / "other", key=keys[0], durable=False) as other:
+        other.create_backup(tmp_path / "text")
+        (tmp_path / "other" / "refs.json").write_bytes(refs)
+        (tmp_path / "other" / "log.jsonl").write_bytes(log)
+        with pytest.raises(IntegrityError, match="do not match their tag"):
+            other.folder.refs()
+        assert other.folder.log() == []
+    said = json.loads(log.splitlines()[0])
+    plain = {"tags": {}, "pins": []}
+    with BackupManager(top, key=keys[0]) as manager:
+        for forged in (said, plain, {"sealed": ""}, {"sealed": 7}, {"sealed": "not Base64"}):
+            write_signed(str(top / "refs.json"), forged)
+            with pytest.raises(IntegrityError) as caught:
+                manager.resolve("mine")
+            assert caught.value.path == str(top / "refs.json")
+        (top / "refs.json").write_bytes(refs)
+        assert manager.resolve("mine") == one
+    with BackupManager(tmp_path / "plain", durable=False) as manager:
+        manager.create_backup(tmp_path / "text")
+        write_signed(str(tmp_path / "plain" / "refs.json"), said)
+        with pytest.raises(IntegrityError, match="not encrypted as the others are"):
+            manager.folder.refs()
 
 
-class Work:
-    """A change of the keys, again and again."""
-
-    def __init__(self, top, keys, what):
-        self.top, self.keys, self.change, self._fresh = top, keys, CHANGES[what], top.parent / "fresh"
-        if what == "remove":
-            with BackupManager(top, key=keys[0], durable=False) as manager:
-                manager.add_key(keys[1], "other")
-        shutil.copytree(top, self._fresh)
-
-    def again(self):
-        shutil.rmtree(self.top)
-        shutil.copytree(self._fresh, self.top)
-        atomic._swept.clear()
-
-    def do(self, system):
-        with files.using(system), BackupManager(self.top, key=self.keys[0]) as manager:
-            self.change(manager, self.keys[1])
-
-    def opens(self):
-        return any(opens(self.top, key, deep=False) for key in self.keys[:2])
-
-    def look(self):
-        """One of the two opens it, whichever of the two files is there."""
-        assert self.opens()
-        for name in CONFIGS:
-            if (self.top / name).exists():
-                (self.top / name).rename(self.top / "aside")
-                assert self.opens()
-                (self.top / "aside").rename(self.top / name)
+def test_a_damaged_line_of_the_log_costs_only_itself(top, keys):
+    with BackupManager(top, key=keys[0]) as manager:
+        for number in range(5):
+            manager.folder.note("tried", number=number)
+        lines = (top / "log.jsonl").read_bytes().splitlines(keepends=True)
+        assert all(list(json.loads(line)) == ["sealed"] for line in lines)
+        lines[1] = lines[1].replace(b"sealed", b"se*led")
+        lines[2] = lines[2][:40] + (b"A" if lines[2][40:41] != b"A" else b"B") + lines[2][41:]
+        lines[3] = lines[3][:50]  # the disk was full
+        lines.append(b'{"when":"2026","action":"forged"}\n')
+        (top / "log.jsonl").write_bytes(b"".join(lines))
+        manager.folder.note("tried", number=5)
+        assert [line.get("number") for line in manager.folder.log()] == [None, 3, 4, 5]
+    with BackupManager(top, key=keys[1]) as manager:
+        for look in (manager.folder.log, manager.folder.refs, lambda: manager.delete_backup(manager.folder.ids()[0])):
+            with pytest.raises(WrongKeyError):
+                look()
+        assert len(manager.folder.ids()) == 1
 
 
-@pytest.mark.parametrize("what", CHANGES)
-def test_every_call_fails_in_turn(top, keys, what):
-    work = Work(top, keys, what)
-    for k in itertools.count():
-        work.again()
-        faulty = FaultyFiles(k, errno.EIO, inner=Unsynced())
-        try:
-            work.do(faulty)
-        except QuantumMemoryError as error:
-            assert error.exit_code in {4, 6, 7, 8}, error  # noqa: PT017
-        work.look()
-        if not faulty.failed:
-            break
-    assert k > 15
+def test_text_is_a_passphrase_wherever_a_key_is_taken(tmp_path, keys, monkeypatch):
+    monkeypatch.setattr("quantum_memory.encryption.keys._COST", (1 << 4, 8, 1))
+    (tmp_path / "text").write_text("nobody's business")
+    with BackupManager(tmp_path / "b", key="open sesame", durable=False) as manager:
+        one = manager.create_backup(tmp_path / "text")
+        manager.add_key("another")
+        manager.export_backup(None, tmp_path / "x.qmb")
+    with BackupManager(tmp_path / "b", key="another") as manager:
+        manager.change_key("a third")
+        assert [slot["kind"] for slot in manager.list_keys()] == ["passphrase"] * 2
+    with BackupManager(tmp_path / "b", key=qm.Key.from_passphrase("a third")) as manager:
+        assert manager.verify()
+    with BackupManager(tmp_path / "other", key=keys[0], durable=False) as manager:
+        assert manager.import_backup(tmp_path / "x.qmb", key="another") == [one]
 
 
-@pytest.mark.parametrize("accident", ["kill", "power cut"])
-@pytest.mark.parametrize("what", CHANGES)
-def test_an_accident_at_every_call_that_changes_something(top, keys, what, accident):
-    work = Work(top, keys, what)
-    make = {
-        "kill": lambda k: KillingWrites(k, Unsynced()),
-        "power cut": lambda k: ModelCut(k, top, k, Unsynced()),
-    }[accident]
-    for k in itertools.count():
-        work.again()
-        died = killed_at(k, work.do, make)
-        work.look()
-        if not died:
-            break
-    assert k > 8
-    expected = {"add": (True, True), "change": (False, True), "remove": (True, False)}[what]
-    assert (opens(top, keys[0]), opens(top, keys[1])) == expected
+@pytest.mark.parametrize("key", [b"x" * 40, "", 3, ["open sesame"]])
+def test_what_is_no_key_is_refused(top, keys, key):
+    with pytest.raises(InvalidStateError) as caught:
+        BackupManager(top, key=key)
+    assert caught.value.next_step
+    with BackupManager(top, key=keys[0]) as manager:
+        for take in (manager.add_key, manager.change_key, lambda one: manager.import_backup("x.qmb", key=one)):
+            with pytest.raises(InvalidStateError):
+                take(key)

@@ -1,27 +1,18 @@
 """What was purged is in no file of the folders any more, and all else is; what was not reached is said."""
 
-import contextlib
-import errno
-import itertools
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import quantum_memory as qm
-from quantum_memory.durability import atomic, files
 from quantum_memory.durability.files import ReadableFile
 from quantum_memory.durability.pack import read_index
-from quantum_memory.errors import InvalidStateError, MissingFileError, QuantumMemoryError, WrongKeyError
+from quantum_memory.errors import InvalidStateError, MissingFileError, WrongKeyError
 from quantum_memory.lifecycle.backup_manager import BackupManager
 from quantum_memory.lifecycle.checkpoint_manager import CheckpointManager
 from quantum_memory.lifecycle.purging import DISK, purge
-from quantum_memory.testing.faults import FaultyFiles, killed_at
-
-from ..batches import KillingWrites
-from ..power_cuts import ModelCut, Unsynced
 
 
 def noise(seed, count=600):
@@ -327,81 +318,3 @@ def test_what_is_none_is_refused(tmp_path, tree):
 
 
 # Whatever fails
-
-
-class Work:
-    """A purge of two folders, again and again; it is interrupted, and called once more."""
-
-    def __init__(self, tmp_path, tree):
-        self.top, self._fresh, self.what = tmp_path / "top", tmp_path / "fresh", tree / "secret.qms"
-        self.out = tmp_path / "out"
-        with backups(self.top / "b") as b, checkpoints(self.top / "run") as run:
-            b.create_backup(tree, tags=["good"])
-            b.pin(b.create_backup(self.what))
-            run.tag(run.create_checkpoint(secret()), "paper")
-            self.kept = run.create_checkpoint(harmless())
-        for path in self.top.rglob("not-durable"):
-            path.unlink()
-        shutil.copytree(self.top, self._fresh)
-
-    def again(self):
-        shutil.rmtree(self.top)
-        shutil.copytree(self._fresh, self.top)
-        atomic._swept.clear()
-
-    def do(self, system=None, durable=True):
-        with (
-            files.using(system or files.RealFiles()),
-            backups(self.top / "b", durable=durable) as b,
-            checkpoints(self.top / "run", durable=durable) as run,
-        ):
-            purge(self.what, backups=[b], checkpoints=[run])
-
-    def look(self):
-        """Nothing else is lost, and it ends as it always does."""
-        with backups(self.top / "b") as b, checkpoints(self.top / "run") as run:
-            assert not b.verify(depth="quick").damaged
-            assert set(run.verify().values()) == {None}
-            assert b.resolve("good")
-        self.do(durable=False)
-        with backups(self.top / "b") as b, checkpoints(self.top / "run") as run:
-            assert run.verify() == {self.kept: None}
-            (one,) = b.list_backups()
-            assert (one["tags"], one["description"]) == (["good"], "[without 1 purged]")
-            assert b.folder.refs().pins == set()
-            report = b.verify()
-            assert not report.damaged
-            assert one["files"] == 2
-        assert not holds(self.top)
-
-
-@pytest.fixture
-def work(tmp_path, tree):
-    return Work(tmp_path, tree)
-
-
-def test_calls_fail_in_turn(work):
-    for k in itertools.count():
-        work.again()
-        faulty = FaultyFiles(4 * k, errno.EIO, inner=Unsynced())
-        with contextlib.suppress(QuantumMemoryError):
-            work.do(faulty)
-        work.look()
-        if not faulty.failed:
-            break
-    assert k > 15
-
-
-@pytest.mark.parametrize("accident", ["kill", "power cut"])
-def test_an_accident_at_calls_that_change_something(work, accident):
-    make = {
-        "kill": lambda k: KillingWrites(2 * k, Unsynced()),
-        "power cut": lambda k: ModelCut(3 * k, work.top, k, Unsynced()),
-    }[accident]
-    for k in itertools.count():
-        work.again()
-        died = killed_at(k, work.do, make)
-        work.look()
-        if not died:
-            break
-    assert k > 15

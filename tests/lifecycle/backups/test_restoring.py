@@ -7,12 +7,11 @@ from pathlib import Path
 import pytest
 
 from quantum_memory.durability.atomic import temporary_name
-from quantum_memory.errors import ConflictError, IntegrityError, InvalidStateError, MissingFileError, UnsafeError
+from quantum_memory.errors import ConflictError, IntegrityError, InvalidStateError, UnsafeError
 from quantum_memory.lifecycle.backups import restoring
 from quantum_memory.lifecycle.checkpoint_manager import CheckpointManager
 
-from .trees import looked_at, manager
-from .works import seen
+from .trees import looked_at, manager, seen
 
 
 @pytest.fixture
@@ -95,8 +94,8 @@ def test_what_stands_in_the_way(tmp_path, tree):
         for backup in (one, other):
             with pytest.raises(InvalidStateError):
                 bm.restore_backup(backup, f"{tmp_path}/a\0b")
-        with pytest.raises(MissingFileError):
-            bm.restore_backup(other, tmp_path / "nowhere" / "file")
+        bm.restore_backup(other, tmp_path / "nowhere" / "at all" / "file")
+        assert (tmp_path / "nowhere" / "at all" / "file").read_bytes() == b"x"
 
 
 def test_a_file_that_is_reached_by_a_link_is_replaced_and_the_link_stays(tmp_path):

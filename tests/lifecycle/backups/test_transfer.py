@@ -1,9 +1,7 @@
 """What was exported is imported whole, in order and under its names, with any key or none; or nothing is."""
 
 import dataclasses
-import errno
 import hashlib
-import itertools
 import json
 import os
 import shutil
@@ -18,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import quantum_memory as qm
-from quantum_memory.durability import atomic, files, pack
+from quantum_memory.durability import pack
 from quantum_memory.durability.atomic import DurableFile
 from quantum_memory.durability.files import ReadableFile
 from quantum_memory.durability.pack_writer import PackFile
@@ -27,7 +25,6 @@ from quantum_memory.errors import (
     IntegrityError,
     MissingError,
     MissingFileError,
-    QuantumMemoryError,
     UnsafeError,
     UnsupportedVersionError,
     WrongKeyError,
@@ -37,10 +34,6 @@ from quantum_memory.lifecycle.backups import export_file, transfer
 from quantum_memory.lifecycle.backups import manifest as manifests
 from quantum_memory.lifecycle.backups.manifest import FILE, FOLDER, LINK, Backup, BackupManifest, Entry
 from quantum_memory.lifecycle.repository.signed_json import signed
-from quantum_memory.testing.faults import FaultyFiles, RecordingFiles, killed_at
-
-from ..batches import KillingWrites
-from ..power_cuts import Unsynced
 
 KEYS = ("plain", "one", "other")
 
@@ -218,7 +211,7 @@ def test_imported_ones_keep_their_order_and_take_their_place_in_time(local, come
     merged = order([*there, *put])
     assert [one for one in merged if one.startswith("c")] == [one.id for one in theirs]
     assert [one for one in merged if one.startswith("l")] == [one.id for one in there]
-    if local == sorted(local) and come == sorted(come):  # no clock has jumped
+    if local == sorted(local) and come == sorted(set(come)):  # no clock has jumped, or stood still
         days = {one.id: one.created_at for one in [*there, *put]}
         assert [days[one] for one in merged] == sorted(days.values())
     if not there:
@@ -338,22 +331,17 @@ def refused(data, tmp_path, key=None, errors=(IntegrityError, UnsafeError, Unsup
     return caught.value
 
 
-@pytest.mark.parametrize(("name", "every"), [("plain", 3), ("sealed", 5)])
-def test_flipped_bits_are_found(tmp_path, small, name, every):
+@pytest.mark.parametrize("name", ["plain", "sealed"])
+def test_no_folder_is_made_of_a_damaged_file(tmp_path, small, name):
+    """Each bit and each length of one is tried in `tests/reliability`."""
     data, key = small[name]
-    assert len(data) < 4000
-    for at in range(0, len(data), every):
+    for at in range(0, len(data), 97):
         damaged = bytearray(data)
         damaged[at] ^= 1 << at % 8
         refused(damaged, tmp_path, key)
-
-
-def test_every_truncation_is_found(tmp_path, small):
-    data, _ = small["plain"]
-    for length in [*range(0, len(data), 7), len(data) - 1]:
-        refused(data[:length], tmp_path, errors=IntegrityError)
-    for more in (b"\0", bytes(64), data):
-        refused(data + more, tmp_path, errors=IntegrityError)
+        refused(data[:at], tmp_path, key)
+    refused(data + b"\0", tmp_path, key)
+    refused(data + data, tmp_path, key)
 
 
 @pytest.mark.parametrize("name", ["plain", "one"])
@@ -512,116 +500,3 @@ def test_links_out_of_an_imported_backup_are_left_out(tmp_path):
         done = manager.restore_backup(one, tmp_path / "out")
     assert [path for path, _ in done.left_out] == ["out"]
     assert (tmp_path / "out" / "in").readlink() == Path("f")
-
-
-# Whatever fails
-
-
-def test_an_export_breaks_no_rule_of_durable_writing(tmp_path, made):
-    place, ids, _, _ = made["plain"]
-    recording = RecordingFiles()
-    with files.using(recording), BackupManager(place / "b") as manager:
-        manager.export_backup(ids, tmp_path / "x.qmb")
-    assert [one for one in recording.violations() if "log.jsonl" not in one] == []
-
-
-def test_an_import_breaks_no_rule_of_durable_writing(tmp_path, made):
-    recording = RecordingFiles()
-    with files.using(recording), BackupManager(tmp_path / "b") as manager:
-        manager.import_backup(made["plain"][3].path)
-    assert [one for one in recording.violations() if "log.jsonl" not in one] == []
-
-
-class Import:
-    """An import into a folder that has a backup already, again and again."""
-
-    def __init__(self, place, exported, key):
-        self.exported, self.key, self.folder, self._fresh = exported, key, place / "b", place / "fresh"
-        with BackupManager(self.folder, durable=False) as manager:
-            self.mine = manager.create_backup(__file__)
-        shutil.copytree(self.folder, self._fresh)
-
-    def again(self):
-        shutil.rmtree(self.folder)
-        shutil.copytree(self._fresh, self.folder)
-        atomic._swept.clear()
-
-    def do(self):
-        with BackupManager(self.folder) as manager:
-            quiet(lambda: manager.import_backup(self.exported.path, key=self.key))
-
-    def look(self):
-        """What is there is whole, in any case; the next import brings all."""
-        with BackupManager(self.folder, durable=False) as manager:
-            assert not manager.verify(depth="quick").damaged
-            assert self.mine in manager.folder.ids()
-            ids = quiet(lambda: manager.import_backup(self.exported.path, key=self.key))
-            assert ids == self.exported.backups
-            assert manager.verify()
-            assert manager.resolve("Paper-1") == ids[1]
-            assert ids[0] in manager.folder.refs().pins
-            assert len(manager.list_backups()) == 1 + len(ids)
-
-
-@pytest.fixture
-def work(tmp_path):
-    (tmp_path / "a").write_text("text " * 300)
-    key = qm.Key.new_file(tmp_path / "key")
-    with BackupManager(tmp_path / "of", key=key, durable=False) as manager:
-        ids = [manager.create_backup(tmp_path / "a") for _ in range(2)]
-        manager.tag(ids[1], "Paper-1")
-        manager.pin(ids[0])
-        return Import(tmp_path, manager.export_backup(None, tmp_path / "x.qmb"), key)
-
-
-@pytest.mark.parametrize("sticky", [False, True])
-def test_an_import_of_which_calls_fail_in_turn(work, sticky):
-    for k in itertools.count():
-        work.again()
-        faulty = FaultyFiles(5 * k if sticky else 2 * k, errno.EIO, sticky=sticky, inner=Unsynced())
-        with files.using(faulty):
-            try:
-                work.do()
-            except QuantumMemoryError as failure:
-                assert failure.exit_code in {4, 6, 7, 8}, failure  # noqa: PT017
-        work.look()
-        if not faulty.failed:
-            break
-    assert k > 15
-
-
-def test_an_import_that_is_killed(work):
-    for k in itertools.count():
-        work.again()
-
-        def do(dying):
-            with files.using(dying):
-                work.do()
-
-        killed = killed_at(k, do, lambda k: KillingWrites(2 * k, Unsynced()))
-        work.look()
-        if not killed:
-            break
-    assert k > 10
-
-
-def test_an_export_of_which_every_call_fails_in_turn(tmp_path, made):
-    place, ids, _, _ = made["plain"]
-    for k in itertools.count():
-        path = tmp_path / f"{k}.qmb"
-        faulty = FaultyFiles(k, errno.ENOSPC, inner=Unsynced())
-        with files.using(faulty), BackupManager(place / "b") as manager:
-            try:
-                manager.export_backup(ids, path)
-            except QuantumMemoryError:
-                # Either it is not there, or only its name may not be durable.
-                assert not path.exists() or isinstance(transfer_of(path), list)
-        if not faulty.failed:
-            break
-    assert k > 10
-    assert transfer_of(path) == ids
-
-
-def transfer_of(path):
-    with ReadableFile(str(path)) as source:
-        return [one.id for one in export_file.ExportFile(source, None).backups]

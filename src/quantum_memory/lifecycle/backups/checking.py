@@ -167,7 +167,7 @@ class Checker(CheckRecord):
                 if ids is not None:
                     raise  # otherwise it was removed meanwhile
             except (IntegrityError, UnsafeError, UnsupportedVersionError, StorageError) as error:
-                report.backups[one] = str(error)
+                report.backups[one] = error.message
         return found
 
     def _structure(self, manifests: list[BackupManifest], report: Report) -> list[bytes]:
@@ -179,7 +179,8 @@ class Checker(CheckRecord):
                 names = entry.chunk_names()
                 missing = sum(name not in store.known for name in names)
                 if missing:
-                    _blame(report, made, entry, f"{missing} of its {len(names)} chunks are gone")
+                    some = "its only chunk is" if len(names) == 1 else f"{missing} of its {len(names)} chunks are"
+                    _blame(report, made, entry, f"{some} gone")
                 elif sum(store.place(name)[1].raw for name in names) != entry.size:
                     _blame(report, made, entry, "its chunks have another length than it")
                 needed.update(name for name in names if name in store.known)
@@ -195,11 +196,15 @@ class Checker(CheckRecord):
         for name, found in read_copies(folder.path) if folder.ids() else ():
             if not isinstance(found, Config):
                 report.others[name] = "it is gone" if found is None else found.message
-        for name, read in (("refs.json", folder.refs), ("checks.json", self.read_checks)):
+        for name, read in (("refs.json", self._read_refs), ("checks.json", self.read_checks)):
             try:
                 read()
             except (IntegrityError, UnsafeError, UnsupportedVersionError, StorageError) as error:
                 report.others[name] = error.message
+
+    def _read_refs(self) -> None:
+        if gone := self.folder.refs().missing(self.folder.ids()):
+            raise IntegrityError("; ".join(gone))
 
     def _frames(self, report: Report) -> None:
         store = self.folder.store
@@ -283,7 +288,7 @@ class Checker(CheckRecord):
             for entry in made.entries:
                 wrong = next((bad[name] for name in entry.chunk_names() if name in bad), None)
                 if wrong is not None:
-                    _blame(report, made, entry, f"a chunk of it is damaged: {wrong}")
+                    _blame(report, made, entry, f"a chunk of it is damaged: {wrong.removeprefix('it is damaged: ')}")
 
     def _note(self, report: Report, names: list[bytes], bad: dict[bytes, str], *, ended: bool) -> None:
         when = stamp(now())

@@ -84,13 +84,11 @@ class Config:
 
     def master(self, key: Key | None, path: str) -> bytes:
         """Return the master key; see `sealer`."""
-        from quantum_memory.encryption.keys import GIVE_KEY, open_slots  # noqa: PLC0415 - few need it
+        from quantum_memory.encryption.keys import open_slots  # noqa: PLC0415 - few need it
 
-        if key is None:
-            raise WrongKeyError("it is encrypted, and no key was given", path=path, next_step=GIVE_KEY)
         try:
             return open_slots(list(self.slots), key, self.context)
-        except WrongKeyError as error:
+        except QuantumMemoryError as error:
             raise error.at(path) from None
 
     def _sealer(self, master: bytes) -> Sealer:
@@ -181,7 +179,7 @@ def config_of(said: dict[str, Any]) -> Config:
         It did not.
     """
     texts = (said["id"], said["created_at"])
-    if not all(isinstance(text, str) for text in texts) or said["cipher"] not in {None, CIPHER}:
+    if not all(isinstance(text, str) and text.isascii() for text in texts) or said["cipher"] not in {None, CIPHER}:
         raise IntegrityError("its id, time or cipher is none that there can be")
     if not isinstance(said["slots"], list) or (said["cipher"] is None) != (said["slots"] == []):
         raise IntegrityError("its keys are not well formed")

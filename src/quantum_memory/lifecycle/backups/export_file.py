@@ -15,7 +15,7 @@ from quantum_memory.lifecycle.backups import manifest as manifests
 from quantum_memory.lifecycle.backups.config import config_of
 from quantum_memory.lifecycle.repository.chunks import checked
 from quantum_memory.lifecycle.repository.folder import ID
-from quantum_memory.lifecycle.repository.signed_json import said_by
+from quantum_memory.lifecycle.repository.signed_json import SEALED, said_by, unsealed
 from quantum_memory.state.document import well_formed
 
 if TYPE_CHECKING:
@@ -32,7 +32,11 @@ SIGNATURE = b"\x89QMX\r\n\x1a\n"
 CONTENTS = bytes(32)
 """Name of the chunk that says what there is."""
 
-_KEYS = {"created_at", "writer", "config", "backups", "tags", "pins"}
+NAMES = b"tags and pins of exported backups"
+"""What these are sealed as."""
+
+_KEYS = {"created_at", "writer", "config", "backups"}
+_PLAIN = _KEYS | {"tags", "pins"}
 
 
 def piece_name(piece: Buffer) -> bytes:
@@ -40,7 +44,55 @@ def piece_name(piece: Buffer) -> bytes:
     return hashlib.sha256(b"manifest" + piece).digest()
 
 
-class ExportFile:
+class Contents:
+    """What a file of backups says of itself, which takes no key.
+
+    Parameters
+    ----------
+    source
+        The file.
+
+    Attributes
+    ----------
+    config
+        What holds for the folder that it comes from, where that is encrypted.
+
+    Raises
+    ------
+    IntegrityError, UnsafeError, UnsupportedVersionError, StorageError
+    """
+
+    def __init__(self, source: ReadableFile) -> None:
+        self._source = source
+        self._chunks = pack.check_frame(source, SIGNATURE)
+        if next(reversed(self._chunks), None) != CONTENTS:
+            raise self._damaged("it does not say what is in it")
+        self._said = said_by(self._read(CONTENTS), source.name, _PLAIN, _KEYS | {SEALED})
+        with well_formed(source.name):
+            said = self._said["config"]
+            self.config: Config | None = None if said is None else config_of(said)
+            if self.config is not None and self.config.cipher is None:
+                raise self._damaged("it has keys, and is not encrypted")
+
+    def _read(self, name: bytes) -> bytes:
+        """Return the stored bytes of something that is stored as it is."""
+        place = self._chunks[name]
+        if place.codec != NONE.id or place.raw != place.stored:
+            raise self._damaged("what it says of its backups is packed in a way that none is")
+        return bytes(self._stored(place))
+
+    def _stored(self, place: Place) -> memoryview:
+        stored = memoryview(bytearray(place.stored))
+        self._source.read_into(stored, place.offset)
+        if pack.checksum(stored) != place.check:
+            raise pack.damaged_chunk(self._source.name, place)
+        return stored
+
+    def _damaged(self, what: str) -> IntegrityError:
+        return IntegrityError(what, path=self._source.name, next_step="export the backups again, or use another copy")
+
+
+class ExportFile(Contents):
     """A file of backups that is open; all but the bytes of its chunks was checked.
 
     Parameters
@@ -58,8 +110,6 @@ class ExportFile:
         Names that people have given to these.
     sealer
         What opens the chunks; None where they are not sealed.
-    config
-        What holds for the folder that it comes from, where that is encrypted.
 
     Raises
     ------
@@ -69,19 +119,14 @@ class ExportFile:
     """
 
     def __init__(self, source: ReadableFile, key: Key | None) -> None:
-        self._source = source
-        self._chunks = pack.check_frame(source, SIGNATURE)
-        if next(reversed(self._chunks), None) != CONTENTS:
-            raise self._damaged("it does not say what is in it")
-        said = said_by(self._read(CONTENTS), source.name, _KEYS)
-        with well_formed(source.name):
-            self.config: Config | None = None if said["config"] is None else config_of(said["config"])
-            if self.config is not None and self.config.cipher is None:
-                raise self._damaged("it has keys, and is not encrypted")
-            listed = [(str(one), [bytes.fromhex(name) for name in names]) for one, names in said["backups"]]
-            self.tags = {str(tag): str(one) for tag, one in said["tags"].items()}
-            self.pins = {str(one) for one in said["pins"]}
+        super().__init__(source)
+        said = self._said
         self.sealer: Sealer | None = None if self.config is None else self.config.sealer(key, source.name)
+        with well_formed(source.name):
+            listed = [(str(one), [bytes.fromhex(name) for name in names]) for one, names in said["backups"]]
+            refs = unsealed({name: said[name] for name in said.keys() - _KEYS}, self.sealer, NAMES)
+            self.tags = {str(tag): str(one) for tag, one in refs["tags"].items()}
+            self.pins = {str(one) for one in refs["pins"]}
         pieces = [name for _, names in listed for name in names]
         self._check_names(listed, pieces)
         others = {CONTENTS, *pieces}
@@ -134,20 +179,6 @@ class ExportFile:
             raise self._damaged("it has chunks that no backup needs")
         return backups
 
-    def _read(self, name: bytes) -> bytes:
-        """Return the stored bytes of something that is stored as it is."""
-        place = self._chunks[name]
-        if place.codec != NONE.id or place.raw != place.stored:
-            raise self._damaged("what it says of its backups is packed in a way that none is")
-        return bytes(self._stored(place))
-
-    def _stored(self, place: Place) -> memoryview:
-        stored = memoryview(bytearray(place.stored))
-        self._source.read_into(stored, place.offset)
-        if pack.checksum(stored) != place.check:
-            raise pack.damaged_chunk(self._source.name, place)
-        return stored
-
     def chunk(self, name: bytes) -> tuple[Place, memoryview, Buffer, Buffer]:
         """Return where a chunk is, and its bytes: as stored, as packed, and as they are, compared with its name.
 
@@ -179,6 +210,3 @@ class ExportFile:
     def raw_bytes(self) -> int:
         """Bytes of all chunks, unpacked."""
         return sum(self._chunks[name].raw for name in self.names)
-
-    def _damaged(self, what: str) -> IntegrityError:
-        return IntegrityError(what, path=self._source.name, next_step="export the backups again, or use another copy")

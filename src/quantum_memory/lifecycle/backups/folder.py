@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from quantum_memory.durability.chunk_collection import WASTE
-from quantum_memory.errors import ConflictError, IntegrityError, MissingFileError, QuantumMemoryError
+from quantum_memory.errors import (
+    RESTORE,
+    ConflictError,
+    IntegrityError,
+    MissingFileError,
+    QuantumMemoryError,
+    shell_word,
+)
 from quantum_memory.lifecycle.backups import manifest as manifests
 from quantum_memory.lifecycle.backups.config import (
     Config,
@@ -24,12 +30,13 @@ from quantum_memory.lifecycle.backups.quarantine import names_set_aside
 from quantum_memory.lifecycle.repository.folder import Repository
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from quantum_memory.durability.chunk_collection import Collected
     from quantum_memory.durability.files import Readable
     from quantum_memory.encryption.keys import Key
     from quantum_memory.encryption.sealing import Sealer
+    from quantum_memory.lifecycle.repository.folder import Refs
 
 _VARIABLE = "QMEM_BACKUPS"
 
@@ -87,7 +94,8 @@ class BackupFolder(Repository[Backup]):
             The key is not the one.
         """
         if self._config is None:
-            found = read_config(self.path)
+            with self.repairable():
+                found = read_config(self.path)
             if found is None:
                 self._check_new()
                 raise MissingFileError(
@@ -117,7 +125,7 @@ class BackupFolder(Repository[Backup]):
         """Return a verb of ``qmem backup``, perhaps with a comment behind it, as it is typed for this folder."""
         where = () if self.path == default_folder() else ("-C", self.path)
         typed, comment, why = verb.partition("  # ")
-        said = [shlex.join(["qmem", "backup", *where]), typed, *map(shlex.quote, self.key_options)]
+        said = ["qmem backup", *map(shell_word, where), typed, *map(shell_word, self.key_options)]
         return " ".join(said) + comment + why
 
     @property
@@ -151,7 +159,7 @@ class BackupFolder(Repository[Backup]):
             raise IntegrityError(
                 "its config.json is gone, and backups are there",
                 path=self.path,
-                next_step="restore config.json or config-copy.json, or give another folder",
+                next_step=self.command("repair  # finds out what can be; or restore config.json or config-copy.json"),
             )
 
     def change_config(self, config: Config) -> None:
@@ -165,7 +173,8 @@ class BackupFolder(Repository[Backup]):
         return super().listed()
 
     def read_head(self, source: Readable, one: str) -> Backup:
-        return manifests.read_backup(source, one, self.sealer)
+        with self.repairable():
+            return manifests.read_backup(source, one, self.sealer)
 
     def manifest(self, backup: str) -> BackupManifest:
         """Return a manifest, every byte of it checked.
@@ -176,10 +185,24 @@ class BackupFolder(Repository[Backup]):
             There is no such backup.
         IntegrityError, UnsafeError, UnsupportedVersionError, StorageError
         """
-        with self.opened(backup) as source:
+        with self.opened(backup) as source, self.repairable():
             made = manifests.read_manifest(source, backup, self.sealer)
             self.check_id(made.backup, source.name)
         return made
+
+    def refs(self) -> Refs:
+        with self.repairable():
+            return super().refs()
+
+    @contextlib.contextmanager
+    def repairable(self) -> Iterator[None]:
+        """Have what is raised of a damaged file say what mends it."""
+        try:
+            yield
+        except IntegrityError as error:
+            if error.next_step in {None, RESTORE}:
+                error.next_step = self.command("repair  # saves what can be read of it")
+            raise
 
     def publish_manifest(self, made: BackupManifest, *, overwrite: bool = False) -> None:
         """Give a manifest its name; see `publish`."""

@@ -12,10 +12,10 @@ from quantum_memory.errors import MissingFileError, QuantumMemoryError
 from quantum_memory.lifecycle.backups import manifest as manifests
 from quantum_memory.lifecycle.backups.config import Config, new_config, read_copies, salvaged_config, write_config
 from quantum_memory.lifecycle.backups.repairs import DAMAGE, UNREAD
-from quantum_memory.lifecycle.repository.folder import Refs
+from quantum_memory.lifecycle.repository.folder import REFS, Refs
 from quantum_memory.lifecycle.repository.manifest_file import read_whole
-from quantum_memory.lifecycle.repository.signed_json import MAX_BYTES
-from quantum_memory.state.json_text import from_json, max_nodes
+from quantum_memory.lifecycle.repository.signed_json import MAX_BYTES, SEALED, unsealed
+from quantum_memory.state.json_text import from_json, max_nodes, to_json
 
 if TYPE_CHECKING:
     from collections.abc import Set
@@ -81,13 +81,14 @@ def _rebuilt(folder: BackupFolder) -> Config | None:
 def mend_refs(repair: Repair) -> None:
     """Save the tags that can be read; where any may be lost, pin what is there, so that no policy removes it."""
     folder = repair.folder
+    there = set(folder.ids()) - repair.done.manifests.keys()
     try:
-        folder.refs()
+        if gone := folder.refs().missing(there):
+            _forget_missing(repair, there, gone)
         return
     except DAMAGE as error:
         wrong = error.message
-    there = set(folder.ids())
-    text = _bytes(folder, "refs.json").decode("utf-8", "replace")
+    text = _opened(folder, _bytes(folder, "refs.json")).decode("utf-8", "replace")
     refs, all_read = _refs(text, there)
     if not all_read:
         refs.pins = there
@@ -98,6 +99,16 @@ def mend_refs(repair: Repair) -> None:
     repair.mended("refs.json", wrong, how)
     if not repair.dry_run:
         folder.write_refs(refs)
+
+
+def _forget_missing(repair: Repair, there: set[str], gone: list[str]) -> None:
+    repair.set_aside("refs.json", moved=False)
+    repair.mended("refs.json", "; ".join(gone), "written anew, without what is of them")
+    if not repair.dry_run:
+        refs = repair.folder.refs()
+        refs.tags = {tag: one for tag, one in refs.tags.items() if one in there}
+        refs.pins &= there
+        repair.folder.write_refs(refs)
 
 
 def mend_checks(repair: Repair, record: CheckRecord, whole: Set[bytes]) -> None:
@@ -130,6 +141,20 @@ def mend_checks(repair: Repair, record: CheckRecord, whole: Set[bytes]) -> None:
 def _bytes(folder: BackupFolder, name: str) -> bytes:
     with ReadableFile(os.path.join(folder.path, name)) as source:
         return source.read(0, min(source.size, MAX_BYTES))
+
+
+_SEALED = re.compile(rb'"%s":"([A-Za-z0-9+/=]*)"' % SEALED.encode())
+
+
+def _opened(folder: BackupFolder, text: bytes) -> bytes:
+    """Return damaged text, of what is sealed what it says: all of it, or nothing."""
+    if folder.sealer is None:
+        return text
+    found = _SEALED.search(text)
+    with contextlib.suppress(ValueError):
+        if found is not None:
+            return to_json(unsealed({SEALED: found[1].decode()}, folder.sealer, REFS))
+    return b""
 
 
 _TAG = re.compile(r'"([A-Za-z0-9][A-Za-z0-9._-]{0,127})":"([a-z0-9][a-z0-9._-]{0,127})"')

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -21,6 +20,7 @@ from quantum_memory.errors import (
     QuantumMemoryError,
     StorageError,
     UnsupportedVersionError,
+    shell_word,
 )
 from quantum_memory.lifecycle.backups import manifest as manifests
 from quantum_memory.lifecycle.backups.config import Config, read_copies
@@ -99,11 +99,11 @@ class Repairer:
 
     def _all(self) -> None:
         self._read_manifests()
-        mend_refs(self._repair)
         self._look_into_packs()
         self._save_chunks()
         for one, error in sorted(self._unknown.items()):
             self._mend_manifest(one, error)
+        mend_refs(self._repair)
         self._move_packs()
         self._mend_copies()
         self._say_what_is_lost()
@@ -319,13 +319,13 @@ class Repairer:
                 done.lost[one] = sorted(names.union(done.lost.get(one, ())))
                 self._offer_source(made.backup.to_dict())
                 if len(lost) < len(files):
-                    beside = shlex.quote(f"{made.backup.source}.restored")
+                    beside = shell_word(f"{made.backup.source}.restored")
                     self._repair.then("salvage", f"restore {one} --to {beside} --salvage")
 
     def _offer_source(self, known: dict[str, Any]) -> None:
         source = known.get("source")
         if source and not known["imported"] and os.path.lexists(source):
-            self._repair.then("create", f"create {shlex.quote(source)}")
+            self._repair.then("create", f"create {shell_word(source)}")
 
 
 @dataclass

@@ -10,7 +10,6 @@ import contextlib
 import errno
 import itertools
 import os
-import shlex
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -27,6 +26,7 @@ from quantum_memory.errors import (
     MissingError,
     QuantumMemoryError,
     StorageError,
+    shell_word,
 )
 from quantum_memory.lifecycle.backups.manifest import FILE, FOLDER
 from quantum_memory.lifecycle.repository.buffers import Buffers
@@ -52,19 +52,25 @@ class Restored:
     ----------
     path
         Where it is.
+    backup
+        Of which backup it is.
     files, nbytes
         How many files, and their bytes.
     replaced
         Where a folder is that stood there before; None where none did.
+    saved_as
+        The backup of a file that stood there before; None where none did, or it was not to be backed up.
     left_out
         What is not there, and why: what could not be read, of a backup that is partly damaged, and links of a backup
         that was imported, where they lead out of it.
     """
 
     path: str
+    backup: str
     files: int = 0
     nbytes: int = 0
     replaced: str | None = None
+    saved_as: str | None = None
     left_out: list[tuple[str, str]] = field(default_factory=list)
 
 
@@ -118,7 +124,7 @@ class Restorer:
             A part of it is damaged, or gone. What was at the target is as it was.
         ConflictError, UnsafeError, StorageError
         """
-        done = Restored(target)
+        done = Restored(target, self._made.backup.id)
         self._target = target
         self._check_target(target)
         first = self._made.entries[0]
@@ -127,6 +133,8 @@ class Restorer:
                 raise ConflictError(
                     "a folder is in the place of this file", path=target, next_step="give the path of a file"
                 )
+            if not os.path.isdir(above := os.path.dirname(target)):
+                make_folder(above, durable=self._durable)
             self._file(first, target, overwrite=overwrite)
             done.files, done.nbytes = 1, first.size
         else:
@@ -193,7 +201,7 @@ class Restorer:
     def _next_step(self) -> str:
         one, command = self._made.backup.id, self._folder.command
         if self._made.backup.is_folder and self._target:
-            to = shlex.quote(self._target)
+            to = shell_word(self._target)
             return command(f"restore {one} --to {to} --salvage  # leaves out what is damaged")
         return command("verify --full  # shows which backups are whole; restore another one")
 

@@ -30,11 +30,11 @@ from quantum_memory.errors import (
     UnsafeError,
 )
 from quantum_memory.lifecycle.backups.config import as_json
-from quantum_memory.lifecycle.backups.export_file import CONTENTS, SIGNATURE, ExportFile, piece_name
+from quantum_memory.lifecycle.backups.export_file import CONTENTS, NAMES, SIGNATURE, ExportFile, piece_name
 from quantum_memory.lifecycle.backups.keys import current_config
 from quantum_memory.lifecycle.repository.chunks import Chunk, checked, name_of, sealed_chunk
 from quantum_memory.lifecycle.repository.folder import now, stamp
-from quantum_memory.lifecycle.repository.signed_json import signed
+from quantum_memory.lifecycle.repository.signed_json import sealed, signed
 from quantum_memory.state.arrays import CHUNK_BYTES
 from quantum_memory.state.json_text import to_json
 
@@ -197,14 +197,17 @@ def _put(file: PackFile, name: bytes, data: bytes) -> None:
 
 def _contents(folder: BackupFolder, listed: list[list[Any]]) -> bytes:
     refs, there = folder.refs(), {one for one, _ in listed}
+    names = {
+        "tags": {tag: one for tag, one in sorted(refs.tags.items()) if one in there},
+        "pins": sorted(refs.pins & there),
+    }
     return signed(
         {
             "created_at": stamp(now()),
             "writer": f"quantum-memory {__version__}",
             "config": None if folder.sealer is None else as_json(current_config(folder)),
             "backups": listed,
-            "tags": {tag: one for tag, one in sorted(refs.tags.items()) if one in there},
-            "pins": sorted(refs.pins & there),
+            **sealed(names, folder.sealer, NAMES),
         }
     )
 

@@ -7,6 +7,7 @@ first that is no line. A bad one anywhere else is damage.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from array import array
@@ -20,7 +21,7 @@ from quantum_memory.lifecycle.migration.workplace import explained
 from quantum_memory.state.json_text import from_json, to_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Generator, Iterable
 
 _CHECK_DIGITS = 16
 _LONGEST_LINE = 1 << 20
@@ -161,7 +162,8 @@ def read_progress(path: str, count: int) -> Progress:
 
 def line_at(path: str, offset: int) -> dict[str, Any]:
     """Return the line of a journal that begins at `offset`."""
-    return next(line for _, _, line in _lines(path, offset, _ONE_LINE))
+    with contextlib.closing(_lines(path, offset, _ONE_LINE)) as lines:
+        return next(line for _, _, line in lines)
 
 
 def _sealed(line: dict[str, Any]) -> bytes:
@@ -169,7 +171,7 @@ def _sealed(line: dict[str, Any]) -> bytes:
     return to_json({"check": check, **line}) + b"\n"
 
 
-def _lines(path: str, start: int = 0, piece: int = _PIECE) -> Iterator[tuple[int, bytes, dict[str, Any]]]:
+def _lines(path: str, start: int = 0, piece: int = _PIECE) -> Generator[tuple[int, bytes, dict[str, Any]], None, None]:
     """Yield offset, text and content of each line, up to where the lines that were appended last are torn."""
     torn = None
     with ReadableFile(path) as source:

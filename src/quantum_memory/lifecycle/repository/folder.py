@@ -38,18 +38,23 @@ from quantum_memory.errors import (
     StorageError,
 )
 from quantum_memory.lifecycle.repository.manifest_file import read_whole
-from quantum_memory.lifecycle.repository.signed_json import read_signed, write_signed
+from quantum_memory.lifecycle.repository.signed_json import SEALED, read_signed, sealed, unsealed, write_signed
 from quantum_memory.state.document import well_formed
 from quantum_memory.state.json_text import to_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator
 
     from quantum_memory.durability.chunk_collection import Collected
     from quantum_memory.durability.files import Readable
+    from quantum_memory.encryption.sealing import Sealer
     from quantum_memory.lifecycle.repository.manifest_file import Kind
 
 ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,127}")
+REFS = b"tags and pins"
+"""What tags and pins are sealed as."""
+
+_LINE = b"line of a log"
 _MAX_LOG_BYTES = 64 << 20
 
 
@@ -85,6 +90,11 @@ class Refs:
     def tags_of(self, one: str) -> list[str]:
         """Return the tags of a checkpoint or backup."""
         return sorted(tag for tag, tagged in self.tags.items() if tagged == one)
+
+    def missing(self, there: Collection[str]) -> list[str]:
+        """Say which tags and pins are of something that is gone: what has one is never removed by us."""
+        tags = [f"the tag {tag!r} is of {one}, which is gone" for tag, one in self.tags.items() if one not in there]
+        return [*tags, *(f"{one} is pinned, and gone" for one in sorted(self.pins) if one not in there)]
 
 
 class Repository(ABC, Generic[H]):
@@ -123,6 +133,11 @@ class Repository(ABC, Generic[H]):
         self._log_at = os.path.join(self.path, "log.jsonl")
         self._heads: dict[str, H] = {}
         self._listed: tuple[list[str], list[H]] = ([], [])
+
+    @property
+    def sealer(self) -> Sealer | None:
+        """What names and the log are sealed with; None where nothing is."""
+        return None
 
     # --- what is there
 
@@ -357,10 +372,12 @@ class Repository(ABC, Generic[H]):
         ------
         IntegrityError, StorageError
         """
-        said = read_signed(self._refs_at, {"tags", "pins"})
+        sealer = self.sealer  # first: a wrong key is that, and neither damage nor a folder without names
+        said = read_signed(self._refs_at, {"tags", "pins"}, {SEALED})
         if said is None:
             return Refs()
         with well_formed(self._refs_at):
+            said = unsealed(said, sealer, REFS)
             if not all(isinstance(name, str) for name in (*said["tags"].values(), *said["pins"])):
                 raise IntegrityError("its tags and pins are no ids")
             return Refs(dict(said["tags"]), set(said["pins"]))
@@ -368,6 +385,7 @@ class Repository(ABC, Generic[H]):
     def write_refs(self, refs: Refs) -> None:
         """Replace tags and pins; the store has to be held alone."""
         said = {"tags": dict(sorted(refs.tags.items())), "pins": sorted(refs.pins)}
+        said = sealed(said, self.sealer, REFS)
         write_signed(self._refs_at, said, durable=self.durable, mode=self.store.file_mode)
 
     # --- the log
@@ -379,6 +397,7 @@ class Repository(ABC, Generic[H]):
             "action": action,
             **{name: fact for name, fact in facts.items() if fact is not None},
         }
+        text = to_json(sealed(line, self.sealer, _LINE)) + b"\n"
         files = current()
         with contextlib.suppress(OSError):
             # Neither through a link, nor into a pipe that nobody reads: the folder may be somebody else's.
@@ -386,12 +405,12 @@ class Repository(ABC, Generic[H]):
             fd = files.open(self._log_at, flags, self.store.file_mode)
             try:
                 if stat.S_ISREG(files.fstat(fd).st_mode):
-                    files.write(fd, to_json(line) + b"\n")
+                    files.write(fd, text)
             finally:
                 close_quietly(files, fd)
 
     def log(self) -> list[dict[str, Any]]:
-        """Return what was done, the oldest first; lines that were cut short are left out."""
+        """Return what was done, the oldest first; lines that are cut short or damaged are left out."""
         if os.path.islink(self._log_at):
             return []
         try:
@@ -401,10 +420,13 @@ class Repository(ABC, Generic[H]):
         except MissingFileError:
             return []
         made = []
+        sealer = self.sealer if lines else None
+        begin = b'{"when":' if sealer is None else b'{"%s":' % SEALED.encode()
         for line in lines:
-            with contextlib.suppress(ValueError):
-                if isinstance(one := json.loads(line), dict):
-                    made.append(one)
+            start = max(0, line.rfind(begin))  # behind what was cut short, as on a full disk, stands the next line
+            with contextlib.suppress(ValueError, TypeError, RecursionError):
+                if isinstance(one := json.loads(line[start:]), dict):
+                    made.append(unsealed(one, sealer, _LINE))
         return made
 
 

@@ -108,11 +108,13 @@ class Pruner(ABC, Generic[H]):
         # What would go if all were read back that can be: the one that guards a series now may be among it.
         plan = self._plan(policy, at_most, self.verified.union(*self.guards().values()))
         verified, read = set(self.verified), set[str]()
-        while losing := {item.source for item in plan.goes} - read:
+        while True:
+            losing = {item.source for item in plan.goes} - read
             verified = verified.union(*map(read_back, sorted(losing)))
             read |= losing
             plan = self._plan(policy, at_most, verified)
-        return plan, read
+            if {item.source for item in plan.goes} <= read:
+                return plan, read
 
     def _plan(self, policy: KeepPolicy, at_most: int | None, verified: set[str]) -> Removal[Item[H]]:
         refs = self.folder.refs()
