@@ -14,41 +14,14 @@ from quantum_memory.formats import msgpack_format, seal
 from quantum_memory.formats.prepared import Prepared
 from quantum_memory.formats.registry import SaveOptions, format_named
 
-from .watched import read, refusal, sealed
-
-DOCUMENT = '{"document":{"classical_data":{"$array":"classical"}},"record":{}}'
-VALUES = np.array([1.0, 2.0])
-NAME = qm.MemoryState(classical=VALUES).content_id
-ARRAY = {"dtype": "f64", "shape": [2], "data": VALUES.tobytes()}
+from ..hostile.trees import VALUES, forged, tree
+from .watched import read, refusal
 
 
 def written(memory, suffix="msgpack") -> bytes:
     sink = io.BytesIO()
     format_named(suffix).handler.write(sink, Prepared.plain(memory), SaveOptions())
     return sink.getvalue()
-
-
-def tree(**lies) -> dict:
-    parts = {
-        "format": "quantum-memory",
-        "version": "2.0",
-        "arrays": {"classical": ARRAY},
-        "document": DOCUMENT,
-        "content_id": NAME,
-    }
-    return parts | lies
-
-
-def forged(parts: dict, tail: bytes = b"") -> bytes:
-    """Return a file of these parts, with its seal as the last value of the map."""
-    body = msgpack.packb(parts | {"sha256": bytes(32)})
-    return sealed(body[:-32] + tail)
-
-
-def edited(old: bytes, new: bytes) -> bytes:
-    body = forged(tree())[:-32]
-    assert body.count(old) == 1
-    return sealed(body.replace(old, new))
 
 
 def test_any_decoder_of_msgpack_reads_it_and_the_seal_is_its_last_value(small):
@@ -110,63 +83,6 @@ def test_more_arrays_than_the_format_holds_are_refused_when_it_is_written(tmp_pa
 
 def test_the_largest_length_is_the_largest_that_the_form_holds():
     assert msgpack_format.MessagePackEncoding.data[-1].spell(msgpack_format.MAX_ARRAY_BYTES) == b"\xc6" + b"\xff" * 4
-
-
-HOSTILE = {
-    "an extension type": forged(tree(document=msgpack.ExtType(5, b"x"))),
-    "a timestamp": forged(tree(version=msgpack.Timestamp(1, 2))),
-    "an extension type among the arrays": forged(tree(arrays={"classical": msgpack.ExtType(1, b"x" * 16)})),
-    "a key twice": sealed(msgpack.packb(tree() | {"sha256": bytes(32)}).replace(b"\xa7version", b"\xa6format")[:-32]),
-    "an array twice": edited(b"\x81\xa9classical", b"\x82\xa9classical" + msgpack.packb(ARRAY) + b"\xa9classical"),
-    "arrays out of order": forged(tree(arrays={"classical/b": ARRAY, "classical/a": ARRAY})),
-    "an array that the document does not name": forged(tree(arrays={"classical": ARRAY, "x": ARRAY})),
-    "no array": forged(tree(arrays={})),
-    "arrays that are a list": forged(tree(arrays=[ARRAY])),
-    "parts in another order": forged(dict(reversed(tree().items()))),
-    "a part that no release writes": forged(tree(more=1)),
-    "a part that is missing": forged({key: part for key, part in tree().items() if key != "content_id"}),
-    "a list of lists without end": sealed(b"\x91" * 100_000),
-    "maps in maps without end": sealed(b"\x81\xa1a" * 100_000),
-    "nesting inside the tree": sealed(forged(tree())[:20] + b"\x91" * 100_000),
-    "a document nested without end": forged(tree(document="[" * 100_000)),
-    "a document of a million values": forged(tree(document='{"document":{},"record":[' + "0," * 1_000_000 + "0]}")),
-    "a document that is bytes": forged(tree(document=DOCUMENT.encode())),
-    "a document with a key twice": forged(tree(document='{"document":{},"document":{},"record":{}}')),
-    "a document that is a list": forged(tree(document="[]")),
-    "a document with NaN": forged(tree(document='{"document":{"metadata":NaN},"record":{}}')),
-    "text that is not UTF-8": edited(b"f64", b"\xff\xfe\xfd"),
-    "data of 4 GiB that are not there": edited(b"\xc4\x10" + VALUES.tobytes(), b"\xc6\xff\xff\xff\xff"),
-    "text of 4 GiB that is not there": edited(b"\xa9classical", b"\xdb\xff\xff\xff\xff"),
-    "a map of four thousand million": edited(b"\x81\xa9classical", b"\xdf\xff\xff\xff\xff\xa9classical"),
-    "a shape of 65535 axes": edited(b"\xa5shape\x91\x02", b"\xa5shape\xdc\xff\xff" + b"\x01" * 65535),
-    "a shape past every memory": forged(tree(arrays={"classical": ARRAY | {"shape": [1 << 62, 4]}})),
-    "a shape of nothing times too much": forged(
-        tree(arrays={"classical": {"dtype": "f64", "shape": [0, 1 << 63, 1 << 63], "data": b""}})
-    ),
-    "a negative length": forged(tree(arrays={"classical": ARRAY | {"shape": [-2]}})),
-    "a length that is a float": forged(tree(arrays={"classical": ARRAY | {"shape": [2.0]}})),
-    "a dtype of objects": forged(tree(arrays={"classical": ARRAY | {"dtype": "O"}})),
-    "a dtype of another size": forged(tree(arrays={"classical": ARRAY | {"dtype": "f32"}})),
-    "other data": forged(tree(arrays={"classical": ARRAY | {"data": bytes(16)}})),
-    "another name": forged(tree(content_id="0" * 64)),
-    "a number in a longer form than it needs": edited(b"\xa5shape\x91\x02", b"\xa5shape\x91\xcc\x02"),
-    "text in a longer form than it needs": edited(b"\xa3f64", b"\xd9\x03f64"),
-    "more arrays than any release writes": forged(
-        tree(arrays={f"{n:07}": {"dtype": "u8", "shape": [], "data": b"x"} for n in range(20_000)})
-    ),
-    "something after its last value": forged(tree(), b"\xc0"),
-    "nothing": b"",
-    "a seal of nothing": sealed(b""),
-    "no map": sealed(b"\xc0"),
-    "another format": forged(tree(format="quantum-mammary")),
-    "no version": forged(tree(version="two")),
-}
-
-
-@pytest.mark.parametrize("data", HOSTILE.values(), ids=HOSTILE)
-def test_no_file_can_hurt(data):
-    assert refusal("msgpack", data).exit_code in {4, 9}
-    assert refusal("b64", base64.b64encode(data)).exit_code in {4, 9}
 
 
 def test_a_later_version_says_so():

@@ -7,7 +7,6 @@ import os
 import struct
 import zipfile
 import zlib
-from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,30 +18,16 @@ from quantum_memory.compression.codecs.zstandard import _zstd
 from quantum_memory.formats import qms_layout
 from quantum_memory.state.arrays import CHUNK_BYTES
 
+from .archives import ARCHIVES
+from .case import DAMAGED, LATER, READ, UNSAFE, Case
+from .folders import FOLDERS
 from .forge import U8, Chunk, Part, array, document, json_array, json_file, packed, qms, says, seal, sealed, zlib_file
+from .locked import LOCKED
+from .stores import STORES, whole
+from .trees import BASE64, PICKLES, TREES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-
-@dataclass(frozen=True)
-class Case:
-    """One hostile file: what it is, what a naive reader does, and the error that loading gives here."""
-
-    title: str
-    naive: str
-    error: str
-    build: Callable[[], bytes] | Callable[[Path], None]
-    suffix: str = "qms"
-
-    def write(self, path: Path) -> None:
-        if self.suffix == "special":
-            self.build(path)  # type: ignore[call-arg]
-        else:
-            path.write_bytes(self.build())  # type: ignore[call-arg]
-
-
-DAMAGED, UNSAFE, LATER = "IntegrityError", "UnsafeError", "UnsupportedVersionError"
 
 PLUS = np.array([1, 1], np.complex128) / np.sqrt(2)
 STATE = {"kind": "state_vector", "dims": [2], "qubit_order": "big", "amplitudes": {"$array": "quantum/amplitudes"}}
@@ -106,6 +91,24 @@ def emotion(**fields: Any) -> bytes:
 def zstd_of_a_wide_window() -> bytes:
     """Return a zstd frame of 1000 raw bytes whose header asks for a window of 128 MiB."""
     return struct.pack("<IBB", 0xFD2FB528, 0, (27 - 10) << 3) + (1000 << 3 | 1).to_bytes(3, "little") + bytes(1000)
+
+
+LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 12345\n"
+
+
+def npy_of(count: int, kind: str = "<f8") -> bytes:
+    """Return the file of an array that is not all there."""
+    header = f"{{'descr': '{kind}', 'fortran_order': False, 'shape': ({count},), }}\n".encode()
+    return b"\x93NUMPY\x01\0" + struct.pack("<H", len(header)) + header + bytes(80)
+
+
+def zipped_link() -> bytes:
+    buffer = BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        link = zipfile.ZipInfo("state.npy")
+        link.external_attr = 0o120777 << 16
+        archive.writestr(link, "/etc/passwd")
+    return buffer.getvalue()
 
 
 def zipped() -> bytes:
@@ -381,12 +384,40 @@ def fifo(path: Path) -> None:
 
 
 SPECIAL: list[Case] = [
-    Case("a pipe", "waits for somebody to write", UNSAFE, fifo, "special"),
-    Case("a folder", "crashes", UNSAFE, Path.mkdir, "special"),
-    Case("a link to /dev/zero", "reads until memory is full", UNSAFE, lambda path: path.symlink_to("/dev/zero"), "special"),
-    Case("a link to /dev/tty or /dev/null", "waits, or takes it for an empty state", UNSAFE, lambda path: path.symlink_to("/dev/null"), "special"),
-    Case("a link to itself", "follows it", "StorageError", lambda path: path.symlink_to(path), "special"),
-    Case("a link to nothing", "creates it", "MissingFileError", lambda path: path.symlink_to(path.parent / "nowhere.qms"), "special"),
+    Case("a pipe", "waits for somebody to write", UNSAFE, fifo, at_path=True),
+    Case("a folder", "crashes", UNSAFE, Path.mkdir, at_path=True),
+    Case("a link to /dev/zero", "reads until memory is full", UNSAFE, lambda path: path.symlink_to("/dev/zero"), at_path=True),
+    Case("a link to /dev/tty or /dev/null", "waits, or takes it for an empty state", UNSAFE, lambda path: path.symlink_to("/dev/null"), at_path=True),
+    Case("a link to itself", "follows it", "StorageError", lambda path: path.symlink_to(path), at_path=True),
+    Case("a link to nothing", "creates it", "MissingFileError", lambda path: path.symlink_to(path.parent / "nowhere.qms"), at_path=True),
 ]  # fmt: skip
 
-CORPUS: list[Case] = [*QMS, *JSON, *SPECIAL]
+
+def at_link(name: str) -> Callable[[Path], None]:
+    """Return what makes a whole file, and a link to it."""
+
+    def make(path: Path) -> None:
+        (path.parent / name).write_bytes(qms(AMPLITUDES, HONEST))
+        path.symlink_to(name)
+
+    return make
+
+
+STRANGE: list[Case] = [
+    Case("a whole file under the name of another format", "goes by the name", READ, lambda: qms(AMPLITUDES, HONEST), "json"),
+    Case("a store under the name of an archive", "goes by the name", READ, whole, "npz"),
+    Case("a whole file behind a link", "goes by the link", READ, at_link("whole"), at_path=True),
+    Case("a git-LFS pointer, for HDF5", "says that the HDF5 is bad", DAMAGED, lambda: LFS, "h5"),
+    Case("a git-LFS pointer, for an archive", "says that the archive is bad", DAMAGED, lambda: LFS, "npz"),
+    Case("a web page, for MessagePack", "says that the MessagePack is bad", DAMAGED, lambda: b"<!DOCTYPE html>" + bytes(100), "msgpack"),
+    Case("a web page, for a pickle", "says that the pickle is bad", DAMAGED, lambda: b"<html>" + bytes(100), "pkl", "state with pickles"),
+    Case("an empty file, for HDF5", "takes it for an empty store", DAMAGED, lambda: b"", "h5"),
+    Case("a shell script", "runs it", DAMAGED, lambda: b"#!/bin/sh\ntouch hurt\n", "npz"),
+    Case("a zip archive with a link in it", "makes the link", DAMAGED, zipped_link, "npz"),
+    Case("a .npy of 10 GB", "allocates it", DAMAGED, lambda: npy_of(10**10 // 8), "npz"),
+    Case("a .npy of objects", "unpickles it", DAMAGED, lambda: npy_of(1, "|O"), "npz"),
+]  # fmt: skip
+
+CORPUS: list[Case] = [
+    *QMS, *JSON, *SPECIAL, *TREES, *BASE64, *PICKLES, *ARCHIVES, *STORES, *LOCKED, *FOLDERS, *STRANGE,
+]  # fmt: skip

@@ -181,7 +181,7 @@ class Entangler:
         """Return the entangler that `to_json` described."""
         try:
             return cls(int(description["n_qubits"]), tuple(description["gates"]))
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, OverflowError, TypeError, ValueError) as error:
             if isinstance(error, InvalidStateError):
                 raise
             raise InvalidStateError(

@@ -266,7 +266,7 @@ class NoiseModel:
                 ),
                 None if readout is None else ReadoutError(readout["e0"], readout["e1"]),
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, OverflowError, TypeError, ValueError) as error:
             if isinstance(error, InvalidStateError):
                 raise
             raise InvalidStateError(

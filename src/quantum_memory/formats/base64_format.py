@@ -93,5 +93,5 @@ class _Decoded:
         except binascii.Error:
             piece = b""
         if binascii.b2a_base64(piece, newline=False) != text:
-            raise damaged("it is not the Base64 text that any release writes", self.name)
+            raise damaged("it is not Base64 text as any release writes it: it is damaged or added to", self.name)
         return piece

@@ -291,7 +291,8 @@ def from_zlib(data: bytes, name: str = "<bytes>", *, max_text_bytes: int = MAX_T
     (length,) = struct.unpack_from("<I", data)
     header, stream = data[4 : 4 + length], data[4 + length :]
     if length > MAX_HEADER_BYTES or len(header) != length:
-        raise IntegrityError("it does not begin like a .json.zlib file", path=name, next_step=RESTORE)
+        what = "it does not begin like a .json.zlib file: it is damaged or cut short"
+        raise IntegrityError(what, path=name, next_step=RESTORE)
     try:
         facts = from_json(header, max_nodes=64)
     except (IntegrityError, UnsafeError) as error:
@@ -308,13 +309,14 @@ def from_zlib(data: bytes, name: str = "<bytes>", *, max_text_bytes: int = MAX_T
         )
     version = facts.get("version")
     if header != _header(size, stream, version):
-        raise IntegrityError("its stream does not match its header", path=name, next_step=RESTORE)
+        what = "its stream does not match its header: it is damaged, cut short or added to"
+        raise IntegrityError(what, path=name, next_step=RESTORE)
     try:
         text = bytes(Zlib().decode(stream, size))
     except IntegrityError as error:
         raise error.at(name) from error.__cause__
     # One that is too new is told by its text. A header alone that says so is damaged.
-    if version != VERSION and f'"version":"{version}"'.encode() not in text[:_HEAD_BYTES]:
+    if version != VERSION and f'"version":"{version}"'.encode(errors="replace") not in text[:_HEAD_BYTES]:
         raise IntegrityError("its header does not match its text", path=name, next_step=RESTORE)
     return text
 

@@ -135,7 +135,7 @@ def _read(source: Readable, options: OpenOptions) -> Reader:
     start = source.size - _COMMENT_BYTES
     comment = _COMMENT.fullmatch(source.read(start, _COMMENT_BYTES)) if start >= _END.size else None
     if comment is None:
-        raise IntegrityError("it does not end with its SHA-256: it is cut short, or not a saved state")
+        raise IntegrityError("it does not end with its SHA-256: it is cut short or added to, or not a saved state")
     check_seal(source, start, bytes.fromhex(comment[1].decode()))
     if _directory_bytes(source, start) > MAX_DIRECTORY_BYTES:
         raise IntegrityError("the directory of its archive is past the limits of the format")

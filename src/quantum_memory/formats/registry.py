@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from quantum_memory.durability.atomic import DurableFile
 from quantum_memory.durability.files import Buffer, ReadableFile
-from quantum_memory.errors import IntegrityError, InvalidStateError, QuantumMemoryError
+from quantum_memory.errors import RESTORE, IntegrityError, InvalidStateError, QuantumMemoryError
 from quantum_memory.formats.foreign import foreign
 
 if TYPE_CHECKING:
@@ -249,11 +249,7 @@ def opened(path: Path, options: OpenOptions) -> tuple[ReadableFile, Handler]:
         handler = _handler_of(head, source)
         if options.key is not None and not head.startswith(SEALED):
             # Were it read, whoever can write to the folder could give his own file for one that is encrypted.
-            raise InvalidStateError(
-                "it is not encrypted, and a key was given to open it",
-                path=source.name,
-                next_step="leave the key out, if it is meant to be so",
-            )
+            raise _not_sealed(source.name, head, handler)
         if options.state_id is not None and not handler.holds_many:
             raise InvalidStateError(
                 "it holds one state, which has no id", path=source.name, next_step="leave state_id out"
@@ -262,6 +258,17 @@ def opened(path: Path, options: OpenOptions) -> tuple[ReadableFile, Handler]:
     except BaseException:
         source.close()
         raise
+
+
+def _not_sealed(name: str, head: bytes, handler: Handler) -> QuantumMemoryError:
+    if handler.encrypts and format_of_head(head) is None:  # so its suffix says
+        damaged = IntegrityError("it does not begin like an encrypted file: it is damaged", next_step=RESTORE)
+        return (foreign(head) or damaged).at(name)
+    return InvalidStateError(
+        "it is not encrypted, and a key was given to open it",
+        path=name,
+        next_step="leave the key out, if it is meant to be so",
+    )
 
 
 def is_sealed(path: Path) -> bool:

@@ -132,7 +132,8 @@ def check_seal(source: Source, length: int, expected: bytes) -> None:
         source.read_into(part, start)
         found.update(part)
     if found.digest() != expected:
-        raise damaged("its bytes do not match the SHA-256 at its end: it is damaged, or not a saved state", source.name)
+        what = "it is damaged, cut short or added to, or not a saved state"
+        raise damaged(f"its bytes do not match the SHA-256 at its end: {what}", source.name)
 
 
 class Outgoing:

@@ -6,6 +6,7 @@ and the small floats of ``ml_dtypes`` are stored as their bytes, with the dtype 
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,6 +26,7 @@ SMALL_FLOATS = {
 hold them."""
 
 _LAST_CHARACTER = 0x10FFFF
+_SPELLED = re.compile(r"[<>|][?bBiufcmMSUVO]\d*(\[\d*[a-zA-Z]+\])?")  # numpy.dtype.str
 _OF_ANOTHER_PACKAGE = 2  # numpy.dtype.isbuiltin of a dtype that NumPy does not define
 
 
@@ -148,6 +150,8 @@ def _dtype(described: Any) -> np.dtype[Any]:
 def _with_tuples(described: Any) -> Any:
     """Return a description with its fields, their titles and their shapes as the tuples that NumPy wants."""
     if isinstance(described, str):
+        if not _SPELLED.fullmatch(described):  # NumPy knows more spellings, some of which it warns of
+            raise IntegrityError("its document gives an array a dtype that no release writes")
         return described
     return [
         (tuple(name) if isinstance(name, list) else name, _with_tuples(inner), *map(tuple, shape))

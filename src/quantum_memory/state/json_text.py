@@ -62,7 +62,7 @@ def from_json(text: bytes | bytearray, *, max_nodes: int) -> Json:
     except IntegrityError:
         raise
     except ValueError as error:
-        raise IntegrityError(f"its JSON text is damaged: {error}", next_step=RESTORE) from error
+        raise IntegrityError(f"its JSON text is damaged or cut short: {error}", next_step=RESTORE) from error
 
 
 def check_record(record: Mapping[str, Any]) -> None:
