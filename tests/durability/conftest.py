@@ -24,9 +24,9 @@ def new():
 @pytest.fixture(autouse=True)
 def _not_swept_yet():
     """Every test is a new process, as far as the sweep of leftovers is concerned."""
-    atomic._swept.clear()
+    atomic.forget_sweeps()
     yield
-    atomic._swept.clear()
+    atomic.forget_sweeps()
 
 
 def names(folder: Path) -> list[str]:

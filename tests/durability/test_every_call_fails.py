@@ -1,4 +1,4 @@
-"""Every call of every save fails in turn, once or for good: the target is old or new, and nothing else is there."""
+"""Saves of which a call fails in some way of its own, and reading of which every call does."""
 
 import errno
 import itertools
@@ -7,60 +7,17 @@ import pytest
 
 import quantum_memory as qm
 from quantum_memory.durability import atomic, files
-from quantum_memory.errors import ConflictError, QuantumMemoryError, StorageError
+from quantum_memory.errors import StorageError
+from quantum_memory.testing.accidents import ERRORS
 from quantum_memory.testing.faults import FaultyFiles, RecordingFiles, ShortFiles
 
 from .conftest import SUFFIXES, leftovers
 
-ERRORS = [errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EINTR, errno.ESTALE, errno.EACCES, errno.EROFS]
 WAYS = ["new file", "overwrite", "create only"]
 
 
 def save(memory, path, way):
     return qm.save(memory, path, overwrite=way != "create only")
-
-
-@pytest.mark.parametrize("error", ERRORS, ids=errno.errorcode.get)
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("suffix", SUFFIXES)
-def test_a_save_that_fails_anywhere_leaves_old_or_new(tmp_path, old, new, suffix, way, error):  # noqa: PLR0917
-    path = tmp_path / f"state.{suffix}"
-    failures = 0
-    for k, sticky in ((k, sticky) for k in itertools.count() for sticky in (False, True)):
-        path.unlink(missing_ok=True)
-        if way == "overwrite":
-            qm.save(old, path)
-        atomic._swept.clear()
-        recording = RecordingFiles(FaultyFiles(k, error, sticky=sticky))
-        with files.using(recording):
-            try:
-                saved, problem = save(new, path, way), None
-            except QuantumMemoryError as error_of_ours:
-                saved, problem = None, error_of_ours
-        if problem is not None:
-            assert isinstance(problem, (StorageError, ConflictError)), problem
-            assert problem.exit_code in {7, 8}
-            assert problem.path == str(path)
-        failed = recording.inner.failed
-        if not failed:
-            assert saved is not None
-            break
-        failures += saved is None
-        assert recording.violations(acknowledged=saved is not None) == []
-        if saved is not None:
-            assert qm.load(path) == new
-        elif path.exists():
-            assert qm.load(path) in ([old, new] if way == "overwrite" else [new])
-            renamed = [call for call in recording.log if call.name in {"rename", "link"}]
-            assert qm.load(path) == (new if renamed and renamed[-1].result is None else old)
-        else:
-            assert way != "overwrite"
-        if "unlink" not in failed:
-            assert leftovers(tmp_path) == []
-        atomic.remove_leftovers(tmp_path)
-        assert leftovers(tmp_path) == []
-    assert failures >= 15  # most calls cannot be done without
-    assert qm.load(path) == new
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=errno.errorcode.get)

@@ -1,6 +1,5 @@
-"""The process dies at every call: the target is old or new, and the next process removes what was left."""
+"""Processes that die or are interrupted: what a sweep removes and what it leaves, forks, and several at once."""
 
-import itertools
 import os
 import signal
 import subprocess
@@ -14,41 +13,9 @@ import pytest
 import quantum_memory as qm
 from quantum_memory.durability import atomic, files
 from quantum_memory.durability.atomic import DurableFile
-from quantum_memory.testing.faults import in_child, killed_at
+from quantum_memory.testing.faults import in_child
 
-from .conftest import SUFFIXES, leftovers, names
-
-
-@pytest.mark.parametrize("way", ["new file", "overwrite", "create only"])
-@pytest.mark.parametrize("suffix", SUFFIXES)
-def test_a_kill_at_every_call_leaves_old_or_new(tmp_path, old, new, suffix, way):
-    path = tmp_path / f"state.{suffix}"
-    other = tmp_path / "other.qms"
-
-    def save(dying):
-        atomic._swept.clear()
-        with files.using(dying):
-            qm.save(new, path, overwrite=way != "create only")
-
-    orphans = 0
-    for k in itertools.count():
-        path.unlink(missing_ok=True)
-        if way == "overwrite":
-            qm.save(old, path)
-        if not killed_at(k, save):
-            break
-        if path.exists():
-            assert qm.load(path) in ([old, new] if way == "overwrite" else [new])
-        else:
-            assert way != "overwrite"
-        orphans += len(leftovers(tmp_path))
-        atomic._swept.clear()  # as the next process begins
-        qm.save(old, other)
-        assert leftovers(tmp_path) == []
-        qm.save(new, path)
-        assert qm.load(path) == new
-    assert orphans >= 5
-    assert qm.load(path) == new
+from .conftest import leftovers, names
 
 
 def test_what_a_living_writer_has_not_finished_is_left_alone(tmp_path, old):
@@ -56,7 +23,7 @@ def test_what_a_living_writer_has_not_finished_is_left_alone(tmp_path, old):
         sink.write(b"half")
         assert len(leftovers(tmp_path)) == 1
         assert atomic.remove_leftovers(tmp_path) == []
-        assert in_child(lambda: (atomic._swept.clear(), qm.save(old, tmp_path / "other.qms"))) == 0
+        assert in_child(lambda: (atomic.forget_sweeps(), qm.save(old, tmp_path / "other.qms"))) == 0
         assert len(leftovers(tmp_path)) == 1
     assert (tmp_path / "slow.qms").read_bytes() == b"half"
     assert leftovers(tmp_path) == []
@@ -119,34 +86,6 @@ def test_a_sweep_that_has_locked_the_file_but_not_removed_it_does_not_lose_the_s
         qm.save(new, tmp_path / "state.qms")
     os.close(racing.held)
     assert qm.load(tmp_path / "state.qms") == new
-
-
-@pytest.mark.parametrize("when", range(12))
-def test_an_interrupt_from_the_keyboard_leaves_nothing(tmp_path, old, new, when):
-    class Interrupting(files.RealFiles):
-        calls = 0
-
-        def write(self, fd, data):
-            if Interrupting.calls == when:
-                raise KeyboardInterrupt
-            Interrupting.calls += 1
-            return super().write(fd, data)
-
-        def fsync(self, fd):
-            if when >= 10:
-                raise KeyboardInterrupt
-            super().fsync(fd)
-
-    path = tmp_path / "state.qms"
-    qm.save(old, path)
-    with files.using(Interrupting()):
-        try:
-            qm.save(new, path)
-        except KeyboardInterrupt:
-            assert qm.load(path) == old
-        else:
-            assert when in range(Interrupting.calls, 10)
-    assert leftovers(tmp_path) == []
 
 
 def test_ctrl_c_ends_a_real_save_with_the_old_version_in_place(tmp_path, old):
@@ -232,3 +171,18 @@ def test_a_fork_that_leaves_the_block_takes_nothing_from_its_parent(tmp_path, er
         sink.write(b" and half")
     assert path.read_bytes() == b"half and half"
     assert leftovers(tmp_path) == []
+
+
+def test_a_block_that_is_never_left_leaves_nothing_once_nobody_has_the_file(tmp_path):
+    """As when an interrupt comes between the last line of a block and the first of its end."""
+    sink = DurableFile(tmp_path / "state.qms").__enter__()
+    sink.write(b"half")
+
+    def let_go():
+        nonlocal sink
+        del sink
+
+    assert in_child(let_go) == 0
+    assert len(leftovers(tmp_path)) == 1  # it is the parent's
+    let_go()
+    assert names(tmp_path) == []

@@ -7,8 +7,6 @@ import signal
 import stat
 import subprocess
 import sys
-from contextlib import contextmanager
-from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -18,6 +16,7 @@ import quantum_memory as qm
 from quantum_memory.durability import atomic, files
 from quantum_memory.errors import ConflictError, InvalidStateError, MissingFileError, StorageError, UnsafeError
 from quantum_memory.testing.faults import in_child
+from quantum_memory.testing.loop_disk import SmallDisk
 
 from .conftest import leftovers, names
 
@@ -29,67 +28,31 @@ def test_this_environment_is_root_where_that_is_required():
     assert ROOT or not os.environ.get("QMS_REQUIRE_ROOT")
 
 
-@contextmanager
-def tmpfs(folder: Path, options: str):
-    folder.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder], check=True)
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", folder], check=True)
-
-
-@contextmanager
-def small_disk(folder: Path, kib: int):
-    """A file system of a few KiB; without root, a limit on the length of files, which fails as abruptly."""
-    if ROOT:
-        with tmpfs(folder, f"size={kib}k"):
-            yield errno.ENOSPC
-        return
-    folder.mkdir()
+@pytest.mark.parametrize("kib", [0, 64, 200])
+def test_a_limit_on_the_length_of_files_keeps_the_old_version_and_nothing_else(tmp_path, old, kib):
+    path = tmp_path / "state.qms"
+    qm.save(old, path)
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (kib << 10, before[1]))
     try:
-        yield errno.EFBIG
+        with pytest.raises(StorageError) as caught:
+            qm.save(BIG, path, compression="none")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
         signal.signal(signal.SIGXFSZ, handler)
-
-
-@pytest.mark.parametrize("kib", [8, 16, 64, 200, 256])
-def test_a_full_disk_keeps_the_old_version_and_nothing_else(tmp_path, old, kib):
-    with small_disk(tmp_path / "small", kib) as expected:
-        path = tmp_path / "small" / "state.qms"
-        qm.save(old, path)
-        with pytest.raises(StorageError) as caught:
-            qm.save(BIG, path, compression="none")
-        assert caught.value.errno == expected
-        assert caught.value.exit_code == 8
-        assert qm.load(path) == old
-        assert names(path.parent) == ["state.qms"]
-        qm.save(old, path)  # it goes on working
-        assert qm.load(path) == old
-
-
-def test_once_there_is_space_the_same_save_succeeds(tmp_path, old):
-    with small_disk(tmp_path / "small", 280):
-        path = tmp_path / "small" / "state.qms"
-        if ROOT:
-            (path.parent / "filler").write_bytes(bytes(200 << 10))
-            with pytest.raises(StorageError):
-                qm.save(BIG, path, compression="none")
-            (path.parent / "filler").unlink()
-        qm.save(BIG, path, compression="none")
-        assert qm.load(path) == BIG
-        assert names(path.parent) == ["state.qms"]
+    assert (caught.value.errno, caught.value.exit_code) == (errno.EFBIG, 8)
+    assert qm.load(path) == old
+    assert names(tmp_path) == ["state.qms"]
 
 
 def test_a_read_only_folder_is_said_to_be_so(tmp_path, old):
     if ROOT:
-        with tmpfs(tmp_path / "fixed", "size=64k") as folder:
+        with SmallDisk(tmp_path) as disk:
+            folder = disk.mount / "fixed"
+            folder.mkdir()
             qm.save(old, folder / "state.qms")
-            subprocess.run(["mount", "-o", "remount,ro", folder], check=True)
+            subprocess.run(["mount", "-o", "remount,ro", disk.mount], check=True)
             check_read_only(folder, old, errno.EROFS)
     else:
         folder = tmp_path / "fixed"

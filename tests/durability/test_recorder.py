@@ -113,6 +113,43 @@ def test_a_name_used_twice_and_a_descriptor_left_open_are_seen(recording, tmp_pa
     RealFiles().close(recording.log[-3].result)
 
 
+def test_a_file_that_was_there_may_stay_dirty_where_nothing_was_acknowledged(recording, tmp_path):
+    (tmp_path / "t").write_bytes(b"old")
+    fd = recording.open(str(tmp_path / "t"), os.O_WRONLY)
+    recording.write(fd, b"new")
+    recording.close(fd)
+    assert recording.violations(acknowledged=False) == []
+    assert recording.violations() == [f"{tmp_path / 't'} was closed with unsynced bytes and left there"]
+    recording.close(create(recording, tmp_path / "new"))
+    assert recording.violations(acknowledged=False) == [
+        f"{tmp_path / 'new'} was closed with unsynced bytes and left there"
+    ]
+
+
+@pytest.mark.parametrize(("error", "more"), [(OSError(5, "EIO"), 1), (KeyboardInterrupt(), 0)])
+def test_a_folder_is_synced_again_only_for_another_name_and_after_an_interrupt(tmp_path, error, more):
+    class Once(RealFiles):
+        errors = iter([error])
+
+        def fsync(self, fd):
+            for one in self.errors:
+                raise one
+
+    recording = RecordingFiles(Once())
+    fd = recording.open(str(tmp_path), os.O_RDONLY)
+    with pytest.raises(type(error)):
+        recording.fsync(fd)
+    recording.mkdir(str(tmp_path / "a"))
+    recording.fsync(fd)
+    assert len(recording.violations()) == 1  # it is still open
+    Once.errors = iter([error])
+    with pytest.raises(type(error)):
+        recording.fsync(fd)
+    recording.fsync(fd)
+    recording.close(fd)
+    assert len(recording.violations()) == more
+
+
 def test_a_second_try_of_a_failed_fsync_is_seen(tmp_path):
     class Failing(RealFiles):
         def fsync(self, fd):

@@ -10,7 +10,6 @@ import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 
 import h5py
 import numpy as np
@@ -20,8 +19,7 @@ from hypothesis import strategies as st
 
 from quantum_memory.durability import atomic, files
 from quantum_memory.durability.overlay import Overlay
-from quantum_memory.durability.redo_log import find_log, write_log
-from quantum_memory.durability.transaction import TransactionFile
+from quantum_memory.durability.redo_log import write_log
 from quantum_memory.errors import (
     ConflictError,
     IntegrityError,
@@ -32,48 +30,26 @@ from quantum_memory.errors import (
     UnsafeError,
 )
 from quantum_memory.testing.faults import FaultyFiles, RecordingFiles, ShortFiles, in_child, killed_at
-from quantum_memory.testing.power_cuts import PowerCutFiles
 
 from .conftest import leftovers, names
-
-HEAD = 8
-
-
-def stated(head):
-    """The file of these tests states its length in its first eight bytes."""
-    length = int.from_bytes(head, "little")
-    if len(head) < HEAD or length < HEAD:
-        raise IntegrityError("no length")
-    return length
-
-
-def opened(path, *, write=True, **options):
-    return TransactionFile(path, write=write, committed_length=stated, head_bytes=HEAD, **options)
-
-
-def commit(file):
-    file.write_at(file.size.to_bytes(HEAD, "little"), 0)
-    file.commit()
-
-
-def content(path):
-    with opened(path, write=False) as file:
-        return file.read(0, file.size)
-
-
-def with_length(body):
-    return (len(body) + HEAD).to_bytes(HEAD, "little") + body
-
-
-def make(path, body):
-    with opened(path, create=True) as file:
-        file.write_at(with_length(body), 0)
-    return with_length(body)
-
-
-def random_bytes(seed, length):
-    return random.Random(seed).randbytes(length)
-
+from .transactions import (
+    HEAD,
+    NEWS,
+    OLD,
+    SHORTER,
+    append_group,
+    appended_log,
+    change,
+    commit,
+    content,
+    groups,
+    make,
+    opened,
+    plain,
+    random_bytes,
+    store,
+    with_length,
+)
 
 # What is written is what is read, before and after a commit
 
@@ -165,61 +141,6 @@ def test_it_is_the_file_that_a_bytearray_is(tmp_path_factory, steps, short):
 # One transaction that does everything, interrupted
 
 
-OLD = with_length(random_bytes(1, 30_000))
-
-
-def new_content(appended):
-    now = bytearray(OLD)
-    for at in (3, 513, 4090, 12_288, 29_990):
-        now[HEAD + at : HEAD + at + 20] = b"n" * 20
-    now += random_bytes(2, appended)
-    now[:HEAD] = len(now).to_bytes(HEAD, "little")
-    return bytes(now)
-
-
-SHORTER = with_length(b"s" * 5000)
-NEWS = {"short": new_content(9000), "long": new_content(1_100_000), "equal": new_content(0), "shorter": SHORTER}
-
-
-def change(file, new):
-    """Make what is there `new`, in pieces."""
-    for start in range(HEAD, len(new), 4000):
-        piece = new[start : start + 4000]
-        if start >= file.size or file.read(start, min(len(piece), file.size - start)) != piece:
-            file.write_at(piece, start)
-    file.truncate(len(new))
-    commit(file)
-
-
-def plain(path, data):
-    path.write_bytes(data)
-    atomic._swept.clear()
-
-
-def appended_log(path, new):
-    """A file whose transaction was committed, and not one page of it is in its place."""
-
-    class NoApply(files.RealFiles):
-        committed = False
-
-        def fsync(self, fd):
-            super().fsync(fd)
-            NoApply.committed = find_log(self, fd, os.fstat(fd).st_size) is not None
-
-        def write_at(self, fd, data, offset):
-            if self.committed:
-                raise OSError(errno.EIO, "no")
-            return super().write_at(fd, data, offset)
-
-    plain(path, OLD)
-    with files.using(NoApply()), pytest.raises(StorageError, match="finish a commit"), opened(path) as file:
-        change(file, new)
-    raw = path.read_bytes()
-    assert raw[: len(OLD)] == OLD
-    assert len(raw) > len(new)
-    return raw
-
-
 @pytest.mark.parametrize("what", NEWS)
 def test_a_transaction_keeps_the_rules_of_durable_writing(tmp_path, what):
     path = tmp_path / "file"
@@ -301,122 +222,6 @@ def test_a_kill_at_every_call_leaves_old_or_new(tmp_path, what):
     assert found == sorted(found, key=lambda version: version == new)  # first old, from some call on new
     assert set(found) == {OLD, new}
     assert path.read_bytes() == new
-
-
-@pytest.mark.parametrize("seed", range(4))
-@pytest.mark.parametrize("what", ["short", "equal", "shorter"])
-def test_a_power_cut_at_every_call_of_three_transactions_loses_nothing_that_was_acknowledged(tmp_path, what, seed):
-    cut_three_transactions(tmp_path / "disk", what, seed)
-
-
-def cut_three_transactions(folder, what, seed):
-    """Cut the power at every call, and in every second case once more in what follows; return how many calls it was."""
-    folder.mkdir()
-    path = folder / "file"
-    versions = [OLD, NEWS[what], with_length(OLD[HEAD:] + b"x" * 700), with_length(NEWS["short"][HEAD:20_000] + b"y")]
-
-    def work(dying):
-        with files.using(dying), opened(path) as file:
-            for number, version in enumerate(versions[1:], 1):
-                change(file, version)
-                os.write(writing, bytes([number]))
-
-    for k in itertools.count():
-        plain(path, OLD)
-        reading, writing = os.pipe()
-        died = killed_at(k, work, lambda k: PowerCutFiles(k, folder, seed))
-        os.close(writing)
-        with os.fdopen(reading, "rb") as pipe:
-            acknowledged = len(pipe.read())
-        if k % 2 and died:  # and another one while the first is being recovered from
-            killed_at(seed % 12, lambda dying: recover(dying, path), lambda k: PowerCutFiles(k, folder, seed))
-        found = versions.index(content(path))
-        assert acknowledged <= found <= acknowledged + 1
-        if not died:
-            break
-    assert k > 40
-    assert found == 3
-    return k
-
-
-def recover(dying, path):
-    with files.using(dying), opened(path) as file:
-        assert file.size
-
-
-@pytest.mark.parametrize("seed", range(10))
-def test_a_power_cut_while_a_committed_transaction_is_finished_does_no_harm(tmp_path, seed):
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    path, new = folder / "file", NEWS["short"]
-    raw = appended_log(path, new)
-
-    for k in itertools.count():
-        path.write_bytes(raw)
-        if not killed_at(k, lambda dying: recover(dying, path), lambda k: PowerCutFiles(k, folder, seed)):
-            break
-        assert content(path) == new
-    assert k > 8
-    assert path.read_bytes() == new
-
-
-@pytest.mark.parametrize("seed", range(10))
-def test_a_power_cut_while_what_a_killed_process_had_not_synced_is_finished_does_no_harm(tmp_path, seed):
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    path, new = folder / "file", NEWS["short"]
-
-    def work(dying):
-        with files.using(dying):
-            file = opened(path, durable=False)
-            file.write_at(new, 0)
-            file._bytes.prepare()
-            dying.close(file._fd)  # as a kill between the log and its fsync
-            recover(dying, path)
-
-    found = set()
-    for k in itertools.count():
-        plain(path, OLD)
-        if not killed_at(k, work, lambda k: PowerCutFiles(k, folder, seed)):
-            break
-        found.add(content(path))
-    assert found == {OLD, new}
-    assert path.read_bytes() == new
-
-
-@pytest.mark.parametrize("seed", range(10))
-@pytest.mark.parametrize("way", ["create", "replace"])
-def test_a_power_cut_at_every_call_leaves_a_new_file_wholly_or_not_at_all(tmp_path, way, seed):
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    path, new = folder / "file", NEWS["short"]
-
-    def work(dying):
-        atomic._swept.clear()
-        with files.using(dying), opened(path, **{way: True}) as file:
-            change(file, new)
-            os.write(writing, b"1")
-            change(file, SHORTER)
-            os.write(writing, b"2")
-
-    for k in itertools.count():
-        for left in folder.iterdir():
-            left.unlink()
-        if way == "replace":
-            path.write_bytes(OLD)
-        reading, writing = os.pipe()
-        died = killed_at(k, work, lambda k: PowerCutFiles(k, folder, seed))
-        os.close(writing)
-        with os.fdopen(reading, "rb") as pipe:
-            acknowledged = len(pipe.read())
-        versions = [OLD if way == "replace" else None, new, SHORTER]
-        found = versions.index(content(path) if path.exists() else None)
-        assert acknowledged <= found <= acknowledged + 1
-        atomic.remove_leftovers(folder)
-        assert leftovers(folder) == []
-        if not died:
-            break
-    assert k > 20
 
 
 # Logs
@@ -835,115 +640,10 @@ def test_without_locks_a_file_is_read_and_not_changed(tmp_path):
         assert content(path) == SHORTER
 
 
-# A process that is really killed
-
-
-def test_two_hundred_kills_at_any_instant_lose_nothing(shared_memory):
-    path = shared_memory / "file"
-    make(path, struct.pack("<I", 0))
-    rng = random.Random(5)
-    last, total = 0, 0
-
-    def write_for_ever(generation):
-        while True:
-            generation += 1
-            with opened(path) as file:
-                body = struct.pack("<I", generation) * (1 + generation * 37 % 9000)
-                file.truncate(max(HEAD, len(body) // 2))
-                file.write_at(body, HEAD)
-                file.truncate(HEAD + len(body))
-                commit(file)
-                body += struct.pack("<I", generation) * 500
-                file.write_at(body, HEAD)
-                commit(file)
-            os.write(writing, struct.pack("<I", generation))
-
-    for _ in range(200):
-        reading, writing = os.pipe()
-        child = os.fork()
-        if child == 0:
-            try:
-                write_for_ever(last)
-            finally:
-                os._exit(1)
-        os.close(writing)
-        time.sleep(rng.uniform(0.001, 0.02))
-        os.kill(child, signal.SIGKILL)
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
-        with os.fdopen(reading, "rb") as pipe:
-            acknowledged = [number for (number,) in struct.iter_unpack("<I", pipe.read())]
-        body = content(path)[HEAD:]
-        (generation,) = set(struct.iter_unpack("<I", body))
-        assert generation[0] >= max(acknowledged, default=last)
-        last = generation[0]
-        total += len(acknowledged)
-    assert total > 200
-
-
-@pytest.fixture
-def shared_memory(tmp_path_factory):
-    folder = Path("/dev/shm") if Path("/dev/shm").is_dir() else tmp_path_factory.getbasetemp()
-    folder = folder / f"qm-{os.getpid()}"
-    folder.mkdir()
-    yield folder
-    for path in folder.iterdir():
-        path.unlink()
-    folder.rmdir()
-
-
 # HDF5 as it uses it
 
 
-def hdf5_length(head):
-    if len(head) < 48 or not head.startswith(b"\x89HDF"):
-        raise IntegrityError("no HDF5 file")
-    return int.from_bytes(head[28:36], "little")
-
-
-def store(path, **options):
-    return TransactionFile(path, committed_length=hdf5_length, **options)
-
-
-def opened_store(file):
-    return h5py.File(file, "r+" if file.size else "w", libver="v110")
-
-
-def append_group(path, number):
-    with store(path, write=True, create=True) as file, opened_store(file) as root:
-        root.attrs["count"] = number + 1
-        group = root.create_group(f"states/{number:03d}", track_order=False)
-        group["values"] = np.full(100 + number * 40, number)
-        group.create_dataset("more", data=np.arange(number + 1.0), chunks=True, compression="gzip")
-        index = root.require_dataset("index", (0,), "i8", maxshape=(None,), chunks=(8,)) if not number else None
-        index = root["index"] if index is None else index
-        index.resize(number + 1, axis=0)
-        index[number] = number
-        if number % 5 == 4:
-            del root[f"states/{number - 2:03d}"]
-        if number % 3 == 2:
-            root["states/000/values"][:] = number
-
-
-def groups(path):
-    """Return how many transactions the store has, all of which are read in full; 0 when it is not there."""
-    if not path.exists():
-        return 0
-    with store(path, write=False) as file, h5py.File(file, "r") as root:
-        count = int(root.attrs["count"])
-        assert list(root["index"][:]) == list(range(count))
-        deleted = {number - 2 for number in range(4, count, 5)}
-        assert sorted(root["states"]) == [f"{number:03d}" for number in range(count) if number not in deleted]
-        last = max((number for number in range(2, count, 3)), default=0)
-        for number in set(range(count)) - deleted:
-            group = root[f"states/{number:03d}"]
-            assert (group["values"][:] == (number or last)).all()
-            assert len(group["values"]) == 100 + number * 40
-            assert list(group["more"][:]) == list(range(number + 1))
-    return count
-
-
-@pytest.mark.parametrize("power_cut", [False, True], ids=["kill", "power cut"])
-def test_an_hdf5_store_survives_a_crash_at_every_call_of_thirty_transactions(tmp_path, power_cut):
+def test_an_hdf5_store_survives_a_crash_at_every_call_of_thirty_transactions(tmp_path):
     folder = tmp_path / "disk"
     folder.mkdir()
     path = folder / "store.h5"
@@ -954,12 +654,11 @@ def test_an_hdf5_store_survives_a_crash_at_every_call_of_thirty_transactions(tmp
         for k in itertools.count(number % 3, 3):  # every call of every three transactions that are alike
 
             def work(dying, number=number):
-                atomic._swept.clear()
+                atomic.forget_sweeps()
                 with files.using(dying):
                     append_group(path, number)
 
-            dying = {"dying": lambda k, number=number: PowerCutFiles(k, folder, number)} if power_cut else {}
-            if not killed_at(k, work, **dying):
+            if not killed_at(k, work):
                 break
             crashes += 1
             left_over = frozenset((left.name, left.read_bytes()) for left in folder.iterdir())

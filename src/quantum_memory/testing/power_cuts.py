@@ -1,169 +1,173 @@
-"""What a power cut leaves of a folder and those in it, for code that writes through `durability.files.Files`.
+"""What power cuts may leave of a folder and those in it, for code that writes through `durability.files.Files`.
 
 A disk may write what was not synced in any order, or not at all, and of one call some sectors and others not. What was
 synced is there. The sync of a file keeps its bytes, and not its name; the sync of a folder keeps the names in it, and
 not its own. Of the changes of names in one folder that were not synced, some are there, and none that came after one
 that is not. A rename is in both folders, or in neither.
+
+`CrashModel` follows what is done, once, and then tells what a cut at each call may leave. `accidents.cut_at_each` looks
+at all of that.
 """
 
 from __future__ import annotations
 
-import contextlib
+import itertools
 import os
 import random
-import shutil
 import stat
-from collections import Counter
-from dataclasses import dataclass, field
+import threading
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from quantum_memory.testing.faults import KILLED, CountingFiles
+from quantum_memory.durability import atomic
+from quantum_memory.testing.crash_states import ROOT, Change, Cut, File, Folder, Link
+from quantum_memory.testing.faults import UNCHANGING, PassingFiles
 
 if TYPE_CHECKING:
-    from quantum_memory.durability.files import Files
+    from collections.abc import Iterator
+
+    from quantum_memory.durability.files import Buffer, Files
+    from quantum_memory.testing.crash_states import CrashState
 
 SECTOR = 512
 """The bytes that a disk writes wholly or not at all."""
 
-_ROOT = 0
 
+class CrashModel(PassingFiles):
+    """Follows what is done to a folder, by any number of threads, and tells what a cut at each call may leave.
 
-@dataclass
-class _Content:
-    """Of a file: what is on the disk, and what was done to it since; its mode, and its time until it is written to."""
-
-    mode: int
-    time: int | None = None
-    synced: bytes = b""
-    since: list[tuple[int, bytes | None]] = field(default_factory=list)  # written bytes, or None: cut off there
-
-    def sync(self, rng: random.Random) -> None:
-        self.synced = self.left(rng, 1)
-        self.since.clear()
-
-    def left(self, rng: random.Random, chance: float) -> bytes:
-        """Return the content when each sector has a chance to be there."""
-        content = bytearray(self.synced)
-        for offset, data in self.since:
-            if data is None:
-                if rng.random() < chance:
-                    _set_length(content, offset)
-                continue
-            start = 0
-            while start < len(data):
-                stop = min(len(data), start + SECTOR - (offset + start) % SECTOR)
-                if rng.random() < chance:
-                    _set_length(content, max(len(content), offset + stop))
-                    content[offset + start : offset + stop] = data[start:stop]
-                start = stop
-        return bytes(content)
-
-
-@dataclass
-class _Folder:
-    """Of a folder: the names in it that are on the disk, those that there are now, and its mode."""
-
-    mode: int
-    synced: dict[str, int] = field(default_factory=dict)
-    now: dict[str, int] = field(default_factory=dict)
-
-
-class _Change(NamedTuple):
-    """A change of names: which files the names in some folders are of then, and which other folders it is about."""
-
-    names: tuple[tuple[int, str, int | None], ...]
-    others: tuple[int, ...] = ()
-
-    def folders(self) -> set[int]:
-        return {folder for folder, _, _ in self.names} | set(self.others)
-
-
-class PowerCutFiles(CountingFiles):
-    """Cuts the power at the k-th call: leaves in the folder what a disk might have then, and ends the process.
-
-    To be used in a child process: see `faults.killed_at`. Modes are taken to be on the disk at once.
+    Modes and times that are set are taken to be on the disk at once; the times of symbolic links are not followed.
 
     Parameters
     ----------
-    k
-        At which call, from 0.
     folder
-        Where the files and folders are that are written to, without symbolic links.
-    seed
-        Of what is left. Each seed is another cut: nothing of what was not synced, all of it, or any part.
+        Where the files and folders are that are written to, by paths that begin with this one.
+
+    Attributes
+    ----------
+    acknowledged : int
+        How much of what is done was acknowledged: to be raised by whoever does it.
 
     Examples
     --------
-    >>> k = 0
-    >>> while killed_at(k, work, lambda k: PowerCutFiles(k, folder, seed)):  # doctest: +SKIP
-    ...     assert path.read_bytes() in (old, new)
-    ...     k += 1
+    >>> model = CrashModel(folder)
+    >>> with files.using(model):  # doctest: +SKIP
+    ...     save(state, path)
+    ...     model.acknowledged = 1
+    >>> for acknowledged in model.leave_each():  # doctest: +SKIP
+    ...     assert path.read_bytes() in ((new,) if acknowledged else (old, new))
     """
 
-    def __init__(self, k: int, folder: str | os.PathLike[str], seed: int = 0, inner: Files | None = None) -> None:
-        super().__init__(k, inner)
-        self._root = Path(folder)
-        self._rng = random.Random(f"{seed} {k}")  # noqa: S311 - it is to be repeatable
-        self._contents: dict[int, _Content] = {}
-        self._folders: dict[int, _Folder] = {}
-        self._changes: list[_Change] = []  # that were not synced
-        self._of_fd: dict[int, int] = {}
-        self._count = _ROOT
+    def __init__(self, folder: str | os.PathLike[str], inner: Files | None = None) -> None:
+        super().__init__(inner)
+        self.acknowledged = 0
+        self._root = Path(folder).absolute()
+        self._alone = threading.RLock()
+        self._nodes: dict[int, File | Folder | Link] = {}
+        self._names: dict[int, dict[str, int]] = {}  # as they are now, of each folder
+        self._changes: tuple[Change, ...] = ()  # that were not synced
+        self._opened: dict[int, _Opened] = {}
+        self._numbers = itertools.count(ROOT)
+        self._cuts: list[Cut] = []
         self._take(self._root, {})
 
-    def call(self, name: str, *arguments: Any) -> Any:
-        """Make the call, or cut the power: what is under way then may be done or not, but a sync is not."""
-        if not self.is_next(name):
-            return self._follow(name, *arguments)
-        if name != "fsync":
-            with contextlib.suppress(OSError):
-                self._follow(name, *arguments)
-        return self._cut()
+    def leave_each(self, most: int = 256, seed: int = 0) -> Iterator[int]:
+        """Make each state what is in the folder, in turn, and give how much was acknowledged; see `states`."""
+        for state, acknowledged in self.states(most, seed):
+            state.put(self._root)
+            atomic.forget_sweeps()
+            yield acknowledged
 
-    def _follow(self, name: str, *arguments: Any) -> Any:
-        result = super().call(name, *arguments)
-        follow = getattr(self, f"_after_{name}", None)
-        if follow is not None:
-            follow(result, *arguments)
+    def states(self, most: int = 256, seed: int = 0) -> Iterator[tuple[CrashState, int]]:
+        """Give what the cuts may leave, each once, and how much was acknowledged before the last that may leave it.
+
+        Parameters
+        ----------
+        most
+            How many of one cut are tried. When there are no more, all of them are given.
+        seed
+            Of those that are tried when there are more.
+        """
+        rng = random.Random(seed)  # noqa: S311 - it is to be repeatable
+        seen: set[int] = set()
+        whole = False
+        for cut in reversed([*self._cuts, self._cut()]):
+            if whole and cut.contained:
+                continue
+            states, whole = cut.states(most, rng)
+            for state in states:
+                if (known := hash(state)) not in seen:
+                    seen.add(known)
+                    yield state, cut.acknowledged
+
+    def call(self, name: str, *arguments: Any) -> Any:
+        """Make the call, and follow it."""
+        if name in UNCHANGING - {"close"}:
+            return super().call(name, *arguments)
+        with self._alone:
+            if name != "close":
+                self._note()
+            result = super().call(name, *arguments)
+            follow = getattr(self, f"_after_{name}", None)
+            if follow is not None:
+                follow(result, *arguments)
         return result
+
+    def _cut(self) -> Cut:
+        return Cut(dict(self._nodes), self._changes, self.acknowledged)
+
+    def _note(self) -> None:
+        """Take note of what there is before a call, unless it is what there was before the last one."""
+        now = self._cut()
+        if not self._cuts or now != self._cuts[-1]:
+            self._cuts.append(now)
+
+    def _replace(self, number: int, **facts: Any) -> None:
+        """Change what is known to be on the disk: a cut before may leave what one after it may not."""
+        self._nodes[number] = self._nodes[number]._replace(**facts)
+        self._cuts[-1].contained = False
+
+    def _forget_time(self, number: int) -> None:
+        node = self._nodes[number]
+        if not isinstance(node, Link) and node.time is not None:
+            self._replace(number, time=None)
 
     def _take(self, path: Path, known: dict[tuple[int, int], int]) -> int:
         """Take what is at a path as being on the disk, and return its number; a file with two names has one."""
         facts = path.lstat()
-        number = known.setdefault((facts.st_dev, facts.st_ino), self._count)
-        if number < self._count:
+        number = known.get((facts.st_dev, facts.st_ino))
+        if number is not None:
             return number
-        self._count += 1
+        number = known[facts.st_dev, facts.st_ino] = next(self._numbers)
         mode = stat.S_IMODE(facts.st_mode)
         if stat.S_ISDIR(facts.st_mode):
-            names = {inner.name: self._take(inner, known) for inner in path.iterdir()}
-            self._folders[number] = _Folder(mode, names, dict(names))
+            self._names[number] = {inner.name: self._take(inner, known) for inner in path.iterdir()}
+            self._nodes[number] = Folder(mode, facts.st_mtime_ns, dict(self._names[number]))
+        elif stat.S_ISLNK(facts.st_mode):
+            self._nodes[number] = Link(os.readlink(path))
         else:
-            self._contents[number] = _Content(mode, facts.st_mtime_ns, path.read_bytes())
+            self._nodes[number] = File(mode, facts.st_mtime_ns, path.read_bytes())
         return number
-
-    def _new(self) -> int:
-        self._count += 1
-        return self._count - 1
 
     def _place(self, path: str) -> tuple[int, str]:
         """Return in which folder a path is, and its name there."""
         *above, name = Path(path).relative_to(self._root).parts
-        folder = _ROOT
+        folder = ROOT
         for one in above:
-            folder = self._folders[folder].now[one]
+            folder = self._names[folder][one]
         return folder, name
 
     def _find(self, path: str) -> int:
         folder, name = self._place(path)
-        return self._folders[folder].now[name]
+        return self._names[folder][name]
 
     def _change(self, *names: tuple[int, str, int | None], others: tuple[int, ...] = ()) -> None:
-        change = _Change(names, others)
-        self._changes.append(change)
-        for folder, name, number in names:
-            _set_name(self._folders[folder].now, name, number)
+        change = Change(names, others)
+        self._changes += (change,)
+        change.make(self._names)
+        for folder, _, _ in names:
+            self._forget_time(folder)
 
     def _sync_names(self, folder: int) -> None:
         """Keep the changes in a folder, and with each those before it in the folders that it is about."""
@@ -174,66 +178,80 @@ class PowerCutFiles(CountingFiles):
                 kept.append(change)
             else:
                 rest.append(change)
+        if not kept:
+            return
+        synced = {number: node.names for number, node in self._nodes.items() if isinstance(node, Folder)}
         for change in reversed(kept):
-            self._keep(change)
-        self._changes = rest[::-1]
-
-    def _keep(self, change: _Change) -> None:
-        for folder, name, number in change.names:
-            _set_name(self._folders[folder].synced, name, number)
+            change.make(synced)
+        for number in needed:
+            self._replace(number, names=synced[number])
+        self._changes = tuple(reversed(rest))
 
     def _after_open(self, fd: int, path: str, flags: int, *_: int) -> None:
         if not Path(path).is_relative_to(self._root):
             return
         if Path(path) == self._root:
-            self._of_fd[fd] = _ROOT
+            self._opened[fd] = _Opened(ROOT)
             return
         folder, name = self._place(path)
-        if flags & os.O_CREAT and name not in self._folders[folder].now:
-            number = self._new()
-            self._contents[number] = _Content(stat.S_IMODE(os.fstat(fd).st_mode))
+        if flags & os.O_CREAT and name not in self._names[folder]:
+            number = next(self._numbers)
+            self._nodes[number] = File(stat.S_IMODE(os.fstat(fd).st_mode))
             self._change((folder, name, number))
-        self._of_fd[fd] = self._folders[folder].now[name]
+        if flags & os.O_TRUNC:
+            raise NotImplementedError(f"{path}: O_TRUNC is not followed")
+        self._opened[fd] = _Opened(self._names[folder][name], appends=bool(flags & os.O_APPEND))
 
     def _after_close(self, _: None, fd: int) -> None:
-        self._of_fd.pop(fd, None)
+        self._opened.pop(fd, None)
 
     def _after_fchmod(self, _: None, fd: int, mode: int) -> None:
-        number = self._of_fd[fd]
-        (self._folders if number in self._folders else self._contents)[number].mode = mode
+        self._replace(self._opened[fd].number, mode=mode)
 
-    def _after_write(self, written: int, fd: int, data: Any) -> None:
-        end = len(self._contents[self._of_fd[fd]].left(self._rng, 1))  # written to from the beginning to the end
-        self._after_write_at(written, fd, data, end)
+    def _after_write(self, written: int, fd: int, data: Buffer) -> None:
+        opened = self._opened[fd]
+        if opened.appends:
+            opened.position = os.fstat(fd).st_size - written
+        self._after_write_at(written, fd, data, opened.position)
+        opened.position += written
 
-    def _after_write_at(self, written: int, fd: int, data: Any, offset: int) -> None:
-        self._written(fd).since.append((offset, bytes(memoryview(data)[:written])))
+    def _after_write_at(self, written: int, fd: int, data: Buffer, offset: int) -> None:
+        rest, parts = bytes(memoryview(data)[:written]), []
+        while rest:
+            length = SECTOR - offset % SECTOR
+            parts.append((offset, rest[:length]))
+            offset, rest = offset + length, rest[length:]
+        self._written(fd, *parts)
 
     def _after_truncate(self, _: None, fd: int, length: int) -> None:
-        self._written(fd).since.append((length, None))
+        self._written(fd, (length, None))
 
-    def _written(self, fd: int) -> _Content:
-        content = self._contents[self._of_fd[fd]]
-        content.time = None
-        return content
+    def _written(self, fd: int, *parts: tuple[int, bytes | None]) -> None:
+        number = self._opened[fd].number
+        self._forget_time(number)
+        file = self._nodes[number]
+        assert isinstance(file, File)
+        self._nodes[number] = file._replace(since=file.since + parts)
 
     def _after_fsync(self, _: None, fd: int) -> None:
-        number = self._of_fd[fd]
-        if number in self._folders:
+        number = self._opened[fd].number
+        node = self._nodes[number]
+        if isinstance(node, Folder):
             self._sync_names(number)
-        else:
-            self._contents[number].sync(self._rng)
+        elif isinstance(node, File) and node.since:
+            self._replace(number, synced=node.whole(), since=())
 
     def _after_set_time(self, _: None, fd: int, modified_ns: int) -> None:
-        if (content := self._contents.get(self._of_fd[fd])) is not None:  # not followed for folders
-            content.time = modified_ns
+        self._replace(self._opened[fd].number, time=modified_ns)
 
     def _after_exchange(self, _: None, one: str, other: str) -> None:
         there, here = self._find(one), self._find(other)
         self._change((*self._place(one), here), (*self._place(other), there))
 
     def _after_symlink(self, _: None, target: str, path: str) -> None:
-        raise NotImplementedError(f"{path}: symbolic links are not followed")
+        number = next(self._numbers)
+        self._nodes[number] = Link(target)
+        self._change((*self._place(path), number))
 
     def _after_rename(self, _: None, source: str, target: str) -> None:
         number = self._find(source)
@@ -246,57 +264,20 @@ class PowerCutFiles(CountingFiles):
         self._change((*self._place(path), None))
 
     def _after_mkdir(self, _: None, path: str, *__: int) -> None:
-        number = self._new()
-        self._folders[number] = _Folder(stat.S_IMODE(os.lstat(path).st_mode))
+        number = next(self._numbers)
+        self._names[number] = {}
+        self._nodes[number] = Folder(stat.S_IMODE(os.lstat(path).st_mode), None, {})
         self._change((*self._place(path), number))
 
     def _after_rmdir(self, _: None, path: str) -> None:
         # No file system lets go of a folder before what was in it.
         self._change((*self._place(path), None), others=(self._find(path),))
 
-    def _cut(self) -> None:
-        counts = Counter(folder for change in self._changes for folder in change.folders())
-        left = {folder: self._rng.randint(0, count) for folder, count in counts.items()}
-        for change in self._changes:
-            folders = change.folders()
-            there = all(left[folder] for folder in folders)
-            if there:
-                self._keep(change)
-            for folder in folders:
-                left[folder] = left[folder] - 1 if there else 0
-        for path in list(self._root.iterdir()):
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-        self._leave(_ROOT, self._root, {})
-        os._exit(KILLED)
 
-    def _leave(self, number: int, path: Path, made: dict[int, Path]) -> None:
-        """Make of what is on the disk what is at `path`."""
-        if number in self._folders:
-            folder = self._folders[number]
-            path.mkdir(exist_ok=number == _ROOT)
-            for name, inner in folder.synced.items():
-                self._leave(inner, path / name, made)
-            path.chmod(folder.mode)
-        elif number in made:
-            path.hardlink_to(made[number])
-        else:
-            content = self._contents[number]
-            path.write_bytes(content.left(self._rng, self._rng.choice((0, 0.5, 0.9, 1))))
-            path.chmod(content.mode)
-            if content.time is not None:
-                os.utime(path, ns=(content.time, content.time))
-            made[number] = path
+@dataclass
+class _Opened:
+    """Of a descriptor: its file or folder, and where the next write goes."""
 
-
-def _set_name(names: dict[str, int], name: str, number: int | None) -> None:
-    if number is None:
-        del names[name]
-    else:
-        names[name] = number
-
-
-def _set_length(content: bytearray, length: int) -> None:
-    if length < len(content):
-        del content[length:]
-    else:
-        content.extend(bytes(length - len(content)))
+    number: int
+    position: int = 0
+    appends: bool = False

@@ -1,6 +1,8 @@
 """What was taken later is the newer one, what is acknowledged is there, and the folder of a stranger does no harm."""
 
+import contextlib
 import errno
+import itertools
 import os
 import subprocess
 import sys
@@ -25,8 +27,8 @@ from quantum_memory import (
 from quantum_memory.durability.files import ReadableFile, using
 from quantum_memory.lifecycle.repository.signed_json import signature
 from quantum_memory.state.json_text import to_json
-from quantum_memory.testing.faults import PassingFiles, in_child
-from quantum_memory.testing.power_cuts import PowerCutFiles
+from quantum_memory.testing.faults import PassingFiles
+from quantum_memory.testing.power_cuts import CrashModel
 
 
 def manager(run, **options):
@@ -203,7 +205,7 @@ def test_an_interrupt_while_packs_are_forgotten_leaves_no_wrong_index(tmp_path, 
 
 @pytest.mark.parametrize("before", ["a name that was not synced", "a run that syncs nothing"])
 def test_what_others_wrote_is_durable_before_it_is_leaned_on(tmp_path, before):
-    class Unsynced(PassingFiles):
+    class Failing(PassingFiles):
         armed = True
 
         def call(self, name, *arguments):
@@ -212,27 +214,23 @@ def test_what_others_wrote_is_durable_before_it_is_leaned_on(tmp_path, before):
                 raise OSError(errno.EIO, "broken")
             return super().call(name, *arguments)
 
-    for seed in range(6):
-        run = tmp_path / str(seed) / "run"
-        run.parent.mkdir()
-
-        def work(run=run, seed=seed):
-            cut = PowerCutFiles(10**9, run.parent, seed)
-            with using(cut if before == "a run that syncs nothing" else Unsynced(cut)):
-                first = manager(run, durable=before != "a run that syncs nothing")
-                try:
-                    first.create_checkpoint(big())
-                except StorageError:
-                    assert before == "a name that was not synced"
-                manager(run, durable=True).create_checkpoint(big(), "acknowledged")
-                cut._cut()
-
-        if before == "a name that was not synced":
-            manager(run, durable=True).create_checkpoint({"x": 0}, "first")
-        assert in_child(work) == 137
+    run, synced = tmp_path / "disk" / "run", before == "a name that was not synced"
+    run.parent.mkdir()
+    if synced:
+        manager(run, durable=True).create_checkpoint({"x": 0}, "first")
+    model = CrashModel(run.parent)
+    with using(Failing(model) if synced else model), contextlib.suppress(*[StorageError] if synced else []):
+        manager(run, durable=synced).create_checkpoint(big())
+    with using(model):
+        manager(run, durable=True).create_checkpoint(big(), "acknowledged")
+    model.acknowledged = 1
+    states = 0
+    for _ in itertools.takewhile(bool, model.leave_each(20)):
+        states += 1
         with manager(run) as cm:
             made = next(one["id"] for one in cm.list_checkpoints() if one["name"] == "acknowledged")
             assert cm.verify(made) == {made: None}
+    assert states
 
 
 def test_a_bad_sector_is_passed_over(tmp_path, monkeypatch):
