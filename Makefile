@@ -8,12 +8,18 @@ WORKERS ?= $(shell nproc 2>/dev/null || echo 2)
 # large, and one that has imported what all tests need is ten times as large as one that has imported what these need.
 FORKING := tests/durability tests/formats/test_background.py tests/formats/test_hdf5_faults.py \
     $(wildcard tests/lifecycle/test_migration_*.py) \
-    $(addprefix tests/lifecycle/checkpoints/test_,concurrency.py crashes.py folder.py order.py signals.py) \
-    tests/lifecycle/backups tests/encryption tests/cli
+    $(addprefix tests/lifecycle/checkpoints/test_,concurrency.py folder.py order.py signals.py) \
+    tests/lifecycle/backups tests/encryption tests/cli tests/reliability
+
+# What the proofs have counted (docs/reliability.md). A run in which one is missing, or too small, fails.
+FIGURES := $(CURDIR)/.figures.jsonl
+COUNT = $(BIN)/python -m tests.reliability.figures $(FIGURES)
+PAGE := docs/reliability.md
+PROOFS := tests/reliability tests/hostile tests/lifecycle/backups/test_checking.py tests/lifecycle/backups/test_repair.py
 
 PYTEST = $(BIN)/pytest -n $(WORKERS) --dist worksteal
 
-.PHONY: demo test lint bench soak clean
+.PHONY: demo test lint bench soak figures clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.base
@@ -23,9 +29,15 @@ test: $(VENV)/.test
 ifdef ARGS
 	$(PYTEST) $(ARGS)
 else
-	$(PYTEST) $(FORKING)
-	$(PYTEST) $(addprefix --ignore=,$(FORKING))
+	rm -f $(FIGURES)
+	QMEM_FIGURES=$(FIGURES) $(PYTEST) $(FORKING)
+	QMEM_FIGURES=$(FIGURES) $(PYTEST) $(addprefix --ignore=,$(FORKING))
+	$(COUNT)
 endif
+
+# Writes what the last run has counted into its page.
+figures:
+	$(COUNT) --write $(PAGE)
 
 lint: $(VENV)/.lint
 	$(BIN)/ruff check .
@@ -37,7 +49,9 @@ bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks $(ARGS)
 
 soak: $(VENV)/.test
-	$(BIN)/pytest -m soak -s $(ARGS)
+	rm -f $(FIGURES)
+	QMEM_TIMES=10 QMEM_SEED=$${QMEM_SEED:-$$(date +%s)} QMEM_FIGURES=$(FIGURES) $(PYTEST) $(PROOFS) --timeout 7200 $(ARGS)
+	QMEM_TIMES=10 $(COUNT)
 
 clean:
 	rm -rf $(VENV) qmem-demo

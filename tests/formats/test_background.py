@@ -1,17 +1,12 @@
 """A state that is saved through a compressor is durable at once, made smaller later, and whole all the time."""
 
 import errno
-import itertools
 import os
-import random
-import signal
 import subprocess
 import sys
 import threading
 import time
-import warnings
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +14,10 @@ import numpy as np
 import pytest
 
 import quantum_memory as qm
-from quantum_memory.durability import atomic, files
+from quantum_memory.durability import files
 from quantum_memory.formats.background import BackgroundCompressor
 from quantum_memory.formats.background_job import Job
-from quantum_memory.testing.faults import FaultyFiles, PassingFiles, in_child, killed_at
+from quantum_memory.testing.faults import FaultyFiles, PassingFiles, in_child
 
 SECONDS = 60
 
@@ -335,29 +330,6 @@ def test_an_error_does_not_hide_the_one_that_left_the_block(tmp_path: Path) -> N
     assert "a.qms: could not write" in caught.value.__notes__[0]
 
 
-def test_every_call_of_the_worker_fails(tmp_path: Path) -> None:
-    state, path = product(12), tmp_path / "big.qms"
-    states = set()
-    for k in itertools.count():
-        faulty = FaultyFiles(k, errno.EIO)
-        background = BackgroundCompressor()
-        with files.using(WorkerFiles(faulty)):
-            with suppress(qm.StorageError):  # of a worker that has failed already
-                background.save(state, path)
-            with suppress(qm.StorageError):
-                background.close()
-        (job,) = background.done
-        states.add(job.state)
-        if not faulty.failed:
-            break
-        assert qm.load(path) == state
-        assert job.state == "done" or job.error is not None
-        if faulty.failed != ["unlink"]:
-            assert leftovers(tmp_path) == []
-    assert k > 20
-    assert states == {"done", "failed"}
-
-
 @pytest.mark.parametrize("stage", STAGES)
 def test_cancelling_stops_at_the_next_chunk_and_leaves_the_raw_files(tmp_path: Path, stage: float) -> None:
     gate = Gate(stage)
@@ -583,57 +555,3 @@ print(time.time())
     for name in "ab":
         assert is_raw(tmp_path / f"{name}.qms")
         assert qm.load(tmp_path / f"{name}.qms") == product(18)
-
-
-def test_a_kill_at_every_call_leaves_the_raw_file_or_the_smaller_one(tmp_path: Path) -> None:
-    state, path = product(12), tmp_path / "big.qms"
-
-    def work(dying: Any) -> None:
-        atomic._swept.clear()
-        with files.using(WorkerFiles(dying)), BackgroundCompressor() as background:
-            background.save(state, path)
-
-    seen, orphans = set(), 0
-    for k in itertools.count():
-        killed = killed_at(k, work)
-        assert qm.load(path) == state
-        seen.add(is_raw(path))
-        orphans += len(leftovers(tmp_path))
-        atomic._swept.clear()  # as the next process begins
-        qm.save(product(2), tmp_path / "other.qms")
-        assert leftovers(tmp_path) == []
-        if not killed:
-            break
-    assert seen == {True, False}
-    assert orphans > 5
-
-
-def test_kills_at_random_instants(tmp_path: Path) -> None:
-    rng = random.Random(7)
-    path, states = tmp_path / "big.qms", [product(16, seed) for seed in range(2)]
-    qm.save(states[0], path)
-    for _ in range(20):
-        reading, writing = os.pipe()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # as in `in_child`
-            child = os.fork()
-        if child == 0:
-            with suppress(BaseException):
-                background = BackgroundCompressor()
-                for k in itertools.count():
-                    background.save(states[k % 2], path)
-                    os.write(writing, bytes([k % 2]))
-                    background.wait()
-            os._exit(1)
-        os.close(writing)
-        assert os.read(reading, 1) == b"\0"
-        time.sleep(rng.uniform(0, 0.3))
-        os.kill(child, signal.SIGKILL)
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
-        with os.fdopen(reading, "rb") as pipe:
-            acknowledged = (b"\0" + pipe.read())[-1]
-        found = qm.load(path)
-        assert found in [states[acknowledged], states[1 - acknowledged]]
-        atomic._swept.clear()
-        qm.save(product(2), tmp_path / "other.qms")
-        assert leftovers(tmp_path) == []

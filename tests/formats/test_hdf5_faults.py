@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import itertools
 import multiprocessing
-import os
 import resource
 import struct
 import subprocess
@@ -19,8 +18,8 @@ import pytest
 import quantum_memory as qm
 from quantum_memory.durability import files
 from quantum_memory.errors import ConflictError, IntegrityError, InvalidStateError, QuantumMemoryError, StorageError
-from quantum_memory.testing.faults import CountingFiles, FaultyFiles, PassingFiles, in_child
-from tests.durability.test_paths import ROOT, tmpfs
+from quantum_memory.testing.faults import FaultyFiles, PassingFiles, in_child
+from quantum_memory.testing.loop_disk import SmallDisk, can_mount
 
 RNG = np.random.default_rng(7)
 PSI = RNG.normal(size=1 << 10) + 1j * RNG.normal(size=1 << 10)
@@ -37,64 +36,12 @@ def storage(path):
     return qm.HDF5QuantumStorage(path, compression=None, lock_timeout=0.3)
 
 
-class RaisingFiles(CountingFiles):
-    """Raises at the k-th call, and at no other."""
-
-    def __init__(self, k, error):
-        super().__init__(k, None)
-        self.failed = False
-        self._error = error
-
-    def call(self, name, *arguments):
-        if not self.failed and self.is_next(name):
-            self.failed = True
-            if name == "close":
-                super().call(name, *arguments)
-            raise self._error
-        return super().call(name, *arguments)
-
-
 def contents(storage):
     """Return the content of each state, all of which are read; the index says the same."""
     listed = {one["id"]: one["content_id"] for one in storage.list_states()}
     assert {name: storage.load_quantum_state(name).content_id for name in listed} == listed
     qm.verify(storage.path)
     return listed
-
-
-WORK = {
-    "save": lambda storage: storage.save_quantum_state(MEMORY, "new"),
-    "delete": lambda storage: storage.delete_state("old"),
-    "optimize": lambda storage: storage.optimize_storage(),
-}
-
-
-@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "full"), KeyboardInterrupt(), MemoryError()], ids=repr)
-@pytest.mark.parametrize("what", WORK)
-def test_whatever_fails_at_any_call_leaves_the_store_as_it_was_or_as_it_is_to_be(storage, path, what, error):
-    for number in range(3):
-        storage.save_quantum_state(PSI[: 2 << number], f"s{number}")
-    storage.save_quantum_state(MEMORY, "old")
-    good, before = path.read_bytes(), contents(storage)
-    WORK[what](storage)
-    after, known = contents(storage), {good: before}
-    for k in itertools.count():
-        path.write_bytes(good)
-        raising, raised = RaisingFiles(k, error), None
-        with files.using(raising):
-            try:
-                WORK[what](storage)
-            except (QuantumMemoryError, KeyboardInterrupt, MemoryError) as caught:
-                raised = caught
-        if not raising.failed:
-            break
-        assert isinstance(error, OSError) or raised is None or raised is error
-        data = path.read_bytes()
-        if data not in known:
-            known[data] = contents(storage)
-        assert known[data] in ([after] if raised is None else [before, after])
-        assert [one.name for one in path.parent.iterdir()] == [path.name]
-    assert k > 20
 
 
 def test_a_flush_that_failed_anywhere_is_tried_again_and_no_sample_is_there_twice(storage, path):
@@ -118,68 +65,21 @@ def test_a_flush_that_failed_anywhere_is_tried_again_and_no_sample_is_there_twic
     assert k > 20
 
 
-BIG = RNG.normal(size=1 << 13) + 1j * RNG.normal(size=1 << 13)
-
-
-def append_samples(storage, path):
-    with storage.time_series("x") as series:
-        for step in range(300):
-            series.append(np.full(50, step, np.float64), time=step)
-
-
-ON_A_FULL_DISK = {
-    "series": append_samples,
-    "import": lambda storage, path: storage.import_from_binary(path.parents[1] / "big.qms", "new"),
-    "export": lambda storage, path: storage.export_to_binary("big", path.with_name("out.qms")),
-    "export to h5": lambda storage, path: storage.export_to_binary("big", path.with_name("out.h5")),
-}
-
-
-@pytest.mark.skipif(not ROOT, reason="only root can mount")
-@pytest.mark.parametrize("compression", [None, "gzip"])
-@pytest.mark.parametrize("what", ON_A_FULL_DISK)
-def test_a_full_disk_keeps_every_state_and_sample_and_the_same_succeeds_with_more_space(tmp_path, what, compression):
-    qm.save(BIG, tmp_path / "big.qms")
-    with tmpfs(tmp_path / "small", "size=1m") as folder:
-        path = folder / "store.h5"
-        storage = qm.HDF5QuantumStorage(path, compression=compression)
-        storage.save_quantum_state(BIG, "big")
-        with storage.time_series("x") as series:
-            for step in range(100):
-                series.append(np.full(50, -step, np.float64), time=step)
-        before, samples, good = contents(storage), storage.read_series("x"), path.read_bytes()
-        for kib in (0, 8, 20, 64, 100):
-            facts = os.statvfs(folder)
-            (folder / "filler").write_bytes(bytes(facts.f_bavail * facts.f_bsize - (kib << 10)))
-            with pytest.raises(StorageError) as caught:
-                ON_A_FULL_DISK[what](storage, path)
-            assert (caught.value.errno, caught.value.exit_code) == (errno.ENOSPC, 8)
-            assert contents(storage) == before
-            assert np.array_equal(storage.read_series("x").values, samples.values)
-            assert sorted(one.name for one in folder.iterdir()) == ["filler", "store.h5"]
-            (folder / "filler").unlink()
-        ON_A_FULL_DISK[what](storage, path)
-        contents(storage)
-        assert path.read_bytes() != good or qm.load(next(folder.glob("out.*"))) == qm.MemoryState(BIG)
-        assert len(storage.read_series("x")) == (400 if what == "series" else 100)
-
-
-@pytest.mark.skipif(not ROOT, reason="only root can mount")
+@pytest.mark.skipif(not can_mount(), reason="only root can mount")
 def test_samples_that_a_full_disk_did_not_take_are_written_once_there_is_space(tmp_path):
-    with tmpfs(tmp_path / "small", "size=1m") as folder:
-        storage = qm.HDF5QuantumStorage(folder / "store.h5")
+    with SmallDisk(tmp_path) as disk:
+        storage = qm.HDF5QuantumStorage(disk.mount / "store.h5")
         with storage.time_series("x") as series:
             series.append(0.0)
             series.flush()
-            facts = os.statvfs(folder)
-            (folder / "filler").write_bytes(bytes(facts.f_bavail * facts.f_bsize))
+            disk.leave(nbytes=0)
             for step in range(1, 8192):
                 series.append(float(step))
             for step in (8192, 8193):
                 with pytest.raises(StorageError, match="No space left"):
                     series.append(float(step))
             assert storage.read_series("x").values.tolist() == [0.0]
-            (folder / "filler").unlink()
+            disk.leave()
         assert storage.read_series("x").values.tolist() == [float(step) for step in range(8194)]
 
 

@@ -61,7 +61,7 @@ PARTS = {
     "interrupted": Part("every call of every operation is interrupted, as by Ctrl-C", "interrupts", 2_000,
                         "0 leftovers, 0 held locks"),
     "kills": Part("kill -9 at random instants", "kills", 10_000, grows=True),
-    "signals": Part("SIGINT and SIGTERM at random instants", "signals", 200, "0 leftovers, 0 held locks", grows=True),
+    "signals": Part("SIGINT and SIGTERM at random instants", "signals", 200, "0 torn, 0 leftovers, others go on", grows=True),
     "crash states": Part("what a power cut may leave, on the model of a disk", "states", 50_000, grows=True),
     "cuts": Part("real power cuts: ext4, ext4 with writeback, XFS", "cuts", 2_000, grows=True),
     "full": Part("a full disk, at every 4 KiB", "sizes", 300, "the old version whole, the new one once there is room"),

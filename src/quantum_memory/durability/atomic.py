@@ -26,6 +26,7 @@ import os
 import re
 import secrets
 import stat
+import weakref
 from typing import TYPE_CHECKING
 
 from quantum_memory.durability.files import Buffer, Files, current, is_at, is_unsupported
@@ -80,6 +81,7 @@ class NewFile:
         self._files: Files = current()
         self._folder = os.path.dirname(self.target)
         self._temporary: str | None = None
+        self._at_the_end: weakref.finalize[[Files, str, int], NewFile] | None = None
 
     def create(self, access: int) -> None:
         """Open the temporary file, with ``O_WRONLY`` or ``O_RDWR``, and lock it."""
@@ -132,7 +134,7 @@ class NewFile:
 
     def leave(self) -> None:
         """Close this process's copy of the descriptor: file and lock may be those of the process that forked it."""
-        self._temporary = None
+        self._forget_temporary()
         with contextlib.suppress(OSError):
             self.close()
 
@@ -154,12 +156,15 @@ class NewFile:
         """Create the temporary file with `mode`, less what the umask takes: never wider than the target's."""
         while True:
             self._temporary = os.path.join(self._folder, temporary_name(os.path.basename(self.target)))
+            # An interrupt may come just before a block is entered, or just as it is left: then nobody else removes it.
+            self._at_the_end = weakref.finalize(self, _remove, self._files, self._temporary, os.getpid())
             flags = access | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
             self.fd = self._files.open(self._temporary, flags, mode)
             # Until it is locked, a sweep in another process may take the file for a leftover and remove it.
             if self._lock() and is_at(self._files, self.fd, self._temporary):
                 return
             fd, self.fd = self.fd, -1
+            self._forget_temporary()
             self._files.close(fd)
 
     def _lock(self) -> bool:
@@ -181,10 +186,15 @@ class NewFile:
             self._link(self._temporary)
             with contextlib.suppress(OSError):  # the target is there, and a sweep removes what stays
                 self._files.unlink(self._temporary)
-        self._temporary = None
+        self._forget_temporary()
         self.is_there = True
         if self._durable:
             sync_folder(self._files, self._folder)
+
+    def _forget_temporary(self) -> None:
+        self._temporary = None
+        if self._at_the_end is not None:
+            self._at_the_end.detach()
 
     def _link(self, temporary: str) -> None:
         try:
@@ -211,6 +221,12 @@ class NewFile:
                 "its folder does not exist", path=self.name, next_step=f"mkdir -p {self._folder}"
             ) from error
         raise StorageError.from_os_error(error, doing, self.name) from error
+
+
+def _remove(files: Files, temporary: str, pid: int) -> None:
+    if os.getpid() == pid:
+        with contextlib.suppress(OSError):
+            files.unlink(temporary)
 
 
 class DurableFile:
@@ -344,6 +360,11 @@ def temporary_name(name: str) -> str:
     return f".{stem}.{secrets.token_hex(8)}.qmtmp"
 
 
+def forget_sweeps() -> None:
+    """Let every folder be looked through for leftovers again, as by a process that has just started."""
+    _swept.clear()
+
+
 def remove_leftovers(folder: str | os.PathLike[str]) -> list[str]:
     """Remove the temporary files that dead processes left in `folder`, and return their paths.
 
@@ -402,9 +423,20 @@ def remove_if_dead(files: Files, path: str, *, dry_run: bool = False) -> bool:
         files.close(fd)
 
 
-def sync_folder(files: Files, folder: str) -> None:
-    """Make the names in a folder durable, where its file system can; it raises `OSError` as the system does."""
-    fd = files.open(folder, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
+def sync_folder(files: Files, folder: str, *, must: bool = True) -> None:
+    """Make the names in a folder durable, where its file system can; it raises `OSError` as the system does.
+
+    Parameters
+    ----------
+    must
+        False: nothing is done where this user may not open it.
+    """
+    try:
+        fd = files.open(folder, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
+    except PermissionError:
+        if must:
+            raise
+        return
     try:
         files.fsync(fd)
     except OSError as error:

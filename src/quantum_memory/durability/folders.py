@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 
 from quantum_memory.durability.atomic import sync_folder
@@ -43,8 +42,6 @@ def sync_names(folder: str, *, must: bool = True) -> None:
     StorageError
     """
     try:
-        sync_folder(current(), folder)
+        sync_folder(current(), folder, must=must)
     except OSError as error:
-        if not must and error.errno in {errno.EACCES, errno.EPERM}:
-            return
         raise StorageError.from_os_error(error, "make the names durable in", folder) from error

@@ -104,7 +104,7 @@ class PackFiles:
                 file.close()
 
     def close(self) -> None:
-        """Close all of them."""
-        with self._guard:
+        """Close all of them, even where one of them is interrupted."""
+        with self._guard, contextlib.ExitStack() as each:
             while self._open:
-                self._open.popitem()[1].close()
+                each.callback(self._open.popitem()[1].close)

@@ -309,6 +309,7 @@ class HDF5QuantumStorage:
             new.index.resize(len(kept), axis=0)
             if kept:
                 new.index[:] = np.concatenate(kept)
+            store.check()  # HDF5 copies what it could not read, too, and then the old store would be gone
         after = new.file.size
         return {"states": len(kept), "bytes_before": before, "bytes_after": after, "bytes_saved": before - after}
 

@@ -47,10 +47,13 @@ class Store:
         The bytes: what HDF5 reads and writes through, and the lock.
     root
         The same, as HDF5 sees it.
+    driver
+        What HDF5 calls.
     """
 
     file: TransactionFile
     root: h5py.File
+    driver: _Driver
 
     @property
     def states(self) -> h5py.Group:
@@ -65,6 +68,14 @@ class Store:
     def state(self, state_id: str) -> h5py.Group:
         """Return the group of a state."""
         return guard.child(self.states, state_id)
+
+    def check(self) -> None:
+        """Raise what has gone wrong so far, of which HDF5 knows nothing: what it has read since is not what is there.
+
+        Otherwise that is raised when the block of the store ends.
+        """
+        if self.driver.error is not None:
+            raise self.driver.error
 
 
 def committed_length(head: bytes) -> int:
@@ -92,10 +103,10 @@ def reading(path: str, timeout: float = LOCK_TIMEOUT) -> Iterator[Store]:
     """Open a store for reading, for as long as the block lasts. Readers do not wait for one another."""
     with (
         TransactionFile(path, write=False, committed_length=committed_length, timeout=timeout) as file,
-        _opened(file, "r") as root,
+        _opened(file, "r") as store,
     ):
-        check_root(root)
-        yield Store(file, root)
+        check_root(store.root)
+        yield store
 
 
 @contextlib.contextmanager
@@ -110,11 +121,11 @@ def writing(path: str, *, timeout: float = LOCK_TIMEOUT, durable: bool = True, c
         timeout=timeout,
         durable=durable,
     )
-    with file, _opened(file, "w" if file.is_new else "r+") as root:
+    with file, _opened(file, "w" if file.is_new else "r+") as store:
         if file.is_new:
-            prepare_root(root)
-        check_root(root)
-        yield Store(file, root)
+            prepare_root(store.root)
+        check_root(store.root)
+        yield store
 
 
 @contextlib.contextmanager
@@ -132,9 +143,9 @@ def replacing(
         timeout=timeout,
         durable=durable,
     )
-    with file, _opened(file, "w") as root:
-        prepare_root(root)
-        yield Store(file, root)
+    with file, _opened(file, "w") as store:
+        prepare_root(store.root)
+        yield store
 
 
 def is_free(path: str) -> bool:
@@ -176,7 +187,7 @@ def changed(path: str, writing: Callable[[], AbstractContextManager[Store]], wor
 
 
 @contextlib.contextmanager
-def _opened(file: TransactionFile, mode: str) -> Iterator[h5py.File]:
+def _opened(file: TransactionFile, mode: str) -> Iterator[Store]:
     """Give HDF5 the file. What HDF5 says of it is one of our errors; when the disk failed, that of the disk."""
     driver = _Driver(file)
     try:
@@ -192,7 +203,7 @@ def _opened(file: TransactionFile, mode: str) -> Iterator[h5py.File]:
                 track_order=False,  # whatever h5py is set to do: the same memory makes the same bytes
             ) as root,
         ):
-            yield root
+            yield Store(file, root, driver)
     except BaseException as error:
         cause = guard.interrupt(driver.error or error) or driver.error
         if cause is None or cause is error:

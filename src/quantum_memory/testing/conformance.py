@@ -6,8 +6,6 @@
 It needs pytest, Hypothesis, ml_dtypes and torch. Where a format is entitled to be different, a class attribute says so.
 """
 
-# ruff: noqa: S101 - these are tests
-
 from __future__ import annotations
 
 import contextlib

@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import os
 import warnings
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from quantum_memory.durability.files import Buffer, Files, RealFiles
@@ -32,6 +31,9 @@ if TYPE_CHECKING:
 
 WRITES = {"write", "write_at"}
 """The calls that put bytes into files."""
+
+UNCHANGING = {"stat", "fstat", "read_into", "names", "try_lock", "close", "start_writeback", "forget"}
+"""The calls that change nothing: an accident at one of them leaves what one at the next leaves."""
 
 KILLED = 137
 """Exit status of a process that `KillingFiles` has ended."""
@@ -137,7 +139,7 @@ class Call(NamedTuple):
     name, arguments
         What was called; the bytes that are written or read are replaced by their number.
     result
-        What it returned, or the `OSError` that it raised.
+        What it returned, or the exception that it raised.
     """
 
     name: str
@@ -169,7 +171,7 @@ class RecordingFiles(PassingFiles):
         noted = tuple(len(a) if isinstance(a, (bytes, bytearray, memoryview)) else a for a in arguments)
         try:
             result = super().call(name, *arguments)
-        except OSError as error:
+        except BaseException as error:
             self.log.append(Call(name, noted, error))
             raise
         self.log.append(Call(name, noted, result))
@@ -193,13 +195,14 @@ class RecordingFiles(PassingFiles):
         3. After a file got its name, or a folder was made, the folder that it is in is synced, before the operation is
            acknowledged.
         4. No temporary name is used twice.
-        5. A failed ``fsync`` is not tried again on the same file.
+        5. A failed ``fsync`` is not tried again on the same file, nor on a folder in which no name was changed since.
         6. No descriptor stays open.
 
         Parameters
         ----------
         acknowledged
-            Whether the operation has ended without an error; otherwise rule 3 does not apply.
+            Whether the operation has ended without an error. Otherwise rule 3 does not apply, and rule 2 goes for new
+            files only.
         """
         return _Audit().of(self.log, acknowledged)
 
@@ -220,8 +223,9 @@ class _Audit:
         for call in log:
             follow = getattr(self, f"_{call.name}", None)
             if follow is not None:
-                follow(call, isinstance(call.result, OSError))
-        self.broken += [f"{path} was closed with unsynced bytes and left there" for path in sorted(self.closed_dirty)]
+                follow(call, isinstance(call.result, BaseException))
+        left = self.closed_dirty if acknowledged else self.closed_dirty & self.created
+        self.broken += [f"{path} was closed with unsynced bytes and left there" for path in sorted(left)]
         if acknowledged:
             self.broken += [f"{folder} was not synced after {what}" for folder, what in self.unsynced_folders.items()]
         self.broken += [f"{path} is still open" for path in self.path_of.values()]
@@ -256,9 +260,9 @@ class _Audit:
         path = self.path_of[call.arguments[0]]
         if path in self.failed_sync:
             self.broken.append(f"fsync was tried again on {path}, where it had failed")
-        if failed:
+        if isinstance(call.result, OSError):  # and not an interrupt, after which it may be tried again
             self.failed_sync.add(path)
-        else:
+        elif not failed:
             self.dirty.pop(path, None)
             self.unsynced_folders.pop(path, None)
 
@@ -272,18 +276,24 @@ class _Audit:
         if source in self.dirty:
             self.broken.append(f"{source} was given the name {target} before it was synced")
         if not failed:
-            self.unsynced_folders[str(Path(target).parent)] = f"{Path(target).name} got its name"
+            self._changed(target, "got its name")
 
     _link = _rename
 
     def _unlink(self, call: Call, _: bool) -> None:
-        self.dirty.pop(call.arguments[0], None)
-        self.closed_dirty.discard(call.arguments[0])
+        path = call.arguments[0]
+        self.dirty.pop(path, None)
+        self.closed_dirty.discard(path)
+        self.failed_sync.discard(os.path.dirname(path))
 
     def _mkdir(self, call: Call, failed: bool) -> None:
-        made = Path(call.arguments[0])
         if not failed:
-            self.unsynced_folders[str(made.parent)] = f"{made.name} was made"
+            self._changed(call.arguments[0], "was made")
+
+    def _changed(self, path: str, what: str) -> None:
+        folder, name = os.path.split(path)
+        self.unsynced_folders[folder] = f"{name} {what}"
+        self.failed_sync.discard(folder)
 
     def _rmdir(self, call: Call, failed: bool) -> None:
         if not failed:
@@ -291,17 +301,25 @@ class _Audit:
 
 
 class CountingFiles(PassingFiles):
-    """Knows when the k-th call comes; hints to the kernel, which cannot fail, are not counted."""
+    """Knows when the k-th call comes; hints to the kernel, which cannot fail, are not counted.
 
-    def __init__(self, k: int, inner: Files | None) -> None:
+    Parameters
+    ----------
+    at_changes
+        Whether only calls that may change something are counted.
+    """
+
+    def __init__(self, k: int, inner: Files | None, *, at_changes: bool = False) -> None:
         super().__init__(inner)
         self._left = k
+        self._uncounted = UNCHANGING if at_changes else {"start_writeback", "forget"}
 
     def is_next(self, name: str) -> bool:
         """Tell whether the call `name`, which is about to be made, is the k-th or a later one."""
-        if name != "start_writeback":
-            self._left -= 1
-        return self._left < 0 and name != "start_writeback"
+        if name in self._uncounted:
+            return False
+        self._left -= 1
+        return self._left < 0
 
 
 class FaultyFiles(CountingFiles):
@@ -314,7 +332,7 @@ class FaultyFiles(CountingFiles):
     k
         Which call fails, from 0.
     error
-        With which error number, such as ``errno.ENOSPC``.
+        With which error number, such as ``errno.ENOSPC``; or what is raised instead, such as ``KeyboardInterrupt``.
     sticky
         Whether every later call fails too, as on a disk that is gone.
 
@@ -329,8 +347,16 @@ class FaultyFiles(CountingFiles):
     ...     save(state, path)
     """
 
-    def __init__(self, k: int, error: int, *, sticky: bool = False, inner: Files | None = None) -> None:
-        super().__init__(k, inner)
+    def __init__(
+        self,
+        k: int,
+        error: int | type[BaseException],
+        *,
+        sticky: bool = False,
+        inner: Files | None = None,
+        at_changes: bool = False,
+    ) -> None:
+        super().__init__(k, inner, at_changes=at_changes)
         self.failed: list[str] = []
         self._error = error
         self._sticky = sticky
@@ -342,7 +368,9 @@ class FaultyFiles(CountingFiles):
         self.failed.append(name)
         if name == "close":
             super().call(name, *arguments)
-        raise OSError(self._error, os.strerror(self._error))
+        if isinstance(self._error, int):
+            raise OSError(self._error, os.strerror(self._error))
+        raise self._error
 
 
 class ShortFiles(PassingFiles):
@@ -374,8 +402,8 @@ class KillingFiles(CountingFiles):
     To be used in a child process: see `killed_at`.
     """
 
-    def __init__(self, k: int, inner: Files | None = None) -> None:
-        super().__init__(k, inner)
+    def __init__(self, k: int, inner: Files | None = None, *, at_changes: bool = False) -> None:
+        super().__init__(k, inner, at_changes=at_changes)
 
     def call(self, name: str, *arguments: Any) -> Any:
         """Make the call, or end the process."""

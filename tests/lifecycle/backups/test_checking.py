@@ -14,6 +14,7 @@ from quantum_memory.errors import InvalidStateError
 from quantum_memory.lifecycle.backups.checks import Checks
 from quantum_memory.testing.faults import PassingFiles
 
+from ...reliability.figures import TIMES
 from .damages import damaged_trees
 from .folders import KEY, contents, flip, manager, pack_of, restorable, two_backups
 
@@ -29,7 +30,7 @@ def made(tmp_path, key):
 
 
 def test_exactly_what_is_damaged_is_found_and_all_else_restores(tmp_path):
-    assert damaged_trees(tmp_path, 100) > 80  # a thousand of them: tests/soak
+    assert damaged_trees(tmp_path, 100 * TIMES) > 80 * TIMES
 
 
 # --- depths

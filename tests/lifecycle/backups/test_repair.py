@@ -18,10 +18,11 @@ from quantum_memory.errors import (
 from quantum_memory.lifecycle.backups.folder import BackupFolder
 from quantum_memory.testing.faults import PassingFiles, RecordingFiles
 
+from ...reliability.figures import TIMES
 from .faults import interrupted_everywhere, spoilt
 from .folders import KEY, contents, copied, damage, flip, manager, pack_of, restorable, two_backups
 
-TRIALS = 80
+TRIALS = 80 * TIMES
 
 
 @pytest.fixture(params=[None, KEY], ids=["plain", "sealed"])
@@ -396,7 +397,7 @@ def test_what_cannot_be_read_now_is_not_taken_for_damaged(made, key):
 
 @pytest.mark.parametrize("fault", ["EIO", "kill"])
 def test_a_fault_at_many_a_call_makes_nothing_less_readable(tmp_path, fault):
-    calls = interrupted_everywhere(tmp_path, fault, step=7)  # all of them: tests/soak
+    calls = interrupted_everywhere(tmp_path, fault, step=7 if TIMES == 1 else 1)
     assert calls > 100
 
 

@@ -1,0 +1,29 @@
+"""Processes that write are interrupted, or told to end, at random instants.
+
+Whoever is interrupted by an exception leaves nothing; what somebody leaves who ends at once goes at the next save.
+"""
+
+import pytest
+
+from .figures import TIMES, figure
+from .loops import tried
+
+SIGNALS = {
+    "save .qms": 30,
+    "save .json": 30,
+    "save .npz": 12,
+    "save and compress in the background": 12,
+    "store": 12,
+    "checkpoints": 12,
+    "checkpoints in the background": 12,
+    "backups": 12,
+    "migrations": 12,
+}
+
+
+@pytest.mark.timeout(300 * TIMES)
+@pytest.mark.parametrize("how", ["interrupt", "exit", "terminate"])
+@pytest.mark.parametrize("name", SIGNALS)
+def test_signals_at_random_instants(tmp_path, name, how):
+    with figure("signals") as made:
+        made.count += tried(how, name, SIGNALS[name] * TIMES, tmp_path).count
