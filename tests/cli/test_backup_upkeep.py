@@ -67,6 +67,19 @@ def test_verify(run: Run, ids: list[str], depth: list[str]) -> None:
     assert found["next_steps"] == []
 
 
+def test_verify_says_so_where_all_lists_of_files_are_gone(run: Run, ids: list[str]) -> None:
+    for one in ids:
+        Path("backups/backups", f"{one}.qmbk").unlink()
+    code, out, _ = run("verify")
+    assert code == 4  # one of them has a tag
+    assert "chunks are there that no backup needs" in out
+    run("repair")
+    code, out, _ = run("verify")
+    assert code == 0
+    assert "chunks are there that no backup needs" in out
+    assert "orphans" in out.splitlines()[-1]
+
+
 def test_verify_one(run: Run, ids: list[str]) -> None:
     damage_of(Path("backups/backups", f"{ids[0]}.qmbk"), 130)
     assert run("verify", ids[1])[0] == 0

@@ -114,6 +114,8 @@ def _show(out: Console, manager: BackupManager, report: Report, steps: list[str]
     out.print(f"{whole:,} {'whole' if report.depth == 'full' else 'without a fault'}, {bad:,} damaged; {read}")
     if report.depth == "sample":
         out.print(_round(manager), soft_wrap=True)
+    if not report.backups and len(manager.folder.store):
+        out.print(f"{len(manager.folder.store):,} chunks are there that no backup needs", style="yellow")
     show_steps(out, steps)
 
 
@@ -127,9 +129,11 @@ def _round(manager: BackupManager) -> str:
 
 
 def _steps(manager: BackupManager, report: Report) -> list[str]:
-    """Return the commands that come next where something is damaged."""
+    """Return the commands that come next where something is damaged, or all lists of files are gone."""
     if report:
-        return []
+        alone = not report.backups and len(manager.folder.store)
+        orphans = manager.folder.command("orphans  # lists them; or put back what was in backups/")
+        return [orphans] if alone else []
     damaged = [one for one in reversed(manager.folder.listed()[0]) if one.id in report.damaged]
     sources = dict.fromkeys(one.source for one in damaged if os.path.lexists(one.source))
     steps = [f"create {shell_word(source)}  # writes anew what it still has" for source in sources]

@@ -518,7 +518,7 @@ def _absolute(path: AnyPath) -> str:
     if not isinstance(path, str | os.PathLike) or not isinstance(os.fspath(path), str):
         raise InvalidStateError(f"{path!r:.40} is no path", next_step="give one as text, or a Path")
     if not os.fspath(path):  # as a variable that is not set; not the folder that one happens to be in
-        raise InvalidStateError("the path is empty", next_step="give one; the folder that you are in is .")
+        raise InvalidStateError("the path is empty", next_step="give one, or . for the folder that you are in")
     return os.path.abspath(path)  # noqa: PTH100 - links and all
 
 
