@@ -191,6 +191,7 @@ class ReadableFile:
     """
 
     def __init__(self, path: str, *, follow: bool = True) -> None:
+        self._fd = -1
         self._files = current()
         self.name = path
         flags = os.O_RDONLY | (0 if follow else getattr(os, "O_NOFOLLOW", 0))
@@ -276,6 +277,9 @@ class ReadableFile:
         fd, self._fd = self._fd, -1
         if fd >= 0:
             close_quietly(self._files, fd)  # what was read has been read
+
+    def __del__(self) -> None:
+        self.close()  # of who has forgotten to close a manager, which keeps some packs open
 
     def __enter__(self) -> ReadableFile:
         return self
