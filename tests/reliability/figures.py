@@ -56,9 +56,9 @@ class Part(NamedTuple):
 
 
 PARTS = {
-    "fails": Part("every call of every operation fails: once, and for good; seven errors", "failures", 20_000),
+    "fails": Part("calls of every operation fail, in turn: once, and for good; seven errors", "failures", 20_000),
     "killed": Part("every operation is killed at every call that changes something", "kills", 1_000),
-    "interrupted": Part("every call of every operation is interrupted, as by Ctrl-C", "interrupts", 2_000,
+    "interrupted": Part("calls of every operation are interrupted, in turn, as by Ctrl-C", "interrupts", 2_000,
                         "0 leftovers, 0 held locks"),
     "kills": Part("kill -9 at random instants", "kills", 10_000, grows=True),
     "signals": Part("SIGINT and SIGTERM at random instants", "signals", 200,
