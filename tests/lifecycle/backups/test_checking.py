@@ -330,10 +330,21 @@ def test_a_tag_or_pin_of_a_backup_that_is_gone_is_found_and_repaired(made, key):
         one, other = backups.folder.ids()
         backups.tag(one, "paper")
         backups.pin(other)
-        for each in (one, other):
-            os.unlink(backups.folder.manifest_path(each))  # noqa: PTH108 - as it is called there
+        backups.pin(one)
+        whole = {each: made / "backups" / f"{each}.qmbk" for each in (one, other)}
+        aside = shutil.move(whole[one], made.parent / "aside")
         said = backups.verify().others["refs.json"]
         assert f"the tag 'paper' is of {one}, which is gone" in said
-        assert f"{other} is pinned, and gone" in said
+        assert f"{one} is pinned, and gone" in said
+        assert other not in said
+        # Where all are gone, they may be elsewhere, and come back.
+        other_aside = shutil.move(whole[other], made.parent / "other aside")
+        assert "refs.json" in backups.repair().left
+        assert not backups.verify()
+        shutil.move(other_aside, whole[other])
+        shutil.move(aside, whole[one])
+        assert backups.verify()
+        assert backups.resolve("paper") == one
+        whole[one].unlink()
         assert backups.repair().problems["refs.json"] == said
         assert backups.verify()

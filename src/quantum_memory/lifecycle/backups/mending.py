@@ -8,7 +8,7 @@ import re
 from typing import TYPE_CHECKING
 
 from quantum_memory.durability.files import ReadableFile
-from quantum_memory.errors import MissingFileError, QuantumMemoryError
+from quantum_memory.errors import IntegrityError, MissingFileError, QuantumMemoryError
 from quantum_memory.lifecycle.backups import manifest as manifests
 from quantum_memory.lifecycle.backups.config import Config, new_config, read_copies, salvaged_config, write_config
 from quantum_memory.lifecycle.backups.repairs import DAMAGE, UNREAD
@@ -84,7 +84,11 @@ def mend_refs(repair: Repair) -> None:
     there = set(folder.ids()) - repair.done.manifests.keys()
     try:
         if gone := folder.refs().missing(there):
-            _forget_missing(repair, there, gone)
+            if there:
+                _forget_missing(repair, there, gone)
+            else:  # the whole folder may be elsewhere just now: then its tags are to be there when it comes back
+                step = "put back the files that were in backups/"
+                repair.left("refs.json", IntegrityError("; ".join(gone), next_step=step))
         return
     except DAMAGE as error:
         wrong = error.message

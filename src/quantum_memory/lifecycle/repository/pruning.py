@@ -82,14 +82,22 @@ class Pruner(ABC, Generic[H]):
 
     def planned(self, policy: KeepPolicy, at_most: int | None) -> Removal[Item[H]]:
         """Return what `prune` removes and keeps, each with the reason, if all that it reads back first is whole."""
-        guards = self.guards()
-        return self._settled(policy, at_most, guards.__getitem__)[0]
+        return self._ahead(policy, at_most)[0]
 
     def unread(self, policy: KeepPolicy, at_most: int | None) -> set[str]:
         """Return the ids of what `prune` reads back before it removes anything."""
-        guards = self.guards()
-        _, read = self._settled(policy, at_most, guards.__getitem__)
-        return set().union(*(guards[source] for source in read)) - self.verified
+        return self._ahead(policy, at_most)[1] - self.verified
+
+    def _ahead(self, policy: KeepPolicy, at_most: int | None) -> tuple[Removal[Item[H]], set[str]]:
+        """Return the plan if all that is read back is whole, and what that is."""
+        guards, read = self.guards(), set[str]()
+
+        def as_whole(source: str) -> set[str]:
+            found = guards.get(source, set())  # others may have begun a series since
+            read.update(found)
+            return found
+
+        return self._settled(policy, at_most, as_whole)[0], read
 
     def _settled(
         self, policy: KeepPolicy, at_most: int | None, read_back: Callable[[str], set[str]]
