@@ -5,31 +5,39 @@ from __future__ import annotations
 import os
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, get_args
+from typing import TYPE_CHECKING, Any, Self
 
 from quantum_memory.errors import ConflictError, InvalidStateError, QuantumMemoryError
 from quantum_memory.lifecycle.backups import keys
+from quantum_memory.lifecycle.backups.arguments import (
+    absolute,
+    codec_of,
+    depth_of,
+    key_of,
+    policy_of,
+    policy_of_numbers,
+)
 from quantum_memory.lifecycle.backups.checking import Checker, Depth, Report
 from quantum_memory.lifecycle.backups.folder import BackupFolder, default_folder
 from quantum_memory.lifecycle.backups.manifest import Backup
 from quantum_memory.lifecycle.backups.pruning import BackupPruner
 from quantum_memory.lifecycle.backups.restoring import Restored, Restorer
 from quantum_memory.lifecycle.backups.saving import Wanted, save
-from quantum_memory.lifecycle.policy import duration, whole
+from quantum_memory.lifecycle.policy import duration
 from quantum_memory.lifecycle.repository.folder import check_name
 from quantum_memory.lifecycle.repository.names import Names
-from quantum_memory.lifecycle.retention import KeepAll, KeepLast, KeepPolicy, KeepWithin
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from types import TracebackType
 
-    from quantum_memory.encryption.keys import Key, OneKey
+    from quantum_memory.encryption.keys import OneKey
     from quantum_memory.lifecycle.backups.drill import Drill
     from quantum_memory.lifecycle.backups.manifest import BackupManifest
     from quantum_memory.lifecycle.backups.orphans import Orphans
     from quantum_memory.lifecycle.backups.repairs import Repaired
     from quantum_memory.lifecycle.backups.transfer import Exported
+    from quantum_memory.lifecycle.retention import KeepPolicy
 
     AnyPath = str | os.PathLike[str]
     Progress = Callable[[int], object]
@@ -86,12 +94,12 @@ class BackupManager(Names[Backup]):
         key: OneKey | None = None,
         durable: bool = True,
     ) -> None:
-        place = default_folder() if backup_dir is None else _absolute(backup_dir)
-        self.folder = BackupFolder(place, key=None if key is None else _key(key), durable=durable)
+        place = default_folder() if backup_dir is None else absolute(backup_dir)
+        self.folder = BackupFolder(place, key=None if key is None else key_of(key), durable=durable)
         super().__init__(self.folder)
         self.checker = Checker(self.folder)
-        self.keep = _policy(max_backups, max_age_days) if keep is None else _checked(keep)
-        self._compression = _codec(compression)
+        self.keep = policy_of_numbers(max_backups, max_age_days) if keep is None else policy_of(keep)
+        self._compression = codec_of(compression)
 
     # --- create
 
@@ -146,7 +154,7 @@ class BackupManager(Names[Backup]):
         return one
 
     def _saved(self, path: AnyPath, wanted: Wanted, progress: Progress | None = None) -> BackupManifest:
-        source = _absolute(path)
+        source = absolute(path)
         bad = self.checker.remembered().bad
         made = save(self.folder, source, wanted, self._compression, distrusted=bad, progress=progress)
         self.checker.written_anew(bad - self.folder.store.distrusted)
@@ -155,7 +163,7 @@ class BackupManager(Names[Backup]):
 
     def before_write(self, path: AnyPath) -> None:
         """Back up a file that is about to be changed; nothing where it is not there yet."""
-        if Path(_absolute(path)).exists():
+        if Path(absolute(path)).exists():
             self.create_backup(path, "before it was changed", automatic=True)
 
     def _rotate(self, made: BackupManifest) -> None:
@@ -184,7 +192,7 @@ class BackupManager(Names[Backup]):
         if not self.folder.is_there:
             return []
         refs, verified = self.folder.refs(), self.checker.remembered().verified
-        source = None if path is None else _absolute(path)
+        source = None if path is None else absolute(path)
         return [
             {**self.described(one, refs), "verified": verified.get(one.id)}
             for one in reversed(self.folder.listed()[0])
@@ -240,11 +248,11 @@ class BackupManager(Names[Backup]):
 
     def verify_backup(self, backup: str, *, depth: Depth = "full", progress: Progress | None = None) -> Report:
         """Check a backup, and return what was found: true when nothing is wrong. See `Checker.check`."""
-        return self.checker.check([self.resolve(backup)], depth=_depth(depth), progress=progress)
+        return self.checker.check([self.resolve(backup)], depth=depth_of(depth), progress=progress)
 
     def verify(self, *, depth: Depth = "full", share: float = 1.0, progress: Progress | None = None) -> Report:
         """Check all backups; see `Checker.check`."""
-        return self.checker.check(depth=_depth(depth), share=share, progress=progress)
+        return self.checker.check(depth=depth_of(depth), share=share, progress=progress)
 
     def restore_backup(
         self,
@@ -289,7 +297,7 @@ class BackupManager(Names[Backup]):
                     path=self.folder.path,
                     next_step=f"say where to, with --to; it came from {made.backup.source!r:.200}",
                 )
-            target = _absolute(made.backup.source if target_path is None else target_path)
+            target = absolute(made.backup.source if target_path is None else target_path)
             writer = Restorer(self.folder, made, durable=self.folder.durable, salvage=salvage, progress=progress)
             saved_as = None
             if overwrite and backup_first and not made.backup.is_folder and Path(target).is_file():
@@ -433,7 +441,7 @@ class BackupManager(Names[Backup]):
         """
         from quantum_memory.lifecycle.backups import transfer  # noqa: PLC0415 - as above
 
-        opener = None if key is None else _key(key)
+        opener = None if key is None else key_of(key)
         return transfer.import_(self.folder, path, key=opener, progress=progress)
 
     def export_backup_history(self, path: AnyPath, *, overwrite: bool = False) -> None:
@@ -450,7 +458,7 @@ class BackupManager(Names[Backup]):
 
     def add_key(self, key: OneKey, label: str = "") -> None:
         """Let another key open the backups; see `keys.add`."""
-        keys.add(self.folder, _key(key), label)
+        keys.add(self.folder, key_of(key), label)
 
     def remove_key(self, which: str) -> None:
         """Have a key, given by its label or number, open nothing any more; see `keys.remove`."""
@@ -458,7 +466,7 @@ class BackupManager(Names[Backup]):
 
     def change_key(self, key: OneKey) -> None:
         """Put a key in the place of the one that this manager was given; see `keys.change`."""
-        keys.change(self.folder, _key(key))
+        keys.change(self.folder, key_of(key))
 
     # --- its life
 
@@ -473,65 +481,3 @@ class BackupManager(Names[Backup]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-_COMPRESSIONS = ("zstd", "zlib", "lz4", "none")
-
-
-def _codec(compression: bool | str) -> str:
-    """Return the name of the codec that somebody means."""
-    name = compression if isinstance(compression, str) else "zstd" if compression else "none"
-    if name not in _COMPRESSIONS:
-        raise InvalidStateError(
-            f"backups have no compression {name!r:.40}",
-            next_step=f"use True, False, or one of {', '.join(_COMPRESSIONS)}",
-        )
-    return name
-
-
-def _key(given: OneKey) -> Key:
-    from quantum_memory.encryption.keys import keys_of  # noqa: PLC0415 - as above
-
-    return keys_of([given])[0]
-
-
-def _checked(keep: KeepPolicy) -> KeepPolicy:
-    """Return a policy that somebody gives, or say that it is none."""
-    if not isinstance(keep, KeepPolicy):
-        raise InvalidStateError(
-            f"keep is {keep!r:.40}, which is no policy",
-            next_step="give one such as KeepLast(3) | KeepDaily(7), or max_backups and max_age_days",
-        )
-    return keep
-
-
-def _depth(depth: Depth) -> Depth:
-    """Return how deep somebody wants to look, or say that there is no such depth."""
-    if depth not in get_args(Depth):
-        known = ", ".join(map(repr, get_args(Depth)))
-        raise InvalidStateError(f"no check has the depth {depth!r:.40}", next_step=f"use one of {known}")
-    return depth
-
-
-def _absolute(path: AnyPath) -> str:
-    """Return a path as the user says it, links and all, from the root on."""
-    if not isinstance(path, str | os.PathLike) or not isinstance(os.fspath(path), str):
-        raise InvalidStateError(f"{path!r:.40} is no path", next_step="give one as text, or a Path")
-    if not os.fspath(path):  # as a variable that is not set; not the folder that one happens to be in
-        raise InvalidStateError("the path is empty", next_step="give one, or . for the folder that you are in")
-    return os.path.abspath(path)  # noqa: PTH100 - links and all
-
-
-def _policy(most: int | None, days: float | None) -> KeepPolicy:
-    """Return what keeps so many, and none so much older than the newest."""
-    parts: list[KeepPolicy] = []
-    if most is not None:
-        parts.append(KeepLast(whole(most, "max_backups")))
-    if days is not None:
-        if not isinstance(days, int | float):
-            raise InvalidStateError(f"max_age_days is {days!r:.40}", next_step="give a number of days, or None")
-        parts.append(KeepWithin(days * 86400))
-    policy: KeepPolicy = KeepAll()
-    for part in parts:
-        policy = part if isinstance(policy, KeepAll) else policy & part
-    return policy
