@@ -102,6 +102,7 @@ class Model:
             assert self.path.read_bytes() == self.committed
         else:
             os.close(self.file._fd)  # as a process that died: what it appended stays
+            self.file._fd = -1
         assert content(self.path) == self.committed
         self.file = opened(self.path)
         self.now = bytearray(self.committed)

@@ -13,6 +13,7 @@ import numpy as np
 import quantum_memory as qm
 
 from .case import DAMAGED, READ, UNSAFE, Case
+from .trees import name_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,6 +52,11 @@ def members(**lies: bytes) -> dict[str, bytes]:
         "content_id.npy": raw(NAME),
     }
     return honest | {f"{name}.npy": data for name, data in lies.items()}
+
+
+def named(*paths: str) -> dict[str, bytes]:
+    """Return the name of the content that has these arrays, as a member."""
+    return {"content_id": raw(name_of(*paths).encode())}
 
 
 def archive(parts: Any, method: int = zipfile.ZIP_STORED, packed: tuple[str, ...] = ("classical.npy",)) -> bytes:
@@ -151,10 +157,13 @@ _ARCHIVES: dict[str, tuple[str, Callable[[], bytes]]] = {
     "a document that is no JSON": ("falls back to eval", lambda: forged(document=raw(b"{"))),
     "a document of numbers": ("reads numbers as text", lambda: forged(document=npy(VALUES))),
     "a document nested without end": ("overflows the C stack", lambda: forged(document=raw(b"[" * 100_000))),
-    "an array more than the document names": ("drops it when it saves again", lambda: forged(extra=npy(VALUES))),
+    "an array more than the document names": (
+        "drops it when it saves again",
+        lambda: forged(extra=npy(VALUES), **named("classical", "extra")),
+    ),
     "an array less": (
         "crashes halfway",
-        lambda: sealed(archive([item for item in members().items() if item[0] != "classical.npy"])),
+        lambda: sealed(archive([item for item in members(**named()).items() if item[0] != "classical.npy"])),
     ),
     "no document": (
         "makes one up",
@@ -162,9 +171,15 @@ _ARCHIVES: dict[str, tuple[str, Callable[[], bytes]]] = {
     ),
     "nothing in it": ("takes it for an empty state", lambda: sealed(archive({}))),
     "a name that leads out": ("writes there when it extracts", lambda: forged(**{"../../evil": npy(VALUES)})),
-    "a name from the root": ("writes there when it extracts", lambda: forged(**{"/etc/passwd": npy(VALUES)})),
+    "a name from the root": (
+        "writes there when it extracts",
+        lambda: forged(**{"/etc/passwd": npy(VALUES)}, **named("classical", "/etc/passwd")),
+    ),
     "a name that is no array's": ("extracts a program", lambda: sealed(archive(members() | {"run.sh": b"touch hurt"}))),
-    "a name twice": ("gives the one or the other", lambda: directory_lies(b"document.npy", b"classical.npy"[1:])),
+    "a name twice": (
+        "gives the one or the other",
+        lambda: sealed(archive(members(classicbl=npy(VALUES + 1))).replace(b"classicbl", b"classical")),
+    ),
     "a name with a NUL": ("cuts the name there", lambda: directory_lies(b"classical.npy", b"classica\0.npy")),
     "members over one another": ("decodes one piece a thousand times", overlapping),
     "a member that is the archive itself": (

@@ -301,6 +301,11 @@ def base(**more: Any) -> bytes:
     return json_file(metadata={"a": 1}, **more)
 
 
+def unsealed(text: bytes) -> bytes:
+    """Return what `seal` was given."""
+    return text[: text.rindex(b',\n"sha256"')]
+
+
 def with_array(**lies: Any) -> bytes:
     return json_file({"classical": json_array([1.0, 2.0], **lies)}, classical_data={"$array": "classical"})
 
@@ -342,7 +347,7 @@ JSON: list[Case] = [
     Case("an array that is a list", "crashes", DAMAGED, lambda: json_file({"classical": [1]}, classical_data=1), "json"),
     Case("an array that the document does not name, in JSON", "drops it when it saves again", DAMAGED,
          lambda: json_file({"classical/hidden": json_array([1.0])}, classical_data=1), "json"),
-    Case("arrays that are a list", "crashes", DAMAGED, lambda: base(extra=1).replace(b'"arrays": {}', b'"arrays": []'), "json"),
+    Case("arrays that are a list", "crashes", DAMAGED, lambda: seal(unsealed(base()).replace(b'"arrays": {}', b'"arrays": []')), "json"),
     Case("an array that is not there, in JSON", "crashes halfway", DAMAGED, lambda: json_file(classical_data={"$array": "x"}), "json"),
     Case("an unknown marker, in JSON", "imports the class of that name", LATER, lambda: json_file(classical_data={"$py/object": "os.system"}), "json"),
     Case("a scalar of objects, in JSON", "takes eight bytes for a pointer", DAMAGED,

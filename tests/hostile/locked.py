@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import base64
 import functools
 import hashlib
 import json
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import quantum_memory as qm
+from quantum_memory.encryption.keys import new_slot
 
 from .case import DAMAGED, LATER, UNSAFE, Case
 
@@ -48,7 +48,7 @@ def relocked(change: Callable[[list[dict[str, Any]]], Any], facts: bytes | None 
     data = whole()
     (length,) = struct.unpack_from("<I", data, 20)
     slots = change(json.loads(data[FACTS : FACTS + length]))
-    text = slots if isinstance(slots, bytes) else json.dumps(slots).encode()
+    text = slots if isinstance(slots, bytes) else json.dumps(slots, separators=(",", ":")).encode()
     head = facts or data[:FACTS]
     head = head[:20] + struct.pack("<I", len(text)) + head[24:]
     return head + text + hashlib.sha256(head + text).digest() + data[FACTS + length + 32 :]
@@ -56,6 +56,11 @@ def relocked(change: Callable[[list[dict[str, Any]]], Any], facts: bytes | None 
 
 def slot(**facts: Any) -> bytes:
     return relocked(lambda slots: [slots[0] | facts])
+
+
+def another_slot() -> bytes:
+    """Return a file that gives a key another master key than the one of its segments, as whoever has the key can."""
+    return relocked(lambda _: [new_slot(bytes(32), qm.Key.from_file(KEY), b"quantum-memory sealed file")])
 
 
 def start(data: bytes) -> int:
@@ -86,7 +91,7 @@ LOCKED: list[Case] = [
     locked("a salt that is no Base64", "skips what it does not know", DAMAGED, lambda: slot(salt="!" * 44)),
     locked("a label of a mile", "prints it", DAMAGED, lambda: slot(label="x" * 10_000)),
     locked("another label", "believes it", WRONG, lambda: slot(label="mine")),
-    locked("another slot for the same key", "opens it with what somebody else chose", WRONG, lambda: slot(wrapped=base64.b64encode(bytes(80)).decode())),
+    locked("another slot for the same key", "opens it with what somebody else chose", DAMAGED, another_slot),
     locked("a cipher that there is not", "takes the first of its list", LATER, lambda: relocked(list, whole()[:12] + b"\x09\0" + whole()[14:FACTS])),
     locked("segments of another length", "allocates 4 GiB for each", DAMAGED, lambda: relocked(list, whole()[:16] + b"\xff" * 4 + whole()[20:FACTS])),
     locked("the segments of another file", "loads them", DAMAGED, lambda: whole()[: start(whole())] + whole(2.0)[start(whole(2.0)) :]),

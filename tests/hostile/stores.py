@@ -74,7 +74,8 @@ def strange_filter(group: h5py.Group, name: str) -> None:
     facts = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     facts.set_chunk((2,))
     facts.set_filter(32_000, h5py.h5z.FLAG_OPTIONAL, (1, 2, 3))
-    h5py.h5d.create(group.id, name.encode(), h5py.h5t.IEEE_F64LE, h5py.h5s.create_simple((2,)), facts)
+    made = h5py.h5d.create(group.id, name.encode(), h5py.h5t.IEEE_F64LE, h5py.h5s.create_simple((2,)), facts)
+    made.write_direct_chunk((0,), np.ones(2).tobytes())
 
 
 def bomb(group: h5py.Group, name: str) -> None:

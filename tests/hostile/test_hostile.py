@@ -18,10 +18,11 @@ from quantum_memory.durability import files
 from quantum_memory.durability.files import physical_memory
 from quantum_memory.errors import BudgetError, IntegrityError
 from quantum_memory.formats import reader
+from quantum_memory.lifecycle.migration.plan import Plan
 from quantum_memory.testing.faults import PassingFiles
 
 from ..reliability.figures import figure
-from . import forge
+from . import archives, folders, forge, locked, stores, trees
 from .case import READ, Case
 from .corpus import AMPLITUDES, CORPUS, HONEST, JSON, PLUS, QMS, SPECIAL, STATE
 
@@ -133,9 +134,24 @@ def test_what_the_forge_makes_without_lies_is_read(tmp_path):
         "a.qms": forge.qms(AMPLITUDES, HONEST),
         "b.json": forge.json_file({"classical": forge.json_array([1.0])}, classical_data={"$array": "classical"}),
         "c.json.zlib": forge.zlib_file(forge.json_file(metadata={"a": 1})),
+        "d.msgpack": trees.forged(trees.tree()),
+        "e.b64": trees.text(),
+        "f.pkl": trees.ours(b"version", b"version"),
+        "g.npz": archives.forged(),
+        "h.h5": stores.whole(),
+        "i.qms": locked.relocked(list),
+        "j.plan": folders.plan(folders.left("a"), folders.moved("b.json")),
+        "k.qmb": folders.exported(),
     }
     for name, data in forged.items():
         (tmp_path / name).write_bytes(data)
+    for name in ("d.msgpack", "e.b64", "f.pkl", "g.npz"):
+        assert qm.load(tmp_path / name, allow_pickle=True).classical.tolist() == [1.0, 2.0]
+    assert qm.load(tmp_path / "h.h5").metadata == {"run": "a"}
+    assert qm.load(tmp_path / "i.qms", key=qm.Key.from_file(locked.KEY)).quantum is not None
+    assert len([*Plan.open(tmp_path / "j.plan").entries()]) == 2
+    with qm.BackupManager(tmp_path / "backups") as manager:
+        assert manager.import_backup(tmp_path / "k.qmb") == [folders.SECOND]
     assert qm.load(tmp_path / "a.qms").quantum.amplitudes.tolist() == PLUS.tolist()
     assert qm.verify(tmp_path / "a.qms").problems == []
     assert qm.load(tmp_path / "b.json").classical.tolist() == [1.0]

@@ -13,6 +13,7 @@ import numpy as np
 
 import quantum_memory as qm
 from quantum_memory.formats.pickle_format import to_pickle
+from quantum_memory.state.document import ArrayIdentity, content_id
 
 from .case import DAMAGED, UNSAFE, Case
 
@@ -23,6 +24,12 @@ DOCUMENT = '{"document":{"classical_data":{"$array":"classical"}},"record":{}}'
 VALUES = np.array([1.0, 2.0])
 NAME = qm.MemoryState(classical=VALUES).content_id
 ARRAY = {"dtype": "f64", "shape": [2], "data": VALUES.tobytes()}
+
+
+def name_of(*paths: str) -> str:
+    """Return the name of a content whose document names one array, and that has these."""
+    array = ArrayIdentity("f64", (2,), hashlib.sha256(VALUES.tobytes()).digest())
+    return content_id({"classical_data": {"$array": "classical"}}, dict.fromkeys(paths, array))
 
 
 def sealed(body: bytes) -> bytes:
@@ -74,9 +81,9 @@ _TREES: dict[str, tuple[str, Callable[[], bytes]]] = {
     ),
     "an array that the document does not name": (
         "drops it when it saves again",
-        lambda: forged(tree(arrays={"classical": ARRAY, "x": ARRAY})),
+        lambda: forged(tree(arrays={"classical": ARRAY, "x": ARRAY}, content_id=name_of("classical", "x"))),
     ),
-    "no array": ("crashes halfway", lambda: forged(tree(arrays={}))),
+    "no array": ("crashes halfway", lambda: forged(tree(arrays={}, content_id=name_of()))),
     "arrays that are a list": ("crashes", lambda: forged(tree(arrays=[ARRAY]))),
     "parts in another order": ("gives it another name", lambda: forged(dict(reversed(tree().items())))),
     "a part that no release writes": ("drops it when it saves again", lambda: forged(tree(more=1))),
@@ -155,6 +162,7 @@ _OTHERWISE = {
     "a document of a million values": UNSAFE,
     "a shape of nothing times too much": "BudgetError",
     **dict.fromkeys(["os.system", "eval", "exec, inside what looks like ours", "an import", "protocol 0"], UNSAFE),
+    "lists in lists without end": UNSAFE,
 }
 TREES = [
     Case(f"{title}, in MessagePack", naive, _OTHERWISE.get(title, DAMAGED), build, "msgpack")
@@ -219,7 +227,10 @@ _PICKLES: dict[str, tuple[str, Callable[[], bytes]]] = {
         lambda: ours(b"(K\x02t", b"(" + b"K\x01" * 100_000 + b"t"),
     ),
     "a shape that does not end": ("crashes", lambda: ours(b"(K\x02t", b"(" + b"K\x01" * 100)),
-    "lists in lists without end": ("overflows the C stack", lambda: sealed(b"\x80\x05" + b"](" * 100_000)),
+    "lists in lists without end": (
+        "overflows the C stack",
+        lambda: b"\x80\x05" + b"]" * 100_000 + b"a" * 99_999 + b".",
+    ),
     "a buffer that is not there": ("crashes", lambda: ours(b"C\x10" + VALUES.tobytes(), b"\x97\x98")),
     "a bytearray": ("makes it", lambda: ours(b"C\x10" + VALUES.tobytes(), b"\x96\x10" + bytes(7) + VALUES.tobytes())),
     "a dict that grows after its end": ("lets it grow", lambda: ours(b"u.", b"u(\x8c\x01a\x8c\x01bu.")),
@@ -246,9 +257,9 @@ def pickled(arguments: tuple[object, ...]) -> bytes:
 
 
 def doubling() -> bytes:
-    """Return a pickle of lists, each twice in the next one."""
+    """Return a pickle of a tuple of lists, each twice in the next one."""
     lists = (b"](h%ch%ce\x94" % (n, n) for n in range(40))
-    return b"\x80\x04]\x940" + b"0".join(lists) + b"."
+    return b"\x80\x04(]\x94" + b"".join(lists) + b"t."
 
 
 PROGRAMS: dict[str, tuple[str, str, Callable[[], bytes]]] = {

@@ -82,6 +82,7 @@ def test_a_power_cut_while_what_a_killed_process_had_not_synced_is_finished_does
             file.write_at(new, 0)
             file._bytes.prepare()
             model.close(file._fd)  # as a kill between the log and its fsync
+            file._fd = -1
             recover(path)
         model.acknowledged = 1
         for acknowledged in model.leave_each(200 * TIMES):

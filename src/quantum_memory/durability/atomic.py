@@ -70,10 +70,11 @@ class NewFile:
         Whether the file has its name.
     """
 
+    fd = -1
+
     def __init__(self, path: str | os.PathLike[str], *, overwrite: bool, durable: bool, mode: int = 0o666) -> None:
         self.name = os.fspath(path)
         self.target = real_path(self.name)
-        self.fd = -1
         self.is_there = False
         self._overwrite = overwrite
         self._durable = durable
@@ -124,6 +125,10 @@ class NewFile:
                 self._files.close(fd)
             except OSError as error:
                 raise StorageError.from_os_error(error, "close", self.name) from error
+
+    def __del__(self) -> None:
+        if self.fd >= 0:  # an interrupt came as it was to be closed
+            self._files.closerange(self.fd, self.fd + 1)
 
     def discard(self) -> None:
         """Close the file, and remove it if it has no name yet. What went wrong before matters more than this."""

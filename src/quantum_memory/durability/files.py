@@ -34,6 +34,7 @@ class Files(Protocol):
 
     def open(self, path: str, flags: int, mode: int = 0o666) -> int: ...
     def close(self, fd: int) -> None: ...
+    def closerange(self, first: int, end: int) -> None: ...
     def fstat(self, fd: int) -> os.stat_result: ...
     def stat(self, path: str) -> os.stat_result: ...
     def fchmod(self, fd: int, mode: int) -> None: ...
@@ -57,13 +58,26 @@ class Files(Protocol):
 
 
 class RealFiles:
-    """The real operating system."""
+    """The real operating system.
+
+    Ctrl-C raises its exception when a call of the system returns, or as a function of Python begins. A descriptor that
+    it takes away before somebody has noted it, or before it is closed, would stay open, and locked.
+    """
 
     def open(self, path: str, flags: int, mode: int = 0o666) -> int:
-        return os.open(path, flags | os.O_CLOEXEC, mode)
+        opened: list[int] = []
+        try:
+            opened.extend(map(os.open, (path,), (flags | os.O_CLOEXEC,), (mode,)))  # noted before it can be interrupted
+        except BaseException:
+            for fd in opened:
+                os.close(fd)
+            raise
+        return opened[0]
 
-    def close(self, fd: int) -> None:
-        os.close(fd)
+    # These two are the functions of the system themselves: whoever calls them is interrupted afterwards. The second is
+    # for files of which nothing is expected any more, and raises nothing.
+    close = staticmethod(os.close)
+    closerange = staticmethod(os.closerange)
 
     def fstat(self, fd: int) -> os.stat_result:
         return os.fstat(fd)
@@ -168,15 +182,20 @@ def current() -> Files:
 @contextlib.contextmanager
 def using(files: Files) -> Iterator[None]:
     """Put another implementation in force for a block (in this thread or task)."""
-    token = _in_force.set(files)
+    before, others = _in_force.get(), False
     try:
+        _in_force.set(files)
         yield
+    except GeneratorExit:  # an interrupt has kept this from being left in its turn: blocks around it may have been
+        others = _in_force.get() is not files
+        raise
     finally:
-        _in_force.reset(token)
+        if not others:
+            _in_force.set(before)
 
 
 class ReadableFile:
-    """A regular file, opened for reading at any offset, by any number of threads.
+    """A regular file, opened for reading at any offset, by any number of threads. Who forgets it has closed it.
 
     Parameters
     ----------
@@ -190,8 +209,9 @@ class ReadableFile:
     MissingFileError, UnsafeError, StorageError
     """
 
+    _fd = -1
+
     def __init__(self, path: str, *, follow: bool = True) -> None:
-        self._fd = -1
         self._files = current()
         self.name = path
         flags = os.O_RDONLY | (0 if follow else getattr(os, "O_NOFOLLOW", 0))
@@ -276,10 +296,10 @@ class ReadableFile:
         """Close the file; reading afterwards fails."""
         fd, self._fd = self._fd, -1
         if fd >= 0:
-            close_quietly(self._files, fd)  # what was read has been read
+            self._files.closerange(fd, fd + 1)  # what was read has been read
 
     def __del__(self) -> None:
-        self.close()  # of who has forgotten to close a manager, which keeps some packs open
+        self.close()  # of who has forgotten to close a manager, which keeps some packs open, or was interrupted
 
     def __enter__(self) -> ReadableFile:
         return self
@@ -364,7 +384,7 @@ def open_regular(files: Files, path: str, name: str, access: int) -> tuple[int, 
         if not stat.S_ISREG(facts.st_mode):
             raise _irregular(name)
     except BaseException as error:
-        close_quietly(files, fd)
+        files.closerange(fd, fd + 1)
         if isinstance(error, OSError):
             raise StorageError.from_os_error(error, "open", name) from error
         raise
@@ -373,12 +393,6 @@ def open_regular(files: Files, path: str, name: str, access: int) -> tuple[int, 
 
 def _irregular(name: str) -> UnsafeError:
     return UnsafeError("this is not a regular file", path=name, next_step="give the path of a saved state")
-
-
-def close_quietly(files: Files, fd: int) -> None:
-    """Close a file of which nothing is expected any more."""
-    with contextlib.suppress(OSError):
-        files.close(fd)
 
 
 def map_privately(fd: int, length: int, name: str) -> memoryview:

@@ -12,7 +12,7 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from quantum_memory.durability.files import close_quietly, is_at, is_unsupported, open_regular
+from quantum_memory.durability.files import current, is_at, is_unsupported, open_regular
 from quantum_memory.errors import ConflictError, StorageError
 
 if TYPE_CHECKING:
@@ -52,14 +52,25 @@ def open_locked(files: Files, path: str, name: str, *, write: bool, timeout: flo
             if is_at(files, fd, path):
                 return fd
         except OSError as error:
-            close_quietly(files, fd)
+            files.closerange(fd, fd + 1)
             if isinstance(error, (ConflictError, StorageError)):
                 raise
             raise StorageError.from_os_error(error, "lock", name) from error
         except BaseException:
-            close_quietly(files, fd)
+            files.closerange(fd, fd + 1)
             raise
-        close_quietly(files, fd)
+        files.closerange(fd, fd + 1)
+
+
+@contextlib.contextmanager
+def locked(path: str, name: str, *, write: bool, timeout: float) -> Iterator[int]:
+    """Hold the lock of the file that is at `path` for a block, and give its descriptor; see `open_locked`."""
+    files = current()
+    fd = open_locked(files, path, name, write=write, timeout=timeout)
+    try:
+        yield fd
+    finally:
+        files.closerange(fd, fd + 1)
 
 
 @contextlib.contextmanager
@@ -71,16 +82,17 @@ def locked_folder(files: Files, folder: str, name: str, *, timeout: float) -> It
     name
         What errors call the file that is to get its name.
     """
-    fd = -1
-    with contextlib.suppress(OSError):
+    try:
         fd = files.open(folder, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
+    except OSError:
+        fd = -1
     try:
         if fd >= 0:
             _lock_folder(files, fd, name, timeout)
         yield
     finally:
         if fd >= 0:
-            close_quietly(files, fd)
+            files.closerange(fd, fd + 1)
 
 
 def _lock_folder(files: Files, fd: int, name: str, timeout: float) -> None:

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 
 from quantum_memory.durability import forks, pack
 from quantum_memory.durability.atomic import DurableFile
-from quantum_memory.durability.files import ReadableFile, close_quietly, current, read_up_to, write_all_at
+from quantum_memory.durability.files import ReadableFile, current, read_up_to, write_all_at
 from quantum_memory.durability.folders import make_folder
-from quantum_memory.durability.locks import open_locked
+from quantum_memory.durability.locks import locked, open_locked
 from quantum_memory.errors import ConflictError, IntegrityError, MissingFileError, StorageError, UnsafeError
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class StoreLock:
         self._path = os.path.join(folder, _NAME)
         self._durable = durable
         self._folder_mode, self._file_mode = folder_mode, file_mode
-        self._held: set[int] = set()
+        self._held: dict[int, StoreLock] = {}  # by descriptor: changed in steps that no interrupt comes between
         forks.tell(self)
 
     def forked(self) -> None:
@@ -66,7 +66,7 @@ class StoreLock:
         for fd in self._held:
             with contextlib.suppress(OSError):
                 os.close(fd)
-        self._held = set()
+        self._held = {}
 
     @contextlib.contextmanager
     def shared(self, *, timeout: float) -> Iterator[int]:
@@ -141,18 +141,19 @@ class StoreLock:
                     path=path,
                     next_step="put them there themselves, or link the whole folder",
                 )
+        files = current()
         try:
-            fd = open_locked(current(), self._path, self._folder, write=write, timeout=timeout)
+            fd = open_locked(files, self._path, self._folder, write=write, timeout=timeout)
         except MissingFileError:
             self.make()
-            fd = open_locked(current(), self._path, self._folder, write=write, timeout=timeout)
+            fd = open_locked(files, self._path, self._folder, write=write, timeout=timeout)
+        self._held[fd] = self
         try:
-            self._held.add(fd)
             yield fd
         finally:
             if fd in self._held:  # otherwise this process was forked within the block
-                self._held.discard(fd)
-                close_quietly(current(), fd)
+                del self._held[fd]
+                files.closerange(fd, fd + 1)
 
     def _generation_of(self, fd: int, *, whole: bool = False) -> int:
         """Return how often the store was collected, having checked that the file which is locked is that of a store.
@@ -198,8 +199,7 @@ def is_store(folder: str) -> bool:
         return False
 
 
-@contextlib.contextmanager
-def hold_together(folder: str, *, timeout: float) -> Iterator[None]:
+def hold_together(folder: str, *, timeout: float) -> contextlib.AbstractContextManager[int]:
     """Hold a store together with others without looking at what is in it: nothing is removed meanwhile.
 
     Raises
@@ -207,9 +207,4 @@ def hold_together(folder: str, *, timeout: float) -> Iterator[None]:
     ConflictError
         It is being collected.
     """
-    files = current()
-    fd = open_locked(files, os.path.join(folder, _NAME), folder, write=False, timeout=timeout)
-    try:
-        yield
-    finally:
-        close_quietly(files, fd)
+    return locked(os.path.join(folder, _NAME), folder, write=False, timeout=timeout)

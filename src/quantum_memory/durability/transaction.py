@@ -37,7 +37,7 @@ from typing import TYPE_CHECKING
 from quantum_memory.durability.atomic import NewFile, forked, real_path
 from quantum_memory.durability.changes import ChangedFile
 from quantum_memory.durability.file_object import FileObject
-from quantum_memory.durability.files import Buffer, Files, close_quietly, current, is_at
+from quantum_memory.durability.files import Buffer, Files, current, is_at
 from quantum_memory.durability.locks import locked_folder, open_locked
 from quantum_memory.durability.redo_log import RedoLog, find_log
 from quantum_memory.errors import (
@@ -101,6 +101,11 @@ class TransactionFile(FileObject):
         It is shorter than its first bytes say.
     """
 
+    # Here, since an interrupt may come as an object begins, and it is closed all the same.
+    _new: NewFile | None = None  # until it has its name
+    _fd = -1
+    _replaced = -1  # the file to be replaced, which nobody is to change meanwhile; none: nobody makes it
+
     def __init__(
         self,
         path: str | os.PathLike[str],
@@ -126,9 +131,6 @@ class TransactionFile(FileObject):
         self._durable = durable
         self._files: Files = current()
         self._pid = os.getpid()
-        self._fd = -1
-        self._new: NewFile | None = None  # until it has its name
-        self._replaced = -1  # the file to be replaced, which nobody is to change meanwhile; none: nobody makes it
         self._over = False  # a commit failed: only to be closed
         try:
             if replace:
@@ -213,6 +215,9 @@ class TransactionFile(FileObject):
         finally:
             self.failure = failure
             self._close()
+
+    def __del__(self) -> None:
+        self._close()  # an interrupt came as it was to be closed
 
     @property
     def size(self) -> int:
@@ -344,10 +349,10 @@ class TransactionFile(FileObject):
         with locked_folder(self._files, os.path.dirname(self._target), self.name, timeout=self._timeout):
             self._check_unreplaced()
             new.publish()
-        self._new = None
+        self._new, new.fd = None, -1  # it is this object's now
         if self._replaced >= 0:
             fd, self._replaced = self._replaced, -1
-            close_quietly(self._files, fd)
+            self._files.closerange(fd, fd + 1)
         self._bytes.begin(self.size)
 
     def _check_unreplaced(self) -> None:
@@ -416,7 +421,9 @@ class TransactionFile(FileObject):
             else:
                 self._new.leave()
             self._new, self._fd = None, -1
-        for fd in (self._fd, self._replaced):
-            if fd >= 0:
-                close_quietly(self._files, fd)
-        self._fd = self._replaced = -1
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            self._files.closerange(fd, fd + 1)
+        fd, self._replaced = self._replaced, -1
+        if fd >= 0:
+            self._files.closerange(fd, fd + 1)

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
 from quantum_memory.durability.atomic import real_path
+from quantum_memory.durability.interrupts import holding
 from quantum_memory.errors import ConflictError, InvalidStateError, MissingFileError, QuantumMemoryError, StorageError
 from quantum_memory.formats.background_job import ENDING, Job, Left, Task
 from quantum_memory.formats.convert import recompress
@@ -114,7 +115,8 @@ class BackgroundCompressor:
         self._progress = progress
         self._on_error = on_error
         self._pid = os.getpid()
-        self._changed = threading.Condition()  # guards what follows; its holder waits for no other lock
+        self._lock = threading.RLock()  # guards what follows; its holder waits for no other lock
+        self._changed = threading.Condition(self._lock)  # not entered itself: an interrupt would leave it locked
         self._closed = False
         self._waiting: deque[Task] = deque()
         self._running: list[Task] = []
@@ -164,7 +166,7 @@ class BackgroundCompressor:
 
             def note(written: str) -> None:
                 # The lock is kept until older jobs know: none can put its file over this one.
-                held.enter_context(self._naming)
+                held.enter_context(holding(self._naming))
                 facts.append(FileFacts.of(written))
 
             with before_naming(note):
@@ -220,13 +222,13 @@ class BackgroundCompressor:
     @property
     def pending(self) -> tuple[Job, ...]:
         """The jobs that run, and those that wait, in the order in which they will begin."""
-        with self._changed:
+        with self._lock:
             return tuple(task.job for task in (*self._running, *self._waiting))
 
     @property
     def done(self) -> tuple[Job, ...]:
         """The jobs that have ended, however they did, in that order: the last 1024."""
-        with self._changed:
+        with self._lock:
             return tuple(self._ended)
 
     def wait(self, timeout: float | None = None) -> bool:
@@ -264,12 +266,12 @@ class BackgroundCompressor:
         """
         if os.getpid() != self._pid:
             return  # the jobs are those of the other process, and so is the lock
-        with self._changed:
+        with self._lock:
             self._closed = True
         if cancel:
             self._give_up("it was cancelled")
         self._wait(None)
-        with self._changed:
+        with self._lock:
             errors = list(self._errors)
             self._errors.clear()
         if errors:
@@ -301,23 +303,23 @@ class BackgroundCompressor:
 
     def _check_open(self) -> None:
         self._check_process()
-        with self._changed:
+        with self._lock:
             if self._closed:
                 raise ConflictError("this compressor has been closed", next_step="make another one")
 
     def _wait(self, timeout: float | None) -> bool:
-        with self._changed:
+        with self._lock:
             return self._changed.wait_for(lambda: not self._threads, timeout)
 
     def _raise_next(self) -> None:
-        with self._changed:
+        with self._lock:
             error = self._errors.popleft() if self._errors else None
         if error is not None:
             raise error
 
     def _give_up(self, reason: str, *, of: str | None = None, running: bool = True) -> None:
         """End the jobs of one file, or of all, that wait, and have those that run stop."""
-        with self._changed:
+        with self._lock:
             chosen = [task for task in self._waiting if of in {None, task.target}]
             self._waiting = deque(task for task in self._waiting if of not in {None, task.target})
             self._ended.extend(replace(task.job, state="skipped", reason=reason) for task in chosen)
@@ -326,7 +328,7 @@ class BackgroundCompressor:
                     task.stop = task.stop or reason
 
     def _put(self, task: Task) -> None:
-        with self._changed:
+        with self._lock:
             self._waiting.append(task)
             if len(self._threads) == self._workers:
                 return
@@ -336,11 +338,15 @@ class BackgroundCompressor:
             self._threads.add(thread)
             try:
                 thread.start()
-            except RuntimeError as error:  # there are too many, or the interpreter is ending
+            except BaseException as error:  # there are too many, or the interpreter is ending, or an interrupt
+                if thread.ident is not None:
+                    raise  # it has begun
                 self._threads.discard(thread)
                 if not self._threads:
                     self._waiting.remove(task)
                     self._note_end(task, state="failed", error=_ours(error, task.job.path))
+                if not isinstance(error, RuntimeError):
+                    raise
 
     def _work(self) -> None:
         _step_back()
@@ -348,7 +354,7 @@ class BackgroundCompressor:
             self._run(task)
 
     def _next(self) -> Task | None:
-        with self._changed:
+        with self._lock:
             if not self._waiting:
                 self._threads.discard(threading.current_thread())
                 self._changed.notify_all()
@@ -376,11 +382,11 @@ class BackgroundCompressor:
             if self._progress is not None:
                 self._progress(task.job)
         except BaseException as error:  # it must not end the thread, on which the queue depends
-            with self._changed:
+            with self._lock:
                 self._errors.append(_ours(error, task.job.path))
 
     def _note_end(self, task: Task, **changes: Any) -> None:
-        with self._changed:
+        with self._lock:
             task.job = replace(task.job, **changes)
             if task in self._running:
                 self._running.remove(task)
@@ -394,7 +400,7 @@ class BackgroundCompressor:
         with ExitStack() as held:
 
             def check(_: str) -> None:
-                held.enter_context(self._naming)
+                held.enter_context(holding(self._naming))
                 task.check()
                 passed.append(True)
 

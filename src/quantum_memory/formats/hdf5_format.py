@@ -53,7 +53,7 @@ class HDF5(Handler):
                 # Only now, when nobody writes to it until it is replaced.
                 if options.overwrite and not is_free(name):
                     _refuse_to_replace(name)
-                writer = StateWriter(store.file, arguments, progress)
+                writer = StateWriter(store, arguments, progress)
                 facts = add_state(store, _ALONE, 0, lambda group: writer.write(group, memory))
             return name, store.file.size, str(facts["content_id"])
 

@@ -35,7 +35,7 @@ from quantum_memory.state.json_text import document_text
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from quantum_memory.durability.transaction import TransactionFile
+    from quantum_memory.formats.hdf5_store import Store
     from quantum_memory.formats.prepared import Prepared
     from quantum_memory.formats.registry import Progress
     from quantum_memory.state.arrays import AnyArray
@@ -46,7 +46,7 @@ class StateWriter:
 
     Parameters
     ----------
-    file
+    store
         The store.
     arguments
         Those of `hdf5_layout.compression_arguments`.
@@ -54,8 +54,8 @@ class StateWriter:
         Called with the raw bytes of each chunk that is done.
     """
 
-    def __init__(self, file: TransactionFile, arguments: Mapping[str, Any], progress: Progress | None = None) -> None:
-        self._file = file
+    def __init__(self, store: Store, arguments: Mapping[str, Any], progress: Progress | None = None) -> None:
+        self._store = store
         self._arguments = arguments
         self._progress = progress
 
@@ -90,6 +90,7 @@ class StateWriter:
         put = (self._packed if packed else self._contiguous)(group, name, array.shape, np.dtype(STORABLE[kind]))
 
         def write(index: int) -> None:
+            self._store.check()
             items = chunk_items(array, index)
             if isinstance(array, np.ndarray):  # of others, they are nobody else's already
                 items = items.copy()
@@ -120,7 +121,7 @@ class StateWriter:
         kind = h5py.h5t.py_create(dtype, logical=True)
         dataset = h5py.h5d.create(group.id, name.encode(), kind, space, properties, links)
         offset = dataset.get_offset()
-        return lambda index, items: self._file.write_at(bytes_of(items), offset + index * CHUNK_BYTES)
+        return lambda index, items: self._store.file.write_at(bytes_of(items), offset + index * CHUNK_BYTES)
 
     def _packed(
         self, group: h5py.Group, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]

@@ -157,7 +157,7 @@ class HDF5QuantumStorage:
                 raise ConflictError(
                     f"there is a state {name!r} already", path=self.path, next_step="delete it, or choose another id"
                 )
-            writer = StateWriter(store.file, self._arguments, progress)
+            writer = StateWriter(store, self._arguments, progress)
             add_state(store, name, now, lambda group: writer.write(group, memory))
             return name
 
@@ -294,6 +294,7 @@ class HDF5QuantumStorage:
                 reader = StateReader(store.file, store.state(name))
                 reader.check_everything(progress)
                 store.root.copy(store.state(name), new.states)
+                new.check()
                 row = rows.get(name)
                 if row is None or not says(row[0], reader.summary()):
                     stored = sum(int(reader.facts(path)["stored_bytes"]) for path in reader.entries)

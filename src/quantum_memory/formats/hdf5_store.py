@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import h5py
 import numpy as np
 
+from quantum_memory.durability.interrupts import uninterrupted
 from quantum_memory.durability.transaction import TransactionFile
 from quantum_memory.errors import RESTORE, ConflictError, IntegrityError, UnsupportedVersionError
 from quantum_memory.formats import hdf5_guard as guard
@@ -49,11 +50,14 @@ class Store:
         The same, as HDF5 sees it.
     driver
         What HDF5 calls.
+    interrupted
+        Tells whether Ctrl-C waits for the end of the block.
     """
 
     file: TransactionFile
     root: h5py.File
     driver: _Driver
+    interrupted: Callable[[], bool]
 
     @property
     def states(self) -> h5py.Group:
@@ -72,10 +76,12 @@ class Store:
     def check(self) -> None:
         """Raise what has gone wrong so far, of which HDF5 knows nothing: what it has read since is not what is there.
 
-        Otherwise that is raised when the block of the store ends.
+        So it is with Ctrl-C, while something is written. Otherwise that is raised when the block of the store ends.
         """
         if self.driver.error is not None:
             raise self.driver.error
+        if self.interrupted():
+            raise KeyboardInterrupt
 
 
 def committed_length(head: bytes) -> int:
@@ -193,6 +199,7 @@ def _opened(file: TransactionFile, mode: str) -> Iterator[Store]:
     try:
         with (
             guard.guarded(file.name),
+            uninterrupted() if mode != "r" else contextlib.nullcontext(lambda: False) as interrupted,
             h5py.File(
                 driver,
                 mode,
@@ -203,7 +210,7 @@ def _opened(file: TransactionFile, mode: str) -> Iterator[Store]:
                 track_order=False,  # whatever h5py is set to do: the same memory makes the same bytes
             ) as root,
         ):
-            yield Store(file, root, driver)
+            yield Store(file, root, driver, interrupted)
     except BaseException as error:
         cause = guard.interrupt(driver.error or error) or driver.error
         if cause is None or cause is error:

@@ -65,6 +65,8 @@ class _PassingFiles:
 
     def __init__(self, inner: Files) -> None:
         self._inner = inner
+        # Found without a function of Python, in whose place an interrupt could come: see `RealFiles`.
+        self.close, self.closerange = inner.close, inner.closerange
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)

@@ -11,6 +11,7 @@ import warnings
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from quantum_memory.durability import forks
+from quantum_memory.durability.interrupts import holding
 from quantum_memory.formats.lazy import StateFile
 from quantum_memory.formats.reader import read_memory
 from quantum_memory.lifecycle.checkpoints import transfer
@@ -181,7 +182,7 @@ class CheckpointManager(Catalogue):
         earlier = self._background.failure()
         try:
             with contextlib.ExitStack() as held:
-                held.enter_context(self.lock)
+                held.enter_context(holding(self.lock))
                 flat, said = self._recorder.taken(
                     target, name=name, description=description, automatic=automatic, progress=progress,
                     metrics=metrics or {}, finished=finished, parameters=self.parameters,
@@ -228,7 +229,7 @@ class CheckpointManager(Catalogue):
             return self._begin(target, facts)
         start = time.monotonic()
         with contextlib.ExitStack() as held:
-            held.enter_context(self.lock)
+            held.enter_context(holding(self.lock))
             flat, said = self._recorder.taken(target, **facts, parameters=self.parameters)
             self._recorder.save_timed(flat, said, start, held.close)
         return True

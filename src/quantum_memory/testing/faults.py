@@ -20,6 +20,7 @@ Each wraps another implementation, the real one unless told otherwise, and is pu
 
 from __future__ import annotations
 
+import contextlib
 import os
 import warnings
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -61,6 +62,11 @@ class PassingFiles:
 
     def close(self, fd: int) -> None:
         self.call("close", fd)
+
+    def closerange(self, first: int, end: int) -> None:
+        for fd in range(first, end):
+            with contextlib.suppress(OSError):
+                self.close(fd)
 
     def fstat(self, fd: int) -> os.stat_result:
         facts: os.stat_result = self.call("fstat", fd)

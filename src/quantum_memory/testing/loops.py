@@ -6,6 +6,7 @@ How long a run may go on is learnt: so long that half of the runs have acknowled
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import select
 import signal
@@ -36,6 +37,7 @@ _NUMBER = struct.Struct("<I")
 _INTERRUPTED = (1 << 32) - 1
 _LOST = 3  # whoever goes on for so many versions has not seen the interrupt
 _LONGEST = 10.0
+_AGAIN = 0.5  # seconds: Python loses an interrupt that comes while an object is being deleted
 
 
 class Loop(Protocol):
@@ -198,6 +200,89 @@ def interrupt_at_random(loop: Loop, interrupts: int, rng: random.Random, *, by: 
             loop.end(version)
             version += 1
     return ends
+
+
+def interrupt_and_go_on(loop: Loop, interrupts: int, rng: random.Random) -> Ends:
+    """Interrupt so many runs of this process, which lives on, as a notebook does; see `interrupt_at_random`.
+
+    The exception and what it came through are gone when it is looked at what is left.
+
+    Raises
+    ------
+    AssertionError
+        A version that was acknowledged is not there, or one that is there is torn, or something is left over, or open.
+    """
+    ends, version = Ends(), 0
+    with _Alarm() as alarm:
+        while ends.count < interrupts:
+            said: list[int] = []
+            try:
+                alarm.set(ends.instant(rng))
+                _unsynced(loop, version, said.append)
+            except BaseException as error:
+                alarm.set(0)
+                if not _comes_of_a_signal(error):
+                    raise
+            alarm.check(loop.folder)
+            version = ends.looked_at(loop, said, version)
+            loop.end(version)
+            version += 1
+    return ends
+
+
+class _Alarm:
+    """Interrupts this process after some time, for as long as the block lasts."""
+
+    def __init__(self) -> None:
+        self._handlers: dict[int, Any] = {}
+        self._lost = False
+        self._known: set[str] = set()
+
+    def __enter__(self) -> _Alarm:
+        self._handlers = {
+            signal.SIGALRM: signal.signal(signal.SIGALRM, lambda *_: signal.raise_signal(signal.SIGINT)),
+            signal.SIGINT: signal.signal(signal.SIGINT, signal.default_int_handler),
+        }
+        sys.unraisablehook = self._lose
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.set(0)
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        sys.unraisablehook = sys.__unraisablehook__
+
+    def set(self, seconds: float) -> None:
+        """Interrupt after so many seconds, and again while nobody has noticed; 0: not any more."""
+        signal.setitimer(signal.ITIMER_REAL, max(seconds, 1e-6) if seconds else 0, _AGAIN if seconds else 0)
+
+    def check(self, folder: Path) -> None:
+        """See that nothing in a folder is left over, or open, once those have ended who work in the background."""
+        deadline = time.monotonic() + _LONGEST
+        while left := [str(one) for one in folder.rglob("*") if atomic.is_leftover(one.name)] + self._open_in(folder):
+            assert time.monotonic() < deadline, f"left over, or open: {left}"
+            time.sleep(0.01)
+            gc.collect()
+
+    def _lose(self, what: Any) -> None:
+        """Take note of an interrupt that Python has lost, and with it whatever an object does when it is deleted."""
+        if isinstance(what.exc_value, KeyboardInterrupt):
+            self._lost = True
+        else:
+            sys.__unraisablehook__(what)
+
+    def _open_in(self, folder: Path) -> list[str]:
+        """Return what this process has open there, by descriptor, unless it is known that it is not closed."""
+        found = []
+        with contextlib.suppress(FileNotFoundError):  # where the system does not say
+            for one in os.listdir("/proc/self/fd"):
+                with contextlib.suppress(OSError):
+                    found.append(f"{one} {os.readlink(f'/proc/self/fd/{one}')}")
+        found = [one for one in found if f" {folder}{os.sep}" in one]
+        if self._lost:
+            self._known.update(found)
+            self._lost = False
+        return [one for one in found if one not in self._known]
 
 
 def _exit(number: int, _: object) -> NoReturn:

@@ -9,14 +9,16 @@ from pathlib import Path
 
 from quantum_memory.testing import loop_disk
 from quantum_memory.testing.loop_disk import LoopDisk
-from quantum_memory.testing.loops import Ends, cut_at_random, interrupt_at_random, kill_at_random
+from quantum_memory.testing.loops import Ends, cut_at_random, interrupt_and_go_on, interrupt_at_random, kill_at_random
 
 from . import LOOPS, made
+
+HOW = ["kill", "terminate", "interrupt", "go on", "exit", "EXT4", "EXT4_LEAST", "XFS"]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("how", choices=["kill", "terminate", "interrupt", "exit", "EXT4", "EXT4_LEAST", "XFS"])
+    parser.add_argument("how", choices=HOW)
     parser.add_argument("name", choices=LOOPS)
     parser.add_argument("times", type=int)
     parser.add_argument("place", type=Path, help="an empty folder")
@@ -34,6 +36,8 @@ def tried(how: str, name: str, times: int, place: Path) -> Ends:
             return kill_at_random(made(name, place), times, rng, by=signal.SIGTERM)
         case "interrupt":
             return interrupt_at_random(made(name, place), times, rng)
+        case "go on":
+            return interrupt_and_go_on(made(name, place), times, rng)
         case "exit":
             return interrupt_at_random(made(name, place), times, rng, by=signal.SIGTERM)
     with LoopDisk(place, getattr(loop_disk, how)) as disk:

@@ -137,7 +137,8 @@ class ExportFile(Contents):
     def _check_names(self, listed: list[tuple[str, list[bytes]]], pieces: list[bytes]) -> None:
         ids = {one for one, _ in listed}
         refs = {*self.tags.values(), *self.pins}
-        if len(ids) != len(listed) or not refs <= ids or not all(ID.fullmatch(tag.lower()) for tag in self.tags):
+        fit = len(ids) == len(listed) > 0 and refs <= ids
+        if not fit or not all(ID.fullmatch(tag.lower()) for tag in self.tags):
             raise self._damaged("its backups, tags and pins do not fit together")
         # Each once: the file bounds what they take in memory.
         if len(set(pieces)) != len(pieces) or not set(pieces) < self._chunks.keys():

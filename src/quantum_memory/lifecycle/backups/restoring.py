@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from quantum_memory.compression.cores import on_all_cores
 from quantum_memory.durability.atomic import DurableFile, is_leftover, real_path, sync_folder, temporary_name
 from quantum_memory.durability.chunk_store import ChunkStore
-from quantum_memory.durability.files import close_quietly, current, is_at, is_unsupported
+from quantum_memory.durability.files import current, is_at, is_unsupported
 from quantum_memory.durability.folders import make_folder
 from quantum_memory.durability.store_lock import is_store
 from quantum_memory.errors import (
@@ -228,7 +228,7 @@ class Restorer:
                     _remove(staged)
                 raise
             finally:
-                close_quietly(files, fd)
+                files.closerange(fd, fd + 1)
         except OSError as error:
             if isinstance(error, QuantumMemoryError):
                 raise
@@ -248,7 +248,7 @@ class Restorer:
                         if files.try_lock(fd) and is_at(files, fd, path):
                             _remove(path)
                     finally:
-                        close_quietly(files, fd)
+                        files.closerange(fd, fd + 1)
 
     def _fill(self, staged: str, done: Restored) -> None:
         """Write all that there is into a folder that is new, in which nothing leads elsewhere."""
@@ -295,7 +295,7 @@ class Restorer:
             done.left_out.append((entry.path, error.message))
             return
         finally:
-            close_quietly(files, fd)
+            files.closerange(fd, fd + 1)
         done.files += 1
         done.nbytes += entry.size
 
@@ -315,7 +315,7 @@ class Restorer:
             if self._durable:
                 files.fsync(fd)
         finally:
-            close_quietly(files, fd)
+            files.closerange(fd, fd + 1)
 
     def _place(self, target: str) -> tuple[contextlib.ExitStack, str | None]:
         """Return the locks of what stands where a folder is to be, and the name that it gets; None where none does."""
@@ -373,18 +373,18 @@ def _staged(files: Files, target: str) -> tuple[str, int]:
     above, name = os.path.split(target)
     while True:
         staged = os.path.join(above, temporary_name(name))
-        make_folder(staged, durable=False, mode=_WRITABLE)
         fd = -1
         try:
+            make_folder(staged, durable=False, mode=_WRITABLE)
             fd = files.open(staged, os.O_RDONLY)
             if files.try_lock(fd) and is_at(files, fd, staged):
                 return staged, fd
-            close_quietly(files, fd)
+            files.closerange(fd, fd + 1)
         except FileNotFoundError:
             continue  # somebody has just swept it away
         except BaseException:
             if fd >= 0:
-                close_quietly(files, fd)
+                files.closerange(fd, fd + 1)
             with contextlib.suppress(OSError):
                 os.rmdir(staged)
             raise

@@ -21,8 +21,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from quantum_memory.durability.atomic import is_leftover
-from quantum_memory.durability.files import ReadableFile, close_quietly, current
-from quantum_memory.durability.locks import open_locked
+from quantum_memory.durability.files import ReadableFile
+from quantum_memory.durability.locks import locked
 from quantum_memory.durability.store_lock import SHARED_TIMEOUT, hold_together, is_store
 from quantum_memory.errors import ConflictError, MissingFileError, StorageError, UnsafeError
 from quantum_memory.lifecycle.backups.cuts import HDF5_SIGNATURE
@@ -235,7 +235,6 @@ def opened(at: str) -> Iterator[OpenSource]:
     with contextlib.ExitStack() as held:
         file = held.enter_context(ReadableFile(at, follow=False))
         if file.size >= len(HDF5_SIGNATURE) and file.read(0, len(HDF5_SIGNATURE)) == HDF5_SIGNATURE:
-            fd = open_locked(current(), at, at, write=False, timeout=_STORE_TIMEOUT)
-            held.callback(close_quietly, current(), fd)
+            held.enter_context(locked(at, at, write=False, timeout=_STORE_TIMEOUT))
             file = held.enter_context(ReadableFile(at, follow=False))  # now that nobody changes it
         yield OpenSource(file, _at_rest(file))

@@ -15,7 +15,7 @@ from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
 from quantum_memory.durability.atomic import DurableFile
-from quantum_memory.durability.files import ReadableFile, close_quietly, current, write_all_at
+from quantum_memory.durability.files import ReadableFile, current, write_all_at
 from quantum_memory.errors import RESTORE, IntegrityError, QuantumMemoryError
 from quantum_memory.lifecycle.migration.workplace import explained
 from quantum_memory.state.json_text import from_json, to_json
@@ -122,7 +122,7 @@ class Journal:
 
     def __exit__(self, *_: object) -> None:
         fd, self._fd = self._fd, -1
-        close_quietly(self._files, fd)
+        self._files.closerange(fd, fd + 1)
 
     def append(self, lines: Iterable[dict[str, Any]]) -> None:
         """Append lines; they are durable when this returns."""

@@ -8,9 +8,9 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from quantum_memory.durability.files import Files, close_quietly, current, is_unsupported
+from quantum_memory.durability.files import Files, current, is_unsupported
 from quantum_memory.durability.folders import sync_names
-from quantum_memory.durability.locks import open_locked
+from quantum_memory.durability.locks import locked
 from quantum_memory.errors import ConflictError, MissingError, StorageError, UnsafeError
 from quantum_memory.lifecycle.migration.entries import WORKPLACE, Source
 
@@ -112,17 +112,15 @@ class Workplace:
         check_inside(self.root, os.path.relpath(self.place, self.root))
         self.make_folder(os.path.dirname(path))
         with explained("make the lock", path):
-            close_quietly(files, files.open(path, os.O_RDWR | os.O_CREAT))
-        try:
-            fd = open_locked(files, path, path, write=True, timeout=_LOCK_TIMEOUT)
-        except ConflictError as error:
-            raise ConflictError(
-                "another migration of this folder is running", path=self.root, next_step="wait until it has ended"
-            ) from error
-        try:
+            files.close(files.open(path, os.O_RDWR | os.O_CREAT))
+        with contextlib.ExitStack() as held:
+            try:
+                held.enter_context(locked(path, path, write=True, timeout=_LOCK_TIMEOUT))
+            except ConflictError as error:
+                raise ConflictError(
+                    "another migration of this folder is running", path=self.root, next_step="wait until it has ended"
+                ) from error
             yield
-        finally:
-            close_quietly(files, fd)
 
 
 def migrations(root: str) -> list[str]:

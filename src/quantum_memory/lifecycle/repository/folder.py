@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 from quantum_memory.durability.atomic import DurableFile, remove_leftovers
 from quantum_memory.durability.chunk_collection import WASTE
 from quantum_memory.durability.chunk_store import ChunkStore
-from quantum_memory.durability.files import ReadableFile, close_quietly, current
+from quantum_memory.durability.files import ReadableFile, current
 from quantum_memory.durability.folders import make_folder, sync_names
 from quantum_memory.errors import (
     IntegrityError,
@@ -407,7 +407,7 @@ class Repository(ABC, Generic[H]):
                 if stat.S_ISREG(files.fstat(fd).st_mode):
                     files.write(fd, text)
             finally:
-                close_quietly(files, fd)
+                files.closerange(fd, fd + 1)
 
     def log(self) -> list[dict[str, Any]]:
         """Return what was done, the oldest first; lines that are cut short or damaged are left out."""
