@@ -328,3 +328,20 @@ def test_the_element_type_of_a_skipped_entry_must_be_known_since_the_number_of_i
     path.write_bytes(forge.qms(AMPLITUDES, HONEST, forge.array("metadata", [1.0], section=77, flags=0, kind=15)))
     with pytest.raises(IntegrityError, match="not well formed"):
         qm.load(path)
+
+
+# ---- chunks that are not what their names say
+
+
+def test_a_chunk_of_other_bytes_is_neither_restored_nor_exported_nor_verified(tmp_path):
+    """Its checksum is right, and so is that of all that is about it."""
+    other = bytes(len(folders.NOISE))
+    folders.copied("backups", folders.restored(folders.TOP, folders.entry("f")), "kept")(tmp_path)
+    folders.put_pack([(folders.CHUNK, other, 0, len(other))])(tmp_path / "kept")
+    with qm.BackupManager(tmp_path / "kept") as manager:
+        with pytest.raises(IntegrityError):
+            manager.restore_backup(folders.SECOND, tmp_path / "out")
+        with pytest.raises(IntegrityError):
+            manager.export_backup([folders.SECOND], tmp_path / "out.qmb")
+        assert not manager.verify_backup(folders.SECOND)
+    assert [one.name for one in tmp_path.iterdir()] == ["kept"]

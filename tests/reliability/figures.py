@@ -57,7 +57,7 @@ class Part(NamedTuple):
 
 PARTS = {
     "fails": Part("calls of every operation fail, in turn: once, and for good; seven errors", "failures", 20_000),
-    "killed": Part("every operation is killed at every call that changes something", "kills", 1_000),
+    "killed": Part("every operation is killed at every call that changes something", "kills", 2_000),
     "interrupted": Part("calls of every operation are interrupted, in turn, as by Ctrl-C", "interrupts", 2_000,
                         "0 leftovers, 0 held locks"),
     "kills": Part("kill -9 at random instants", "kills", 10_000, grows=True),
@@ -65,10 +65,10 @@ PARTS = {
                     "0 torn, 0 leftovers, others go on", grows=True),
     "crash states": Part("what a power cut may leave, on the model of a disk", "states", 50_000, grows=True),
     "cuts": Part("real power cuts: ext4, ext4 with writeback, XFS", "cuts", 2_000, grows=True),
-    "full": Part("a full disk, at every 4 KiB", "sizes", 300, "the old version whole, the new one once there is room"),
-    "writers": Part("8 processes that count together", "commits", 1_600, "exactly as many as were made", grows=True),
-    "bits": Part("every bit of golden files is flipped", "flips", 300_000, "all found"),
-    "lengths": Part("golden files are cut at every length, or go on after their end", "lengths", 30_000, "all found"),
+    "full": Part("a full disk, at every 4 KiB", "sizes", 700, "the old version whole, the new one once there is room"),
+    "writers": Part("8 processes that count together", "commits", 3_400, "exactly as many as were made", grows=True),
+    "bits": Part("every bit of golden files is flipped", "flips", 380_000, "all found"),
+    "lengths": Part("golden files are cut at every length, or go on after their end", "lengths", 50_000, "all found"),
     "hdf5 bits": Part("bits of HDF5 stores are flipped", "flips", 5_000, "none changes a number, 0 hang"),
     "hostile": Part("hostile files", "files", 480,
                     "our errors, within 2 s and 64 MiB, nothing else touched"),

@@ -25,19 +25,20 @@ import contextlib
 import errno
 import gc
 import itertools
+import os
 import sys
 import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from quantum_memory.durability import files
+from quantum_memory.durability import atomic, files
 from quantum_memory.errors import QuantumMemoryError
-from quantum_memory.testing.faults import FaultyFiles, KillingFiles, RecordingFiles, killed_at
+from quantum_memory.testing.faults import CountingFiles, FaultyFiles, KillingFiles, RecordingFiles, killed_at
 from quantum_memory.testing.operations import Unsynced, leftovers, open_files, state_of
 from quantum_memory.testing.power_cuts import CrashModel
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Callable, Collection, Iterator
 
     from quantum_memory.durability.files import Files
     from quantum_memory.testing.operations import Operation
@@ -144,6 +145,75 @@ def cut_at_each(operation: Operation, *, most: int = 256, seed: int = 0, every: 
             if count % every == 0:
                 operation.go_on()
     return count
+
+
+class _Killed(BaseException):
+    """Stands for the end of a process."""
+
+
+class _EndingFiles(CountingFiles):
+    """Raises `_Killed` at the k-th call that changes something; whoever cleans up after that changes nothing more."""
+
+    def __init__(self, k: int, inner: Files) -> None:
+        super().__init__(k, inner, at_changes=True)
+        self.ended = False
+
+    def call(self, name: str, *arguments: Any) -> Any:
+        if not self.is_next(name):
+            return super().call(name, *arguments)
+        if self.ended:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        self.ended = True
+        raise _Killed
+
+
+def cut_after_each_kill(
+    operation: Operation, again: Callable[[], object], *, most: int = 8, seed: int = 0, first: int = 0, step: int = 1
+) -> int:
+    """Kill it at its calls, have somebody go on, and cut the power then; return how many states that may leave.
+
+    Whoever goes on may lean on what the killed one has left, and nobody has synced. Those are counted in which it was
+    acknowledged once more.
+
+    Parameters
+    ----------
+    again
+        Does it once more. It is acknowledged when this returns; an error of ours says that it is not to be done now.
+    most, seed
+        See `cut_at_each`; of the one cut that comes last.
+    first, step
+        At which calls that change something it is killed: by default at all.
+
+    Raises
+    ------
+    AssertionError
+        Something was lost or torn.
+    """
+    count = 0
+    for k in itertools.count(first, step):
+        operation.again()
+        model = CrashModel(operation.folder, Unsynced(operation.system))
+        ending = _EndingFiles(k, model)
+        before = open_files().items()
+        with contextlib.suppress(_Killed, QuantumMemoryError):  # which a thread may have made of it
+            done_with(operation, ending)
+        if not ending.ended:
+            return count
+        gc.collect(1)
+        for fd, _ in open_files().items() - before:
+            model.close(int(fd))  # as the end of a process does
+        atomic.forget_sweeps()
+        with files.using(model), warnings.catch_warnings(), contextlib.suppress(QuantumMemoryError):
+            warnings.simplefilter("ignore")
+            again()
+            model.acknowledged = 1
+        done = bool(model.acknowledged)
+        model.acknowledged = 2  # of the cut that comes last
+        for _ in itertools.takewhile(lambda cut: cut == 2, model.leave_each(most, seed)):
+            with _looked_at(f"killed at change {k}, {'done again' if done else 'given up'}, and the power cut then"):
+                operation.check(done=done)
+            count += done
+    raise AssertionError("unreachable")
 
 
 _known: WeakKeyDictionary[Operation, set[tuple[object, bool]]] = WeakKeyDictionary()

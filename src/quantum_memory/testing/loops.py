@@ -153,13 +153,14 @@ def cut_at_random(loop: Loop, disk: LoopDisk, cuts: int, rng: random.Random) -> 
     ------
     AssertionError
         A version that was acknowledged is not there, or one that is there is torn, or something is left over, or a run
-        has ended by an error that is not one of ours.
+        has ended before the cut, or by an error that is not one of ours.
     """
     ends, version = Ends(), 0
     disk.again()  # which syncs what the loop has begun with
     while ends.count < cuts:
         with _Run(partial(_until_it_fails, loop, version)) as run:
             time.sleep(ends.instant(rng))
+            assert run.goes_on(), "it ended before the power was cut"
             if disk.kind == XFS:
                 run.stop()
             disk.cut(commit=rng.random() < 0.5)
@@ -335,6 +336,10 @@ class _Run:
         os.kill(self._child, by)
         self._status = os.waitstatus_to_exitcode(os.waitpid(self._child, 0)[1])
         return self._status
+
+    def goes_on(self) -> bool:
+        """Tell whether it has not ended."""
+        return os.waitid(os.P_PID, self._child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
 
     def stop(self) -> None:
         """Let it stand still."""

@@ -105,7 +105,7 @@ def test_chunks_that_were_exchanged_in_the_pack(tmp_path, tree, key):
 def test_a_plain_config_in_the_place_of_the_encrypted_one(tmp_path, tree):
     one = backed_up(tmp_path, tree, KEY)
     folder = tmp_path / "backups"
-    configs.write_config(str(folder), configs.new_config(None), durable=False)
+    configs.write_config(str(folder), configs.new_config(None))
     with manager(tmp_path, key=KEY) as bm:
         for work in (bm.list_backups, lambda: bm.create_backup(tree), lambda: bm.restore_backup(one, tmp_path / "x")):
             with pytest.raises(ConflictError, match="not encrypted"):

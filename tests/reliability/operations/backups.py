@@ -28,9 +28,12 @@ class OfBackups(Alike):
     ----------
     goes
         How many of them, the oldest first, are removed.
+    damaged
+        Whether tags, and a copy of a list, are damaged until it is done.
     """
 
     saved, goes, key, pending = SAVED, 0, None, {}
+    damaged = False
     # The one is for people, and not synced; the other may be lost.
     may_break = ("log.jsonl was closed with unsynced bytes", "checks.json got its name")
 
@@ -45,6 +48,10 @@ class OfBackups(Alike):
             with self.manager() as bm:
                 self.ids += [bm.create_backup(self.tree, f"{k}"), bm.create_backup(self.file, f"{k}")]
             self.versions += [seen(self.tree), seen(self.file)]
+        if self.ids:
+            with self.manager() as bm:
+                bm.tag(self.ids[-1], "kept")
+                bm.pin(self.ids[-1])
         self._write(SAVED)
         self.prepare()
         self.old = contents(self.at, key=self.key)
@@ -69,7 +76,18 @@ class OfBackups(Alike):
             assert not self.ids
             return
         with self.manager() as bm:
+            if self.ids and (done or not self.damaged):
+                refs = bm.folder.refs()
+                assert refs.tags["kept"] == self.ids[-1]
+                assert self.ids[-1] in refs.pins
+                self.check_copies(done=done)
             self.check_more(bm, done=done)
+
+    def check_copies(self, *, done):
+        """See that no pack is without the copy of its list, which goes with it."""
+        packs, copies = ({one.stem for one in self.at.glob(f"chunks/*.{what}")} for what in ("qmpack", "qmindex"))
+        assert packs <= copies
+        assert packs == copies or not (done and self.goes)
 
     def check_more(self, bm, *, done):
         """See that the newest of what has to be there gives back what it is of."""
@@ -253,6 +271,8 @@ class Prune(OfBackups):
 class Repair(OfBackups):
     """A bit of everything was damaged of which there is another copy, or which can be made anew."""
 
+    damaged = True
+
     def prepare(self):
         with self.manager() as bm:
             bm.tag(self.ids[0], "good")
@@ -341,7 +361,8 @@ class OfKeys(OfBackups):
         for name in CONFIGS:  # one of the two opens it, whichever of the two files is there
             if (self.at / name).exists():
                 (self.at / name).rename(self.folder / "aside")
-                assert any(map(self.opens, KEYS))
+                opened = tuple(map(self.opens, KEYS))
+                assert opened == self.expected if done else any(opened)
                 (self.folder / "aside").rename(self.at / name)
 
     def do_again(self):

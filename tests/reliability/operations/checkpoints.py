@@ -49,6 +49,8 @@ class OfCheckpoints(Alike):
         if self.saved:
             with manager(self.run) as cm:
                 self.ids = [cm.create_checkpoint(state(k), progress=k) for k in range(1, self.saved + 1)]
+                cm.tag(self.ids[-1], "kept")
+                cm.pin(self.ids[-1])
             self.old = contents(self.run)
         if self.adds:
             with manager(place / "known") as cm:
@@ -70,6 +72,10 @@ class OfCheckpoints(Alike):
             last = resumed.progress if resumed else 0
             assert last in {self.adds} if done and self.adds else last in {self.saved, self.adds}
             assert resumed is None or resumed.state["k"] == last
+            if self.saved:
+                refs = cm.folder.refs()
+                assert refs.tags["kept"] == self.ids[-1]
+                assert self.ids[-1] in refs.pins
             self.check_more(cm, done=done)
 
     def check_more(self, cm, *, done):
@@ -151,8 +157,10 @@ class Tag(OfCheckpoints):
 
     def check_more(self, cm, *, done):
         refs = cm.folder.refs()
-        assert refs.tags in ([{"paper": self.ids[0]}] if done else [{}, {"paper": self.ids[0]}])
-        assert refs.pins in ([{self.ids[1]}] if done else [set(), {self.ids[1]}])
+        kept = {"kept": self.ids[-1]}
+        tagged, pinned = kept | {"paper": self.ids[0]}, set(self.ids[1:])
+        assert refs.tags in ([tagged] if done else [kept, tagged])
+        assert refs.pins in ([pinned] if done else [{self.ids[-1]}, pinned])
 
 
 class Import(OfCheckpoints):

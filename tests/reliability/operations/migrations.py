@@ -1,5 +1,10 @@
 """What is done to a batch of legacy files."""
 
+from contextlib import suppress
+
+from quantum_memory.durability import atomic
+from quantum_memory.errors import ConflictError
+
 from ...lifecycle.batches import Batch
 from .alike import Alike
 
@@ -60,7 +65,7 @@ class RollBack(OfBatch):
 
 
 class Commit(OfBatch):
-    """What is kept of the old ones goes."""
+    """What is kept of the old ones goes; what was not begun can be taken back."""
 
     def __init__(self, place):
         super().__init__(place)
@@ -76,5 +81,12 @@ class Commit(OfBatch):
             self.check_kept_no_more()
 
     def go_on(self):
+        self.turn += 1
+        if self.turn % 2:
+            atomic.forget_sweeps()
+            with suppress(ConflictError):  # which says that it was begun
+                self.roll_back()
+                self.check_taken_back()
+                return
         super().go_on()
         self.check_committed()

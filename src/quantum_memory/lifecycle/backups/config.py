@@ -186,13 +186,16 @@ def config_of(said: dict[str, Any]) -> Config:
     return Config(*texts, said["cipher"], tuple(said["slots"]))
 
 
-def write_config(folder: str, config: Config, *, durable: bool) -> None:
-    """Write what holds for a folder, twice; the store has to be held alone, unless nobody else knows the folder."""
+def write_config(folder: str, config: Config) -> None:
+    """Write what holds for a folder, twice; the store has to be held alone, unless nobody else knows the folder.
+
+    Whoever leaves out syncs does not leave out these: without it nobody opens the backups that others made durable.
+    """
     for name in reversed(_NAMES):  # the first one last: while it is the old one, the old keys hold
-        _write(folder, name, config, durable=durable)
+        _write(folder, name, config)
 
 
-def complete_config(folder: str, config: Config, *, durable: bool) -> None:
+def complete_config(folder: str, config: Config) -> None:
     """Write which of the two files is not there; the store has to be held alone.
 
     Parameters
@@ -202,8 +205,8 @@ def complete_config(folder: str, config: Config, *, durable: bool) -> None:
     """
     for name in _NAMES:
         if not os.path.lexists(os.path.join(folder, name)):
-            _write(folder, name, config, durable=durable)
+            _write(folder, name, config)
 
 
-def _write(folder: str, name: str, config: Config, *, durable: bool) -> None:
-    write_signed(os.path.join(folder, name), as_json(config), durable=durable, mode=0o600)
+def _write(folder: str, name: str, config: Config) -> None:
+    write_signed(os.path.join(folder, name), as_json(config), durable=True, mode=0o600)

@@ -138,7 +138,7 @@ class BackupFolder(Repository[Backup]):
             with self.store.alone():
                 if read_config(self.path) is None:
                     self._check_new()
-                    write_config(self.path, new_config(self.key), durable=self.durable)
+                    write_config(self.path, new_config(self.key))
         _ = self.config  # first: with another key nothing is written
         if a_copy_is_gone(self.path):
             self._complete()
@@ -151,7 +151,7 @@ class BackupFolder(Repository[Backup]):
         ):  # if others are at work, the next one does
             if a_copy_is_gone(self.path) and (found := read_config(self.path)) is not None:
                 self.use(found)
-                complete_config(self.path, found, durable=self.durable)
+                complete_config(self.path, found)
 
     def _check_new(self) -> None:
         """Refuse to begin anew where backups are: whoever took away what holds for them may want the next ones open."""
@@ -164,7 +164,7 @@ class BackupFolder(Repository[Backup]):
 
     def change_config(self, config: Config) -> None:
         """Replace what holds for it as a whole; the store has to be held alone."""
-        write_config(self.path, config, durable=self.durable)
+        write_config(self.path, config)
         self._config = config
 
     def listed(self) -> tuple[list[Backup], dict[str, QuantumMemoryError]]:

@@ -59,7 +59,7 @@ def mend_config(repair: Repair) -> bool:
         else:
             repair.mended(name, "it is gone" if copy is None else "it says something else than the other one", how)
     if wrong and not repair.dry_run:
-        write_config(folder.path, good, durable=folder.durable)
+        write_config(folder.path, good)
     return True
 
 

@@ -410,4 +410,7 @@ def _remove(folder: str) -> None:
 def _write(files: Files, fd: int, raw: Buffer) -> None:
     view, done = memoryview(raw), 0
     while done < len(view):
-        done += files.write(fd, view[done:])
+        written = files.write(fd, view[done:])
+        if written == 0:
+            raise OSError(errno.EIO, f"the file takes nothing past byte {done}")
+        done += written

@@ -255,6 +255,7 @@ def import_(folder: BackupFolder, path: Path, *, key: Key | None = None, progres
         with folder.store.shared():
             names = _chunks(folder, file, progress)
             ids = _manifests(folder, file, names)
+            folder.settle()
     _name(folder, file, ids)
     folder.note("imported", path=os.path.abspath(path), backups=list(ids.values()))
     return list(ids.values())

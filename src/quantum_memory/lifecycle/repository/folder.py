@@ -302,6 +302,12 @@ class Repository(ABC, Generic[H]):
             # Before any chunk goes: a power cut must not bring a manifest back without them.
             sync_names(self._manifests_at)
 
+    def settle(self) -> None:
+        """Make durable what somebody has renamed or removed who was killed right then; the store has to be held."""
+        for folder in (self.path, self._manifests_at, os.path.join(self.path, "chunks")):
+            if self.durable and os.path.isdir(folder):
+                sync_names(folder)
+
     def collect(self, waste: float = WASTE, *, needed: set[bytes] | None = None) -> Collected:
         """Remove chunks that no manifest needs; the store has to be held alone.
 

@@ -110,6 +110,7 @@ class Purging(ABC, Generic[H, C]):
                 self._say(changes, unreached)
                 return [one.id for one in changes]
         with folder.store.alone():
+            folder.settle()
             changes, unreached = self.look()
             known = self._say(changes, unreached)
             self._change(changes)
