@@ -14,7 +14,7 @@ def test_the_tour_runs(tmp_path, monkeypatch):
     for block in blocks:
         exec(compile(block, str(README), "exec"), space)  # it is our own page
     written = {"ghz.json", "ghz.npz", "ghz.qms", "run.qms", "general.qms", "small.qms", "quantum_memory.h5", "run"}
-    written |= {"quantum_state.json", "quantum_state.json.zlib", "backups", "run-again"}
+    written |= {"label.qms", "quantum_state.json", "quantum_state.json.zlib", "backups", "run-again"}
     assert written == {p.name for p in tmp_path.iterdir()}
 
 

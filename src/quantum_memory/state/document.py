@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from quantum_memory.errors import RESTORE, IntegrityError, InvalidStateError, UnsafeError, UnsupportedVersionError
-from quantum_memory.state import dtypes, tensors
+from quantum_memory.state import adapters, dtypes, tensors
 from quantum_memory.state.arrays import HIDDEN, array_digest, dtype_name
 from quantum_memory.state.json_text import is_unicode, to_json
 from quantum_memory.state.matrix_product_state import MatrixProductState
@@ -116,7 +116,7 @@ def well_formed(path: str | None = None) -> Iterator[None]:
         ArithmeticError, AttributeError, LookupError, RuntimeError, StopIteration, SyntaxError, TypeError, ValueError,
         SystemError, struct.error,
     ) as error:  # fmt: skip
-        said = str(getattr(error, "message", error))
+        said = str(getattr(error, "message", error)) or type(error).__name__
         raise IntegrityError(f"its document is not well formed: {said:.200}", path=path, next_step=RESTORE) from error
 
 
@@ -215,6 +215,8 @@ class _Flattener:
             return {"$state": self._state(value, path)}
         if tensors.is_tensor(value):
             return self._tensor(value, path)
+        if (adapter := adapters.adapter_of(value)) is not None:
+            return self.node(adapter.take(value), path)
         raise InvalidStateError(
             f"{'/'.join(path)} is a {kind.__module__}.{kind.__qualname__}, which cannot be kept exactly",
             next_step="give plain Python values, NumPy arrays or torch tensors",

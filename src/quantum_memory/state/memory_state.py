@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from quantum_memory.errors import RESTORE, IntegrityError, InvalidStateError, MissingError, UnsupportedVersionError
+from quantum_memory.state import adapters
 from quantum_memory.state.document import Flat, QuantumState, content_id, flatten, identify, unflatten
 from quantum_memory.state.emotional_state import EmotionalContext
 from quantum_memory.state.matrix_product_state import MatrixProductState
@@ -94,6 +95,50 @@ class MemoryState(Mapping[str, Any]):
             emotion=data.get("emotional_context") or None,
             metadata=data.get("metadata"),
         )
+
+    @classmethod
+    def of(cls, value: object, framework: str | None = None) -> MemoryState:
+        """Return a state of another library as a memory.
+
+        Parameters
+        ----------
+        value
+            What the library has returned; see `as_memory_state`.
+        framework
+            The name of an adapter, for what does not say where it comes from: a plain array of PennyLane's.
+
+        Raises
+        ------
+        InvalidStateError
+            It is no state, or says something that cannot be kept.
+        MissingError
+            There is no such adapter.
+        """
+        return as_memory_state(value if framework is None else adapters.adapter(framework).take(value))
+
+    def to(self, framework: str, **options: Any) -> Any:
+        """Return the quantum state as what another library takes, in its qubit order.
+
+        Parameters
+        ----------
+        framework
+            The name of an adapter: "qiskit", "cirq", "pennylane", "qutip", "quimb", "tenpy", "qulacs", "aer", "stim",
+            "torch", "jax", or one that others have installed.
+        options
+            Those of the adapter's `give`.
+
+        Raises
+        ------
+        InvalidStateError
+            There is no quantum state, or the library has no such states; its qubit order is unstated.
+        MissingError
+            There is no such adapter, or the library is not installed.
+        BudgetError
+            A matrix product state would take too much as a dense one.
+        """
+        if self.quantum is None:
+            raise InvalidStateError("the memory has no quantum state", next_step="its other parts are plain values")
+        return adapters.given(self.quantum, framework, **options)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the nested-dict form; parts that there are not are left out."""
@@ -189,8 +234,8 @@ def as_memory_state(value: object) -> MemoryState:
     Parameters
     ----------
     value
-        A `MemoryState`, a quantum state, an array (see `as_quantum_state`), or a dict: in the nested-dict form when it
-        has one of its keys, otherwise a classical tree.
+        A `MemoryState`, a quantum state, an array (see `as_quantum_state`), a state of another library for which there
+        is an adapter, or a dict: in the nested-dict form when it has one of its keys, otherwise a classical tree.
     """
     if isinstance(value, MemoryState):
         return value
@@ -202,11 +247,16 @@ def as_memory_state(value: object) -> MemoryState:
             )
         nested = any(key in _PARTS for key in value)
         return MemoryState.from_dict(value) if nested else MemoryState(classical=value)
-    if isinstance(value, (QuantumState, np.ndarray)):
+    if isinstance(value, QuantumState) or type(value) is np.ndarray:
+        return MemoryState(as_quantum_state(value))
+    if (adapter := adapters.adapter_of(value)) is not None:
+        return as_memory_state(adapter.take(value))
+    if isinstance(value, np.ndarray):
         return MemoryState(as_quantum_state(value))
     raise InvalidStateError(
         f"a {type(value).__name__} is not a state",
-        next_step="give a StateVector, DensityMatrix, MatrixProductState, MemoryState, array or dict",
+        next_step="give a StateVector, DensityMatrix, MatrixProductState, MemoryState, array, dict, or a state of: "
+        + ", ".join(adapters.names()),
     )
 
 

@@ -106,6 +106,12 @@ class _DenseState(ABC):
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> Array:
         return np.asarray(self._array, dtype=dtype, copy=copy)
 
+    def __dlpack__(self, **options: Any) -> Any:
+        return self._array.__dlpack__(**options)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return self._array.__dlpack_device__()
+
     def with_qubit_order(self, order: QubitOrder) -> Self:
         """Return the state with its unstated order stated; no data moves.
 

@@ -1,0 +1,87 @@
+"""quimb: kets and density operators (`qarray`), matrix product states, and circuits.
+
+The first site is the most significant digit of an index.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from quantum_memory.errors import InvalidStateError
+from quantum_memory.interop.shared import chain, class_of, dense, scaled
+from quantum_memory.state.matrix_product_state import MatrixProductState
+from quantum_memory.state.quantum_state import DensityMatrix, StateVector
+
+if TYPE_CHECKING:
+    from quantum_memory.state.document import QuantumState
+
+PACKAGES = ("quimb",)
+_CLASSES = ("MatrixProductState", "qarray", "Circuit", "CircuitMPS", "CircuitDense", "TensorNetworkGenVector")
+
+
+def recognizes(value: object) -> bool:
+    """Tell whether this is a `qarray`, a matrix product state, a circuit, or another network that is a state."""
+    return class_of(value, "quimb", _CLASSES) is not None
+
+
+def take(value: Any) -> QuantumState:
+    """Return a matrix product state as it is, and anything else as a dense state.
+
+    The tensors of a matrix product state get no other numbers; its `exponent` becomes `log_scale`.
+    """
+    found = class_of(value, "quimb", _CLASSES)
+    if found in {"Circuit", "CircuitMPS", "CircuitDense"}:
+        return take(value.psi)
+    if found == "MatrixProductState":
+        return _chain(value)
+    if found == "TensorNetworkGenVector":
+        array = value.to_dense()
+        sites = [value.ind_size(value.site_ind(site)) for site in value.gen_sites_present()]
+        return StateVector(np.asarray(array).reshape(-1), qubit_order="big", dims=sites)
+    array = np.asarray(value)
+    size = max(array.shape)
+    dims = None if size & (size - 1) == 0 and size > 1 else [size]  # of sites it says nothing
+    if array.shape == (size, 1):
+        return StateVector(array[:, 0], qubit_order="big", dims=dims)
+    if array.shape == (size, size):
+        return DensityMatrix(array, qubit_order="big", dims=dims)
+    raise InvalidStateError(f"an array of shape {array.shape} is no ket or density operator of quimb's")
+
+
+def _chain(value: Any) -> MatrixProductState:
+    if value.cyclic:
+        raise InvalidStateError("the chain is a ring, and open ends are kept", next_step="contract or cut it open")
+    copy = value.copy()
+    copy.permute_arrays("lpr")
+    tensors = [np.asarray(array) for array in copy.arrays]
+    if len(tensors) == 1:
+        return MatrixProductState([tensors[0].reshape(1, -1, 1)])
+    tensors[0], tensors[-1] = tensors[0][None], tensors[-1][:, :, None]
+    return MatrixProductState(tensors, log_scale=float(value.exponent) * math.log(10))
+
+
+def give(state: QuantumState, *, mps: bool | None = None, max_bond: int | None = None, cutoff: float = 0.0) -> Any:
+    """Return a `quimb.tensor.MatrixProductState`, or a ket or density operator (`qarray`).
+
+    Parameters
+    ----------
+    mps
+        Whether it is a matrix product state; by default it is what it is here.
+    max_bond, cutoff
+        As for `MatrixProductState.from_dense`, where a state vector becomes a matrix product state.
+    """
+    import quimb  # noqa: PLC0415
+    import quimb.tensor as qtn  # noqa: PLC0415
+
+    if mps or (mps is None and isinstance(state, MatrixProductState)):
+        found = chain(state, "quimb", max_bond=max_bond, cutoff=cutoff)
+        arrays = [np.ascontiguousarray(tensor.transpose(0, 2, 1)) for tensor in scaled(found)]
+        if len(arrays) == 1:
+            return qtn.MatrixProductState([arrays[0].reshape(-1)], shape="lrp")
+        arrays[0], arrays[-1] = arrays[0][0], arrays[-1][:, 0]
+        return qtn.MatrixProductState(arrays, shape="lrp")
+    whole = dense(state, "big", "quimb")
+    return quimb.qarray(whole.amplitudes.reshape(-1, 1) if isinstance(whole, StateVector) else whole.matrix)

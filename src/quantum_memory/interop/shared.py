@@ -1,0 +1,106 @@
+"""What adapters have in common: which class a value is of, and a state in the form that a library takes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from quantum_memory.errors import InvalidStateError
+from quantum_memory.state.matrix_product_state import MatrixProductState
+from quantum_memory.state.quantum_state import DensityMatrix, StateVector
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from quantum_memory.state.document import QuantumState
+    from quantum_memory.state.quantum_state import QubitOrder
+
+MAX_BYTES = 1 << 34
+"""Bytes that a matrix product state may take when a library wants it dense, unless its caller allows more."""
+
+
+def class_of(value: object, package: str, classes: Collection[str]) -> str | None:
+    """Return the first of some names that a class of a value has which comes from a package, or None."""
+    for kind in type(value).__mro__:
+        if kind.__module__.partition(".")[0] == package and kind.__name__ in classes:
+            return kind.__name__
+    return None
+
+
+def dense(
+    state: QuantumState, order: QubitOrder, library: str, *, max_bytes: int = MAX_BYTES
+) -> StateVector | DensityMatrix:
+    """Return a state as it is, or contracted, with its qubits in an order.
+
+    Raises
+    ------
+    InvalidStateError
+        Nobody has said in which order they are.
+    BudgetError
+        A matrix product state would take more than `max_bytes`.
+    """
+    if isinstance(state, MatrixProductState):
+        return state.to_dense(qubit_order=order, max_bytes=max_bytes)
+    if state.qubit_order == "unstated":
+        raise InvalidStateError(
+            f"its qubit order is unstated, and {library} has one",
+            next_step=f'say which it has: state.with_qubit_order("{order}"), or the other',
+        )
+    return state.reordered(order)
+
+
+def vector(state: QuantumState, order: QubitOrder, library: str, *, max_bytes: int = MAX_BYTES) -> StateVector:
+    """Return a pure state as a vector; see `dense`."""
+    found = dense(state, order, library, max_bytes=max_bytes)
+    if not isinstance(found, StateVector):
+        raise InvalidStateError(f"{library} takes state vectors here, and this is a density matrix")
+    return found
+
+
+def chain(state: QuantumState, library: str, *, max_bond: int | None = None, cutoff: float = 0.0) -> MatrixProductState:
+    """Return a pure state as a matrix product state.
+
+    Parameters
+    ----------
+    max_bond, cutoff
+        As for `MatrixProductState.from_dense`, for a state vector.
+    """
+    if isinstance(state, MatrixProductState):
+        return state
+    if isinstance(state, DensityMatrix):
+        raise InvalidStateError(f"{library} takes pure states here, and this is a density matrix")
+    return MatrixProductState.from_dense(state, max_bond=max_bond, cutoff=cutoff)
+
+
+def only_qubits(state: QuantumState, library: str) -> None:
+    """Refuse a state of anything else than qubits."""
+    if set(state.dims) != {2}:
+        raise InvalidStateError(f"{library} has qubits only, and the sites have the dimensions {state.dims}")
+
+
+def scaled(state: MatrixProductState) -> list[Any]:
+    """Return the tensors with the factor of `log_scale` in that of the orthogonality center, or in the first."""
+    tensors = list(state.tensors)
+    if state.log_scale:
+        site = state.orthogonality_center or 0
+        tensors[site] = (tensors[site] * np.exp(state.log_scale)).astype(state.dtype)
+    return tensors
+
+
+def unique(names: list[str]) -> list[str] | None:
+    """Return names as labels, or None where two are the same, or they say nothing more than the numbers."""
+    plain = [str(index) for index in range(len(names))]
+    return None if len(set(names)) < len(names) or names == plain else names
+
+
+def array_of(state: QuantumState, order: QubitOrder | None, library: str, *, max_bytes: int = MAX_BYTES) -> Any:
+    """Return a dense state as an array, in an order, or in the one that it has."""
+    if order is None and not isinstance(state, MatrixProductState):
+        return np.asarray(state)
+    if order is None:
+        raise InvalidStateError(
+            f"{library} has arrays, and a matrix product state has no qubit order before it is contracted",
+            next_step='say one: to(..., qubit_order="big")',
+        )
+    return np.asarray(dense(state, order, library, max_bytes=max_bytes))
