@@ -81,6 +81,8 @@ _HOMES = {
     "BudgetError": "errors",
     "WrongKeyError": "errors",
     "metrics": "state.metrics",
+    "circuit_of": "interop.provenance",
+    "provenance": "interop.provenance",
 }
 
 __all__ = [  # noqa: RUF022 - as in _HOMES
@@ -147,6 +149,8 @@ __all__ = [  # noqa: RUF022 - as in _HOMES
     "BudgetError",
     "WrongKeyError",
     "metrics",
+    "circuit_of",
+    "provenance",
 ]
 
 if TYPE_CHECKING:
@@ -179,6 +183,7 @@ if TYPE_CHECKING:
     from quantum_memory.formats.verbs import info, load, save
     from quantum_memory.formats.verbs import open as open  # noqa: A004 - not in __all__, which would hide Python's own
     from quantum_memory.formats.verify import verify
+    from quantum_memory.interop.provenance import circuit_of, provenance
     from quantum_memory.lifecycle.backup_manager import BackupManager
     from quantum_memory.lifecycle.checkpoint_manager import CheckpointManager
     from quantum_memory.lifecycle.checkpoints.randomness import Randomness

@@ -69,10 +69,15 @@ def adapter(name: str) -> Adapter:
     return found[name]
 
 
+def all_of_them() -> list[Adapter]:
+    """Return all adapters."""
+    return list(_found().values())
+
+
 def adapter_of(value: object) -> Adapter | None:
     """Return the adapter that takes a value, or None."""
     packages = {kind.__module__.partition(".")[0] for kind in type(value).__mro__} - {"builtins"}
-    fitting = (one for one in _found().values() if packages.intersection(one.PACKAGES))
+    fitting = (one for one in all_of_them() if packages.intersection(one.PACKAGES))
     return next((one for one in fitting if one.recognizes(value)), None)
 
 
