@@ -91,9 +91,17 @@ def sentences(tmp_path):
     return path
 
 
-@pytest.mark.parametrize("name", ["aer_quench.py", "quimb_dmrg.py", "deberta_pad_head.py"])
-def test_a_killed_run_goes_on(tmp_path, sentences, name):
-    more = ["--data", sentences] if "deberta" in name else []
+RUNS = [
+    ["aer_quench.py"], ["aer_mps_quench.py"], ["cirq_monitored.py"], ["deberta_pad_head.py"], ["pennylane_vqe.py"],
+    ["quimb_dmrg.py"], ["quimb_tebd.py"], ["qutip_drive.py"], ["qutip_drive.py", "--damping", "0.1"],
+    ["tenpy_quench.py"],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("run", RUNS, ids="".join)
+def test_a_killed_run_goes_on(tmp_path, sentences, run):
+    name, *more = run
+    more += ["--data", sentences] if "deberta" in name else []
     folder = tmp_path / "run"
     assert stopped(started(name, folder, WITHOUT_END, *more), folder, signal.SIGKILL) == -signal.SIGKILL
     goes_on_as_if_never_stopped(name, folder, tmp_path / "straight", *more)

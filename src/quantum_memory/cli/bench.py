@@ -1,8 +1,13 @@
-"""``qmem bench``: what our forms make of states, beside what others make of them."""
+"""``qmem bench``: what our forms make of states, and what it costs to keep them, beside what others do."""
 
 from __future__ import annotations
 
-from pathlib import PurePath
+import json
+import platform
+import tempfile
+from datetime import UTC, datetime
+from itertools import product
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -10,7 +15,7 @@ import click
 from quantum_memory.cli.bench_states import FAMILIES
 from quantum_memory.cli.keys import opening
 from quantum_memory.cli.options import reading_options
-from quantum_memory.cli.output import column_table, console, plain, print_json, progress
+from quantum_memory.cli.output import column_table, console, plain, print_json, progress, size_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,13 +28,15 @@ if TYPE_CHECKING:
     Named = tuple[str, StateVector | DensityMatrix]
 
 _QUBITS, _QUICK_QUBITS = 16, 12
+_SIZES, _QUICK_SIZES = (5, 10, 15, 20, 24), (5, 10, 15)
+_KEPT = ("haar", "circuit", "mps", "ghz")
 _INFIDELITIES = (1e-2, 1e-4, 1e-6, 1e-8, 1e-10, 1e-12)
 _QUICK_INFIDELITIES = (1e-4, 1e-8)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def bench() -> None:
-    """Measure what compression makes of states, beside other codecs."""
+    """Measure what compression makes of states, and what it costs to keep them, beside what others do."""
 
 
 @bench.command()
@@ -90,6 +97,98 @@ def compression(
     if as_json:
         print_json({"states": [one.to_dict() for one in reports], "not_installed": missing, "plot": plot})
     return 0
+
+
+@bench.command()
+@click.option("--qubits", "-n", "sizes", multiple=True, type=click.IntRange(2, 30), help="Several times for several.")
+@click.option(
+    "--family",
+    "families",
+    multiple=True,
+    type=click.Choice(list(FAMILIES)),
+    help=f"A state to make; several times for several. Default: {', '.join(_KEPT)}.",
+)
+@click.option("--folder", metavar="FOLDER", help="Where the files are made, on the disk that is meant. Default: here.")
+@click.option("--html", "page", metavar="FILE.html", help="Write a page with all tables and a picture (matplotlib).")
+@click.option("--png", metavar="FILE.png", help="Draw how costs grow with the qubits (matplotlib).")
+@click.option("--output", metavar="FILE.json", help="Write what was measured, of each round.")
+@click.option("--quick", is_flag=True, help=f"{', '.join(map(str, _QUICK_SIZES))} qubits, one family.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def files(
+    sizes: tuple[int, ...],
+    *,
+    families: tuple[str, ...],
+    folder: str | None,
+    page: str | None,
+    png: str | None,
+    output: str | None,
+    quick: bool,
+    as_json: bool,
+) -> int:
+    """Measure saving, loading, checking and reading a part of a state, and what a flipped bit does to it.
+
+    Beside ours: np.save, np.savez_compressed, h5py, pickle, torch.save, safetensors, zarr, and what QuTiP, TeNPy and
+    PennyLane write; of these those that are installed (pip install 'quantum-memory[bench]'). All have their turn in
+    each round; medians are shown. Default: 5, 10, 15, 20 and 24 qubits in complex128.
+
+    With --json: made, sheets, each with family, qubits, raw and costs (way, ours, synced, nbytes, seconds, memory,
+    flips); not_installed. A failure: {"error": {"type", "message", "path", "next_step", "exit_code"}}.
+    """
+    from quantum_memory.cli import bench_page
+    from quantum_memory.cli.bench_files import measure as measure_files
+    from quantum_memory.cli.bench_states import make
+    from quantum_memory.cli.bench_ways import absent, ways
+    from quantum_memory.cli.plot import check_matplotlib, check_png
+
+    if png is not None:
+        check_png(png)
+    if page is not None:
+        check_matplotlib()
+    chosen = sizes or (_QUICK_SIZES if quick else _SIZES)
+    made = families or (_KEPT[:1] if quick else _KEPT)
+    out, sheets = console(quiet=as_json), []
+    with (
+        tempfile.TemporaryDirectory(dir=folder or Path.cwd(), prefix="qmem-bench-") as place,
+        progress("measure", len(chosen) * len(made) * len(ways()), unit="items") as step,
+    ):
+        for family, qubits in product(made, chosen):
+            sheets.append(measure_files(family, qubits, make(family, qubits).amplitudes, Path(place), step))
+    for sheet in sheets:
+        table = column_table("", *bench_page.COLUMNS, right=bench_page.COLUMNS)
+        for cost in sheet.costs:
+            table.add_row(cost.way, *bench_page.cells(cost, sheet.raw), style="bold" if cost.ours else None)
+        out.print(f"  {sheet.family}, {sheet.qubits} qubits: {size_text(sheet.raw)}")
+        out.print(table)
+    missing, said = absent(), _where()
+    if missing:
+        out.print(f"  Not installed: {', '.join(missing)} (pip install 'quantum-memory[bench]').", style="dim")
+    facts = {"made": said, "sheets": [sheet.to_dict() for sheet in sheets], "not_installed": missing}
+    if output is not None:
+        bench_page.write(output, json.dumps(facts, indent=1) + "\n")
+    if page is not None or png is not None:
+        image = bench_page.draw(sheets)
+        if png is not None:
+            bench_page.write(png, image)
+        if page is not None:
+            bench_page.write(page, bench_page.page(sheets, image, missing, said))
+    for written in filter(None, (output, page, png)):
+        out.print(f"  Written: {plain(written)}")
+    if as_json:
+        print_json(facts)
+    return 0
+
+
+def _where() -> str:
+    """Say when, where and with what it was measured."""
+    import numpy as np
+
+    from quantum_memory._version import __version__
+    from quantum_memory.state.arrays import worker_count
+
+    return (
+        f"{datetime.now(UTC):%Y-%m-%d}, quantum-memory {__version__}, Python {platform.python_version()}, "
+        f"NumPy {np.__version__}, {platform.system()} on {platform.machine()}, {worker_count()} cores"
+    )
 
 
 def _states(files: tuple[str, ...], families: tuple[str, ...], qubits: int, reading: dict[str, Any]) -> Iterator[Named]:
