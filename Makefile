@@ -2,7 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-WORKERS ?= $(shell nproc 2>/dev/null || echo 2)
+# One more than there are cores: many tests wait for a disk, or for a process that they are about to kill.
+WORKERS ?= $(shell echo $$(( $$(nproc 2>/dev/null || echo 2) + 1 )))
 
 # Tests that fork thousands of times run first, by themselves: the fork of a process takes as long as the process is
 # large, and one that has imported what all tests need is ten times as large as one that has imported what these need.

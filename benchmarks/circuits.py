@@ -74,7 +74,7 @@ def run(quick: bool) -> list[Row | Table]:
             "least overlap of a state in any other library", f"1 - {1 - worst:.1e}", ">= 1 - 1e-12", worst >= 1 - 1e-12
         ),
         Row("least fidelity of what was packed with loss", f"{least:.6f}", f">= {_FIDELITY}", least >= _FIDELITY),
-        Table("circuits", columns, lines),
+        Table("each circuit", columns, lines),
     ]
 
 
@@ -97,7 +97,7 @@ def _put_through(name: str, title: str, qubits: int, folder: Path) -> tuple[list
     cells = [
         title, str(qubits), f"{gates:,}", _seconds(simulated), _seconds(saved), f"{file.stat().st_size:,}",
         f"{raw / file.stat().st_size:,.1f}", _seconds(verified), _seconds(loaded), f"{packed.stat().st_size:,}",
-        f"{raw / packed.stat().st_size:,.1f}", f"1 - {max(0.0, 1 - fidelity):.1e}", f"1 - {1 - overlap:.0e}",
+        f"{raw / packed.stat().st_size:,.1f}", f"1 - {max(0.0, 1 - fidelity):.1e}", f"1 - {max(0.0, 1 - overlap):.0e}",
     ]  # fmt: skip
     file.unlink()
     packed.unlink()

@@ -15,8 +15,15 @@ import numpy as np
 from qiskit import QuantumCircuit
 from qiskit_aer import AerSimulator
 
-from quantum_memory import CheckpointManager, EverySeconds, EverySteps, KeepEvery, KeepLast
-from quantum_memory import MatrixProductState, MemoryState
+from quantum_memory import (
+    CheckpointManager,
+    EverySeconds,
+    EverySteps,
+    KeepEvery,
+    KeepLast,
+    MatrixProductState,
+    MemoryState,
+)
 
 Z = np.diag([1.0, -1.0])
 

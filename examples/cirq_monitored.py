@@ -40,10 +40,11 @@ def main() -> None:
     qubits = cirq.LineQubit.range(args.sites)
     zero = np.zeros(2**args.sites, np.complex64)  # as Cirq computes, and as it is saved
     zero[0] = 1
-    random = np.random.RandomState(7)  # noqa: NPY002 - what Cirq takes
+    random = np.random.RandomState(7)  # of the kind that Cirq takes
     state = StateVector(zero, qubit_order="big", labels=[str(qubit) for qubit in qubits])
     run: dict[str, Any] = {"state": state, "random": random, "outcomes": [], "entropy": []}
-    simulator = cirq.Simulator(seed=random, dtype=np.complex64)
+    # By default Cirq takes a measured qubit out of the state, and what is left has other last digits from run to run.
+    simulator = cirq.Simulator(seed=random, dtype=np.complex64, split_untangled_states=False)
     start = 0
 
     with CheckpointManager(

@@ -24,7 +24,6 @@ def energy_of(sites: int, layers: int) -> Any:
         *(-qml.PauliZ(k) @ qml.PauliZ(k + 1) for k in range(sites - 1)), *(-1.0 * qml.PauliX(k) for k in range(sites))
     )
 
-    @qml.qnode(qml.device("default.qubit", wires=sites))
     def energy(angles: Any) -> Any:
         for layer in range(layers):
             for k in range(sites):
@@ -34,7 +33,7 @@ def energy_of(sites: int, layers: int) -> Any:
                 qml.CZ(wires=[k, k + 1])
         return qml.expval(hamiltonian)
 
-    return energy
+    return qml.QNode(energy, qml.device("default.qubit", wires=sites))
 
 
 class Adam(qml.AdamOptimizer):  # type: ignore[misc]
@@ -43,7 +42,7 @@ class Adam(qml.AdamOptimizer):  # type: ignore[misc]
     def saved(self) -> dict[str, Any]:
         """Return the averages as plain arrays, and the number of steps; before the first of these there are none."""
         found = self.accumulation or {"fm": [], "sm": [], "t": 0}
-        return {"fm": [np.array(one) for one in found["fm"]], "sm": [np.array(one) for one in found["sm"]], "t": found["t"]}
+        return {name: value if name == "t" else [np.array(one) for one in value] for name, value in found.items()}
 
     def restored(self, found: dict[str, Any]) -> None:
         """Take what `saved` returned."""
@@ -55,7 +54,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", default="run-vqe", help="where the checkpoints are")
     parser.add_argument("--steps", type=int, default=200)
-    parser.add_argument("--sites", type=int, default=4)
+    parser.add_argument("--sites", type=int, default=3)
     parser.add_argument("--layers", type=int, default=2)
     args = parser.parse_args()
 
@@ -63,11 +62,12 @@ def main() -> None:
     optimizer = Adam(stepsize=0.1)
     # Plain arrays: a tensor of PennyLane's would be taken for a state. `resume` writes into this one.
     angles = np.random.default_rng(0).normal(scale=0.1, size=(args.layers, 2, args.sites))
-    run: dict[str, Any] = {"angles": angles, "optimizer": Functions(optimizer.saved, optimizer.restored), "energies": []}
+    adam = Functions(optimizer.saved, optimizer.restored)
+    run: dict[str, Any] = {"angles": angles, "optimizer": adam, "energies": []}
     start = 0
 
     with CheckpointManager(
-        args.folder, save=EverySteps(10) | EverySeconds(300), keep=KeepLast(2) | KeepBest("energy")
+        args.folder, save=EverySteps(5) | EverySeconds(300), keep=KeepLast(2) | KeepBest("energy")
     ) as cm:
         found = cm.resume(run)
         if found is not None:

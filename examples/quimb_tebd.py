@@ -1,7 +1,7 @@
 """A Néel state of a Heisenberg chain in time, by TEBD with quimb: it may be killed and goes on where it was.
 
-Each step is an evolution of its own over a short time, from the tensors of the one before. Printed are the magnetization
-of the first site, the entanglement entropy in the middle, and what has been cut off so far.
+Each step is an evolution of its own over a short time, from the tensors of the one before. Printed are the
+magnetization of the first site, the entanglement entropy in the middle, and what has been cut off so far.
 
     python examples/quimb_tebd.py --folder run-tebd --steps 100
 """

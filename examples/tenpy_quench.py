@@ -1,7 +1,7 @@
 """A quench of an XXZ chain as a `Simulation` of TeNPy, which may be killed and goes on where it was.
 
-The Néel state evolves by TEBD, with a conserved magnetization. TeNPy measures every step, and at each of its checkpoints
-it is saved if it is time to; the measurements of the whole run are in the results.
+The Néel state evolves by TEBD, with a conserved magnetization. TeNPy measures after every step, and at each of its
+checkpoints it is saved if it is time to; the measurements of the whole run are in the results.
 
     python examples/tenpy_quench.py --folder run-tebd --steps 100
 """

@@ -120,6 +120,7 @@ def _measure(family: str, qubits: int, array: AnyArray, folder: Path, step: Call
             step(1)
     rounds = int(min(max(_ROUNDS_SECONDS / max(total, 1e-9), _FEWEST_ROUNDS), _MOST_ROUNDS))
     for _ in range(rounds):
+        gc.collect()  # once: it takes longer than most of what is measured
         for way in ways():
             for operation, seconds in _one_round(way, _path(way, folder), array).items():
                 costs[way.name].seconds.setdefault(operation, []).append(seconds)
@@ -137,7 +138,6 @@ def _one_round(way: Way, path: Path, array: AnyArray) -> dict[str, float]:
         work["part"] = lambda: part(path, middle, middle + min(_PART, middle))
     found = {}
     for operation, run in work.items():
-        gc.collect()
         start = time.perf_counter()
         run()
         found[operation] = time.perf_counter() - start

@@ -54,18 +54,18 @@ def run_simulation(kind: Any, options: Mapping[str, Any], manager: Any) -> dict[
     Raises
     ------
     InvalidStateError
-        The state has boundaries that are not finite, or the sites are grouped, or the engine keeps other states.
+        The state has boundaries that are not finite, or the sites are grouped, or the engine keeps other states; or the
+        model has other sites than the state that was saved; or what was saved is not of a simulation.
     """
     connected = type(f"Saved{kind.__name__}", (_Saved, kind), {})
     with connected(dict(options), setup_logging=False) as simulation:
         simulation.manager = manager
         found = manager.resume(simulation)
-        if found is None:
-            results = simulation.run()
-        else:
+        if found is not None:
             simulation.checkpoints = found.progress
-            results = simulation.resume_run()
-        if found is None or simulation.checkpoints > found.progress or not simulation.had_ended:
+        before = simulation.had_ended, simulation.checkpoints
+        results = simulation.run() if found is None else simulation.resume_run()
+        if before != (True, simulation.checkpoints):
             simulation.had_ended = True
             manager.finish(simulation, progress=simulation.checkpoints)
     return cast("dict[str, Any]", results)
@@ -106,15 +106,17 @@ class _Saved(_Base):  # type: ignore[misc]
     def restore_memory(self, memory: MemoryState) -> None:
         """Take what `to_memory` gave, before the run begins."""
         self.saved = memory
+        _read(self.options)
         if memory.quantum is None:
             return
         said = memory.classical
+        ended, measured, energy = said["ended"], said["measurements"], said["energy"]
         self.loaded_from_checkpoint = True
-        self.had_ended = said["ended"]
-        if said["measurements"]:
-            self.results["measurements"] = {name: list(found) for name, found in said["measurements"].items()}
-        if said["energy"] is not None:
-            self.results["energy"] = said["energy"]
+        self.had_ended = ended
+        if measured:
+            self.results["measurements"] = {name: list(found) for name, found in measured.items()}
+        if energy is not None:
+            self.results["energy"] = energy
 
     def init_model(self) -> None:
         """Make the model, and with its sites the state that was saved."""
@@ -127,7 +129,10 @@ class _Saved(_Base):  # type: ignore[misc]
     def init_algorithm(self, **kwargs: Any) -> None:
         """Make the engine, and give it what TeNPy would have it count from zero again."""
         super().init_algorithm(**kwargs)
-        engine = {} if self.saved is None else self.saved.classical["engine"]
+        if self.saved is None:
+            return
+        _read(self.options)
+        engine = self.saved.classical["engine"]
         if "trunc_err" in engine:
             self.engine.trunc_err = type(self.engine.trunc_err)(*engine["trunc_err"])
         for name, found in engine.get("sweep_stats", {}).items():
@@ -145,10 +150,22 @@ class _Saved(_Base):  # type: ignore[misc]
         """Go on; a search that has ended has nothing to do, and TeNPy's engine would fail at that."""
         if self.had_ended and "energy" in self.results:
             self.init_model()
-            self.results.update(psi=self.psi, finished_run=True)
+            self.init_state()
+            self.results["finished_run"] = True
             del self.results["resume_data"]
-            return self.results
+            self.options["save_resume_data"] = False  # there is no engine that could be asked
+            _read(self.options)
+            return self.prepare_results_for_save()
+        self.had_ended = False
         return super().resume_run()
+
+
+def _read(options: Any) -> None:
+    """Keep TeNPy from warning of options that nobody needed: a run that goes on may have nothing left to do."""
+    for name in options.keys():  # noqa: SIM118 - not a mapping
+        found = options[name]
+        if hasattr(found, "touch"):
+            _read(found)
 
 
 def _taken(psi: Any) -> tuple[MatrixProductState, dict[str, Any]]:
@@ -156,7 +173,7 @@ def _taken(psi: Any) -> tuple[MatrixProductState, dict[str, Any]]:
     if any(form != (0.0, 1.0) for form in psi.form) or any(np.ndim(psi.get_SL(i)) != 1 for i in range(psi.L)):
         psi = psi.copy()  # in the middle of a search: the engine goes on with the one that it has
         psi.canonical_form()
-    state = cast("MatrixProductState", take(psi))
+    state = take(psi)
     tensors = [psi.get_B(site, None) for site in range(psi.L)]
     legs = [tensors[0].get_leg("vL"), *(one.get_leg("vR") for one in tensors)]
     return state, {
@@ -181,6 +198,11 @@ def _given(memory: MemoryState, sites: list[Any]) -> Any:
     )
     lefts = [first, *(leg.conj() for leg in rights)]
     state = cast("MatrixProductState", memory.quantum)
+    if list(state.dims) != [site.dim for site in sites]:
+        raise InvalidStateError(
+            f"the state has the sites {list(state.dims)}, and the model {[site.dim for site in sites]}",
+            next_step="go on with the model that the run was started with, or in another folder",
+        )
     tensors = []
     for site, tensor, left, right, charge in zip(sites, state.tensors, lefts, rights, exact["charges"], strict=False):
         legs, labels = [left, site.leg, right], ["vL", "p", "vR"]
