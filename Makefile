@@ -18,6 +18,9 @@ COUNT = $(BIN)/python -m tests.reliability.figures $(FIGURES)
 PAGE := docs/reliability.md
 PROOFS := tests/reliability tests/hostile tests/lifecycle/backups/test_checking.py tests/lifecycle/backups/test_repair.py
 
+# quimb would compile its functions anew in each process of a new environment, which takes longer than the tests.
+export NUMBA_DISABLE_JIT := 1
+
 PYTEST = $(BIN)/pytest -n $(WORKERS) --dist worksteal
 
 .PHONY: demo test lint bench soak figures clean

@@ -10,8 +10,9 @@ from quantum_memory.cli import bench_files, bench_page
 from quantum_memory.cli.bench import bench
 
 
-def test_files_beside_those_of_others(tmp_path):
+def test_files_beside_those_of_others(tmp_path, monkeypatch):
     """Ours find every bit that is flipped; what is written is a page, a picture, and the rounds themselves."""
+    monkeypatch.setattr(bench_files, "_ROUNDS_SECONDS", 0.0)  # the fewest rounds
     options = ["--qubits", "6", "--family", "ghz", "--folder", str(tmp_path)]
     for option, suffix in (("--html", "html"), ("--png", "png"), ("--output", "json")):
         options += [option, str(tmp_path / f"bench.{suffix}")]

@@ -25,7 +25,7 @@ STEPS = {
     "backups: first": 4,
     "backups: create": 4,
     "backups: import": 3,
-    "purge": 1,
+    "purge": 2,
     "migrate: apply": 7,
     "migrate: commit": 3,
 }
