@@ -9,7 +9,7 @@ import pytest
 from .figures import TIMES, figure
 from .loops import tried
 
-OFTEN = 4  # a process that goes on is interrupted in a fraction of the time that another one takes to begin
+OFTEN = 3  # a process that goes on is interrupted in a fraction of the time that another one takes to begin
 SIGNALS = {
     "transactions": 30,
     "save .qms": 30,
