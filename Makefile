@@ -23,7 +23,7 @@ export NUMBA_DISABLE_JIT := 1
 
 PYTEST = $(BIN)/pytest -n $(WORKERS) --dist worksteal
 
-.PHONY: demo test lint bench soak figures clean
+.PHONY: demo test lint bench soak figures docs clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.base
@@ -57,8 +57,12 @@ soak: $(VENV)/.test
 	QMEM_TIMES=10 QMEM_SEED=$${QMEM_SEED:-$$(date +%s)} QMEM_FIGURES=$(FIGURES) $(PYTEST) $(PROOFS) --timeout 7200 $(ARGS)
 	QMEM_TIMES=10 $(COUNT)
 
+# The pages as a site, in site/.
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
+
 clean:
-	rm -rf $(VENV) qmem-demo
+	rm -rf $(VENV) qmem-demo site
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or later is needed, this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else 0'
@@ -75,6 +79,10 @@ $(VENV)/.test: $(VENV)/.base
 
 $(VENV)/.bench: $(VENV)/.base
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[bench]'
+	touch $@
+
+$(VENV)/.docs: $(VENV)/.base
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[docs]'
 	touch $@
 
 $(VENV)/.lint: $(VENV)/.test
