@@ -21,6 +21,9 @@ PROOFS := tests/reliability tests/hostile tests/lifecycle/backups/test_checking.
 # quimb would compile its functions anew in each process of a new environment, which takes longer than the tests.
 export NUMBA_DISABLE_JIT := 1
 
+# Not compiled ahead: most modules of large libraries are never imported.
+PIP = $(BIN)/pip install --quiet --disable-pip-version-check --no-compile
+
 PYTEST = $(BIN)/pytest -n $(WORKERS) --dist worksteal
 
 .PHONY: demo test lint bench soak figures docs clean
@@ -69,22 +72,22 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.base: $(VENV)/bin/python pyproject.toml
-	$(BIN)/pip install --quiet --disable-pip-version-check -e .
+	$(PIP) -e .
 	touch $@
 
 $(VENV)/.test: $(VENV)/.base
-	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[test]'
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(VENV)/oldest-numpy numpy==2.0.2
+	$(PIP) -e '.[test]'
+	$(PIP) --no-deps --upgrade --target $(VENV)/oldest-numpy numpy==2.0.2
 	touch $@
 
 $(VENV)/.bench: $(VENV)/.base
-	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[bench]'
+	$(PIP) -e '.[bench]'
 	touch $@
 
 $(VENV)/.docs: $(VENV)/.base
-	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[docs]'
+	$(PIP) -e '.[docs]'
 	touch $@
 
 $(VENV)/.lint: $(VENV)/.test
-	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[test,lint]'
+	$(PIP) -e '.[test,lint]'
 	touch $@
