@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import gc
 import json
-import resource
 import statistics
 import subprocess
 import sys
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from quantum_memory.cli.bench_memory import peak, reset_peak
+
+__all__ = ["Row", "extra_memory", "medians", "peak", "repeated", "reset_peak", "rounds"]
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -83,23 +86,3 @@ print(h.peak() - before)
     if done.returncode:
         raise RuntimeError(done.stderr)
     return int(json.loads(done.stdout.split()[-1]))
-
-
-def reset_peak() -> int:
-    """Forget the peak of this process's memory, and return what it uses now (Linux)."""
-    with open("/proc/self/clear_refs", "w") as file:  # noqa: PTH123
-        file.write("5")
-    return _status("VmRSS")
-
-
-def peak() -> int:
-    """Return the peak of this process's memory since `reset_peak`, in bytes."""
-    return _status("VmHWM")
-
-
-def _status(field: str) -> int:
-    with open("/proc/self/status") as file:  # noqa: PTH123
-        for line in file:
-            if line.startswith(field):
-                return int(line.split()[1]) * 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

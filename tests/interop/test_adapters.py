@@ -204,6 +204,13 @@ def test_vidals_form_of_a_random_state_and_back():
     assert take_mps([(g[:, 0], g[:, 1]) for g in half], kept).max_bond_dim == 2
 
 
+@pytest.mark.parametrize("name", ["aer", "tenpy"])
+def test_the_zero_state_has_no_schmidt_values(name):
+    zero = qm.MatrixProductState([np.zeros((1, 2, 1), complex)] * 3)
+    with pytest.raises(InvalidStateError, match="zero state"):
+        qm.MemoryState(zero).to(name)
+
+
 def test_cirq_keeps_measurements_parameters_and_names():
     named = cirq.NamedQubit("left"), cirq.NamedQubit("right")
     circuit = cirq.Circuit(cirq.X(named[0]), cirq.I(named[1]), cirq.measure(named[0], key="m"))

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import gc
-import os
 import random
 import shutil
 import statistics
 import time
 import warnings
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from quantum_memory.cli.bench_memory import peak, reset_peak
 from quantum_memory.cli.bench_ways import Way, ways
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from quantum_memory.state.arrays import AnyArray
 
@@ -183,18 +183,10 @@ def _extra(work: Callable[[], object]) -> int | None:
     """Return by how much the peak of this process grows above what it has now; None where the system does not say."""
     gc.collect()
     try:
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the peak begins anew
-        before = _status("VmHWM")
+        before = reset_peak()
     except OSError:
         return None
     made = work()
-    after = _status("VmHWM")
+    after = peak()
     del made
     return max(0, after - before)
-
-
-def _status(name: str) -> int:
-    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
-        if line.startswith(f"{name}:"):
-            return int(line.split()[1]) * 1024
-    raise OSError(f"the system does not say {name} of {os.getpid()}")

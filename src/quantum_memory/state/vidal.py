@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from quantum_memory.errors import InvalidStateError
 from quantum_memory.state import tensor_chain
 from quantum_memory.state.matrix_product_state import MatrixProductState
 from quantum_memory.state.sites import default_tolerance
@@ -40,6 +41,11 @@ def with_schmidt_values(
         For each bond the Schmidt values, largest first, of which the squares sum to 1.
     norm
         That of the state, with its `log_scale`.
+
+    Raises
+    ------
+    InvalidStateError
+        It is zero, or not finite.
     """
     short = state.truncate(max_bond, cutoff).state.astype(np.result_type(state.dtype, np.float64))
     tensors, values = list(short.tensors), []
@@ -48,6 +54,8 @@ def with_schmidt_values(
         basis, found, isometry = np.linalg.svd(tensors[site].reshape(left, dim * right), full_matrices=False)
         tensors[site] = isometry.reshape(-1, dim, right)
         norm = float(np.linalg.norm(found))
+        if norm == 0:
+            raise InvalidStateError("the zero state has no Schmidt values", next_step="check how the state was made")
         if site:
             tensors[site - 1] = np.tensordot(tensors[site - 1], basis * found, 1)
             values.append(found / norm)

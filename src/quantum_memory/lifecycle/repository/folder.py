@@ -304,7 +304,8 @@ class Repository(ABC, Generic[H]):
 
     def settle(self) -> None:
         """Make durable what somebody has renamed or removed who was killed right then; the store has to be held."""
-        for folder in (self.path, self._manifests_at, os.path.join(self.path, "chunks")):
+        self.store.settle(set(), written=False)
+        for folder in (self.path, self._manifests_at):
             if self.durable and os.path.isdir(folder):
                 sync_names(folder)
 
