@@ -55,6 +55,9 @@ lint: $(VENV)/.lint
 bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks $(ARGS)
 
+# As root only: what cannot be mounted or cut off is not left out here.
+soak: export QMS_REQUIRE_ROOT := 1
+soak: export QMS_REQUIRE_POWERCUT := 1
 soak: $(VENV)/.test
 	rm -f $(FIGURES)
 	QMEM_TIMES=10 QMEM_SEED=$${QMEM_SEED:-$$(date +%s)} QMEM_FIGURES=$(FIGURES) $(PYTEST) $(PROOFS) --timeout 7200 $(ARGS)
