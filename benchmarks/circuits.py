@@ -88,7 +88,8 @@ def _put_through(name: str, title: str, qubits: int, folder: Path) -> tuple[list
     assert memory.quantum == original  # bit for bit
     qm.save(memory, packed, fidelity=_FIDELITY)
     given = qm.load(packed).quantum
-    assert given is not None
+    assert not isinstance(given, qm.Operator | None)
+    assert not isinstance(original, qm.Operator | None)
     fidelity = qm.metrics.fidelity(original, given)
     if certificate := qm.info(packed)["compression"].get("certificate"):
         assert 1 - fidelity <= certificate["infidelity"] + _ROUNDING

@@ -63,6 +63,8 @@ _HOMES = {
     "StateVector": "state.quantum_state",
     "DensityMatrix": "state.quantum_state",
     "MatrixProductState": "state.matrix_product_state",
+    "StabilizerState": "state.stabilizer_state",
+    "Operator": "state.operator",
     "PAD": "state.pad",
     "PADScale": "state.pad",
     "EmotionalContext": "state.emotional_state",
@@ -131,6 +133,8 @@ __all__ = [  # noqa: RUF022 - as in _HOMES
     "StateVector",
     "DensityMatrix",
     "MatrixProductState",
+    "StabilizerState",
+    "Operator",
     "PAD",
     "PADScale",
     "EmotionalContext",
@@ -212,8 +216,10 @@ if TYPE_CHECKING:
     from quantum_memory.state.emotional_state import EmotionalContext, Trajectory
     from quantum_memory.state.matrix_product_state import MatrixProductState
     from quantum_memory.state.memory_state import MemoryState
+    from quantum_memory.state.operator import Operator
     from quantum_memory.state.pad import PAD, PADScale
     from quantum_memory.state.quantum_state import DensityMatrix, StateVector
+    from quantum_memory.state.stabilizer_state import StabilizerState
 
 
 def __getattr__(name: str) -> Any:

@@ -33,9 +33,10 @@ if TYPE_CHECKING:
     from numpy.typing import DTypeLike
 
     from quantum_memory.formats.hdf5_storage import BeforeWrite
+    from quantum_memory.state.dense_array import QubitOrder
     from quantum_memory.state.matrix_product_state import MatrixProductState
     from quantum_memory.state.memory_state import MemoryState
-    from quantum_memory.state.quantum_state import QubitOrder, StateVector
+    from quantum_memory.state.quantum_state import StateVector
 
     Point = PAD | Sequence[float]
 

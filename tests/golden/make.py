@@ -34,12 +34,16 @@ def memories() -> dict[str, qm.MemoryState]:
         7: np.array(["a", "bc"]),
         "big-endian": np.arange(3, dtype=">i4"),
     }
+    bell = np.array([[0, 0, 1, 0, 0], [0, 1, 0, 0, 1], [1, 1, 0, 0, 1], [0, 0, 1, 1, 0]], bool)
+    lowering = np.array([[0, 1, 0], [0, 0, 0.5j], [-0.25, 0, 0]])
+    observables = {"lowering": qm.Operator(lowering, qubit_order="big", dims=(3,), labels=["mode"])}
     emotion = {"pad": [0.76, 0.48, 0.35], "recent_emotions": [[0.1, 0.2, 0.3]], "stability": 0.5}
     return {
         "vector": qm.MemoryState(qm.StateVector(ghz, qubit_order="big"), tree, emotion, {"experiment": "golden"}),
         "single": qm.MemoryState(qm.StateVector(steps, qubit_order="little", labels=["a", "b", "c", "d"])),
         "density": qm.MemoryState(qm.DensityMatrix(np.diag([0.5, 0.25, 0.25]), qubit_order="unstated", dims=(3,))),
         "mps": qm.MemoryState(qm.MatrixProductState(chain, log_scale=0.25)),
+        "tableau": qm.MemoryState(qm.StabilizerState(bell, labels=["a", "b"]), observables),
     }
 
 

@@ -139,7 +139,8 @@ def _quantum(state: dict[str, Any]) -> list[tuple[str, object]]:
     if state["dims"] == "qubits":
         sites = f"{state['n_sites']} qubits"
     else:
-        sites = f"{state['n_sites']} sites of dimensions {_cut(', '.join(map(str, state['dims'])))}"
+        many = "sites of dimensions" if state["n_sites"] > 1 else "site of dimension"
+        sites = f"{state['n_sites']} {many} {_cut(', '.join(map(str, state['dims'])))}"
     rows: list[tuple[str, object]] = [("state", f"{kind} of {sites}, {_dtype(state['dtype'])}")]
     if "qubit_order" in state:
         meaning = {"big": "qubit 0 is the most significant", "little": "qubit 0 is the least significant"}

@@ -15,8 +15,10 @@ from quantum_memory.formats.verbs import load
 from quantum_memory.state import metrics
 from quantum_memory.state.document import content_id, identify
 from quantum_memory.state.json_text import to_json
+from quantum_memory.state.matrix_product_state import MatrixProductState
 from quantum_memory.state.memory_state import MemoryState, as_memory_state
-from quantum_memory.state.quantum_state import DensityMatrix
+from quantum_memory.state.operator import Operator
+from quantum_memory.state.quantum_state import StateVector
 
 if TYPE_CHECKING:
     from quantum_memory.encryption.keys import OneKey
@@ -178,6 +180,11 @@ def _between(a: QuantumState | None, b: QuantumState | None) -> dict[str, Any]:
             if (a is None) != (b is None)
             else "there are no quantum states"
         }
+    if isinstance(a, Operator) or isinstance(b, Operator):
+        return {
+            "max_difference": _max_difference(a, b),
+            "why_not": "an operator is no state, of which there are distances",
+        }
     found: dict[str, Any] = {"norms": (_size(a), _size(b)), "max_difference": _max_difference(a, b)}
     if a == b and not a.problems(atol=math.inf) and all(found["norms"]):
         return found | {"fidelity": 1.0, "trace_distance": 0.0, "bures_distance": 0.0, "global_phase": 0.0}
@@ -188,7 +195,7 @@ def _between(a: QuantumState | None, b: QuantumState | None) -> dict[str, Any]:
     except (InvalidStateError, MemoryError) as error:
         found["why_not"] = str(error)
         return found
-    if not isinstance(a, DensityMatrix) and not isinstance(b, DensityMatrix):
+    if isinstance(a, StateVector | MatrixProductState) and isinstance(b, StateVector | MatrixProductState):
         overlap = metrics.overlap(b, a)
         found["global_phase"] = math.atan2(overlap.imag, overlap.real)
     return found

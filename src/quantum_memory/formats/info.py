@@ -122,7 +122,7 @@ def _quantum(
         }
     else:
         dims = state["dims"]
-        described["qubit_order"] = state["qubit_order"]
+        described |= {"qubit_order": state["qubit_order"]} if "qubit_order" in state else {}
     described["n_sites"] = len(dims)
     described["dims"] = dims if set(dims) != {2} else "qubits"
     if "labels" in state:

@@ -10,6 +10,7 @@ import numpy as np
 from quantum_memory._version import __version__
 from quantum_memory.errors import InvalidStateError
 from quantum_memory.state.arrays import chunk_count, chunk_items
+from quantum_memory.state.operator import Operator
 from quantum_memory.state.quantum_state import DensityMatrix, StateVector
 
 if TYPE_CHECKING:
@@ -66,6 +67,8 @@ def _size(state: QuantumState, squares: Iterable[float] | None) -> dict[str, flo
     with np.errstate(all="ignore"):
         if isinstance(state, DensityMatrix):
             return {"trace": float(state.trace().real)}
+        if isinstance(state, Operator):
+            return {}
         try:
             return {"norm": state.norm()}
         except InvalidStateError:  # it has entries that are not finite, which are kept as they are

@@ -20,6 +20,7 @@ from quantum_memory.state.document import content_id, well_formed
 from quantum_memory.state.matrix_product_state import MatrixProductState
 from quantum_memory.state.quantum_state import DensityMatrix, StateVector
 from quantum_memory.state.sites import vector_problems
+from quantum_memory.state.stabilizer_state import StabilizerState
 
 if TYPE_CHECKING:
     import os
@@ -37,10 +38,12 @@ _LISTED = 20
 """Problems of a store that are listed."""
 
 _LARGEST_MATRIX = 1 << 9
+_LARGEST_TABLEAU = 1 << 11
 _MOST_NUMBERS = 1 << 21
 _MOST_PRODUCTS = 1 << 28
-"""Dimension of a density matrix, and numbers in a matrix product state and products of them in its norm, up to which
-the properties of the state are computed: they take more memory than the state, or grow faster than the file."""
+"""Dimension of a density matrix, qubits of a stabiliser state, and numbers in a matrix product state and products of
+them in its norm, up to which the properties of the state are computed: they take more memory than the state, or grow
+faster than the file."""
 
 
 @dataclass(frozen=True)
@@ -83,8 +86,8 @@ def verify(
     Whether the parts of the memory fit together is seen by putting it together, up to 32 MiB; in a larger one it is
     seen of the quantum state only, from shapes. Values that are not finite are always counted, and the norm of state
     vectors is always computed. Other states are looked at (norm, trace, eigenvalues, canonical form) where that is
-    quick: density matrices up to dimension 512, and matrix product states up to 2**21 numbers, and 2**28 products of
-    two numbers in their norm, both of memories that are put together.
+    quick: density matrices up to dimension 512, stabiliser states up to 2048 qubits, and matrix product states up to
+    2**21 numbers, and 2**28 products of two numbers in their norm, all of memories that are put together.
 
     Parameters
     ----------
@@ -163,6 +166,8 @@ def _of_state(state: QuantumState | None, tolerance: float | None) -> list[str] 
 def _is_quick(state: QuantumState) -> bool:
     if isinstance(state, DensityMatrix):
         return len(state.matrix) <= _LARGEST_MATRIX
+    if isinstance(state, StabilizerState):
+        return state.n_sites <= _LARGEST_TABLEAU
     if isinstance(state, MatrixProductState):
         numbers = sum(tensor.size for tensor in state.tensors)
         products = sum(tensor.size * (tensor.shape[0] + tensor.shape[2]) for tensor in state.tensors)

@@ -13,7 +13,7 @@ import hashlib
 import json
 import struct
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 import numpy as np
 
@@ -22,14 +22,18 @@ from quantum_memory.state import adapters, dtypes, tensors
 from quantum_memory.state.arrays import HIDDEN, array_digest, dtype_name
 from quantum_memory.state.json_text import is_unicode, to_json
 from quantum_memory.state.matrix_product_state import MatrixProductState
+from quantum_memory.state.operator import Operator
 from quantum_memory.state.quantum_state import DensityMatrix, StateVector
+from quantum_memory.state.stabilizer_state import StabilizerState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from quantum_memory.state.arrays import AnyArray, Windows
 
-QuantumState = StateVector | DensityMatrix | MatrixProductState
+QuantumState = StateVector | DensityMatrix | MatrixProductState | StabilizerState | Operator
+"""What the quantum part of a memory may be."""
+
 Json = Any
 
 MAX_DEPTH = 128
@@ -211,7 +215,7 @@ class _Flattener:
         if kind is OrderedDict and set(vars(value)) == {"_metadata"}:  # what Module.state_dict() returns
             items = self._pairs(value, path, by_key=False)
             return {"$state_dict": {"items": items, "metadata": self.node(value._metadata, (*path, "metadata"))}}
-        if kind in {StateVector, DensityMatrix, MatrixProductState}:
+        if kind in get_args(QuantumState):
             return {"$state": self._state(value, path)}
         if tensors.is_tensor(value):
             return self._tensor(value, path)
@@ -395,7 +399,12 @@ def state_node(state: QuantumState, place: Any) -> dict[str, Json]:
         if state.log_scale != 0 or np.signbit(state.log_scale):
             node["log_scale"] = _float(state.log_scale)
         return {**node, **common}
-    common |= {"dims": list(state.dims), "qubit_order": state.qubit_order}
+    common |= {"dims": list(state.dims)}
+    if isinstance(state, StabilizerState):
+        return {"kind": "stabilizer_state", **common, "tableau": place(state.tableau, ("tableau",))}
+    common |= {"qubit_order": state.qubit_order}
+    if isinstance(state, Operator):  # not at the path of a density matrix, which may be packed with loss
+        return {"kind": "operator", **common, "matrix": place(state.matrix, ("operator",))}
     if isinstance(state, DensityMatrix):
         return {"kind": "density_matrix", **common, "matrix": place(state.matrix, ("matrix",))}
     return {"kind": "state_vector", **common, "amplitudes": place(state.amplitudes, ("amplitudes",))}
@@ -416,8 +425,14 @@ def state_from_node(node: dict[str, Json], fetch: Any) -> QuantumState:
         )
     if kind == "state_vector":
         return StateVector(fetch(node["amplitudes"]), qubit_order=node["qubit_order"], dims=node["dims"], labels=labels)
-    if kind == "density_matrix":
-        return DensityMatrix(fetch(node["matrix"]), qubit_order=node["qubit_order"], dims=node["dims"], labels=labels)
+    if kind in {"density_matrix", "operator"}:
+        matrix_of = DensityMatrix if kind == "density_matrix" else Operator
+        return matrix_of(fetch(node["matrix"]), qubit_order=node["qubit_order"], dims=node["dims"], labels=labels)
+    if kind == "stabilizer_state":
+        made = StabilizerState(fetch(node["tableau"]), labels=labels)
+        if node["dims"] != list(made.dims):
+            raise IntegrityError("a tableau is not of as many qubits as its document says", next_step=RESTORE)
+        return made
     raise UnsupportedVersionError(
         f"it holds a quantum state of kind {str(kind)[:40]!r}, which this release does not know",
         next_step="read it with a newer release of quantum-memory",

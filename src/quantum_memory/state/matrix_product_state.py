@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-    from quantum_memory.state.quantum_state import QubitOrder
+    from quantum_memory.state.dense_array import QubitOrder
     from quantum_memory.state.sites import Array, Digits, Sites
 
 CanonicalForm: TypeAlias = Literal["left", "right", "mixed"]
@@ -268,7 +268,8 @@ class MatrixProductState:
         Parameters
         ----------
         operator
-            Matrix on `sites`, the first of them the most significant digit of its rows and columns.
+            Matrix on `sites`, the first of them the most significant digit of its rows and columns; or an `Operator`,
+            whose sites are `sites`.
         sites
             One site or several different ones, adjacent or not.
         """
@@ -400,7 +401,8 @@ class MatrixProductState:
         Parameters
         ----------
         gate
-            Matrix on `sites`, the first of them the most significant digit of its rows and columns.
+            Matrix on `sites`, the first of them the most significant digit of its rows and columns; or an `Operator`,
+            whose sites are `sites`.
         sites
             One site or two.
         max_bond, cutoff

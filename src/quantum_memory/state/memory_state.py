@@ -12,7 +12,9 @@ from quantum_memory.state import adapters
 from quantum_memory.state.document import Flat, QuantumState, content_id, flatten, identify, unflatten
 from quantum_memory.state.emotional_state import EmotionalContext
 from quantum_memory.state.matrix_product_state import MatrixProductState
+from quantum_memory.state.operator import Operator
 from quantum_memory.state.quantum_state import DensityMatrix, StateVector
+from quantum_memory.state.stabilizer_state import StabilizerState
 
 _PARTS = {
     "quantum_data": "quantum",
@@ -21,6 +23,9 @@ _PARTS = {
     "metadata": "metadata",
 }
 """Keys of the document, which are also those of the nested-dict form, and where the arrays of each are stored."""
+
+_FORMS = ("state_vector", "density_matrix", "mps_tensors", "stabilizer_tableau", "operator")
+"""Keys of quantum data in the nested-dict form, of which there is one."""
 
 
 class MemoryState(Mapping[str, Any]):
@@ -74,8 +79,9 @@ class MemoryState(Mapping[str, Any]):
         Parameters
         ----------
         data
-            Any of the keys ``metadata``, ``quantum_data`` (``{"state_vector": array}``, ``{"density_matrix": array}``
-            or ``{"mps_tensors": [array, ...]}``, with ``qubit_order``, ``dims`` and ``labels`` as needed),
+            Any of the keys ``metadata``, ``quantum_data`` (``{"state_vector": array}``, ``{"density_matrix": array}``,
+            ``{"mps_tensors": [array, ...]}``, ``{"stabilizer_tableau": array}`` or ``{"operator": array}``, with
+            ``qubit_order``, ``dims`` and ``labels`` as needed),
             ``classical_data`` and ``emotional_context``.
 
         Raises
@@ -255,8 +261,8 @@ def as_memory_state(value: object) -> MemoryState:
         return MemoryState(as_quantum_state(value))
     raise InvalidStateError(
         f"a {type(value).__name__} is not a state",
-        next_step="give a StateVector, DensityMatrix, MatrixProductState, MemoryState, array, dict, or a state of: "
-        + ", ".join(adapters.names()),
+        next_step="give a StateVector, DensityMatrix, MatrixProductState, StabilizerState, Operator, MemoryState, "
+        "array, dict, or a state of: " + ", ".join(adapters.names()),
     )
 
 
@@ -315,26 +321,31 @@ def _is_power_of_two(size: int) -> bool:
 def _quantum_from_dict(data: Mapping[str, Any]) -> QuantumState | None:
     if not data:
         return None
-    forms = [key for key in ("state_vector", "density_matrix", "mps_tensors") if key in data]
+    forms = [key for key in _FORMS if key in data]
     others = {key: value for key, value in data.items() if key not in forms}
     fields = {"qubit_order", "dims", "labels"}
     if forms == ["mps_tensors"]:
         fields = {"labels", "canonical_form", "orthogonality_center", "log_scale"}
+    if forms == ["stabilizer_tableau"]:
+        fields = {"labels"}
     if len(forms) != 1 or not fields.issuperset(others):
         raise InvalidStateError(
             f"quantum_data has the keys {sorted(map(str, data))}",
-            next_step="give one of state_vector, density_matrix, mps_tensors, and of " + ", ".join(sorted(fields)),
+            next_step="give one of " + ", ".join(_FORMS) + ", and of " + ", ".join(sorted(fields)),
         )
     value = data[forms[0]]
     if isinstance(value, QuantumState):
         return value
     if forms == ["mps_tensors"]:
         return MatrixProductState(value, **others)
+    if forms == ["stabilizer_tableau"]:
+        return StabilizerState(value, **others)
     array = np.asarray(value)
     if not {"qubit_order", "dims"} & set(others):
         others |= {"qubit_order": "unstated", "dims": as_quantum_state(array).dims}
-    kind = StateVector if forms == ["state_vector"] else DensityMatrix
-    return kind(array, **{"qubit_order": "unstated", **others})
+    kind: Any = {"state_vector": StateVector, "density_matrix": DensityMatrix, "operator": Operator}[forms[0]]
+    made: QuantumState = kind(array, **{"qubit_order": "unstated", **others})
+    return made
 
 
 def _quantum_to_dict(state: QuantumState) -> dict[str, Any]:
@@ -344,7 +355,9 @@ def _quantum_to_dict(state: QuantumState) -> dict[str, Any]:
         facts = {name: fact for name, fact in facts.items() if fact is not None}
         scale = {"log_scale": state.log_scale} if state.log_scale else {}
         return {"mps_tensors": list(state.tensors), **facts, **scale, **common}
+    if isinstance(state, StabilizerState):
+        return {"stabilizer_tableau": state.tableau, **common}
     common |= {"qubit_order": state.qubit_order, "dims": state.dims}
     if isinstance(state, StateVector):
         return {"state_vector": state.amplitudes, **common}
-    return {"density_matrix": state.matrix, **common}
+    return {"operator" if isinstance(state, Operator) else "density_matrix": state.matrix, **common}

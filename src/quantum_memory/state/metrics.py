@@ -18,7 +18,7 @@ I. Bengtsson and K. Zyczkowski, Geometry of Quantum States, chapters 9 and 14.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -36,17 +36,20 @@ from quantum_memory.state.sites import (
     reversed_blocks,
     shannon_entropy,
 )
+from quantum_memory.state.stabilizer_state import StabilizerState
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from numpy.typing import ArrayLike, NDArray
 
-    from quantum_memory.state.quantum_state import QubitOrder
+    from quantum_memory.state.dense_array import QubitOrder
     from quantum_memory.state.sites import Array, Sites
 
-PureState: TypeAlias = StateVector | MatrixProductState
+PureState: TypeAlias = StateVector | MatrixProductState | StabilizerState
 QuantumState: TypeAlias = PureState | DensityMatrix
+
+_Amplitudes: TypeAlias = StateVector | MatrixProductState
 
 _MAX_BYTES = 1 << 30
 
@@ -55,6 +58,8 @@ def overlap(a: PureState, b: PureState) -> complex:
     """Return ``<a|b> / (|a| |b|)``, accumulated in double precision."""
     if isinstance(a, DensityMatrix) or isinstance(b, DensityMatrix):
         raise InvalidStateError("only pure states have an overlap", next_step="use fidelity")
+    if isinstance(a, StabilizerState) or isinstance(b, StabilizerState):
+        raise InvalidStateError("a tableau has no global phase, so no overlap", next_step="use fidelity")
     _common_order(a, b)
     if isinstance(a, MatrixProductState) and isinstance(b, MatrixProductState):
         return a.normalized().inner(b.normalized())
@@ -191,6 +196,10 @@ def classical_fidelity(p: ArrayLike, q: ArrayLike) -> float:
 
 def _root_fidelity(a: QuantumState, b: QuantumState, max_bytes: int) -> float:
     """Return ``sqrt F``, with its rounding."""
+    if isinstance(a, StabilizerState) and isinstance(b, StabilizerState):
+        _common_order(a, b)
+        return math.sqrt(a.fidelity(b))
+    a, b = _without_tableaus(a, b, max_bytes)
     if not isinstance(a, DensityMatrix):
         if not isinstance(b, DensityMatrix):
             return abs(overlap(a, b))
@@ -214,6 +223,13 @@ def _root_and_sine(a: QuantumState, b: QuantumState, max_bytes: int) -> tuple[fl
 
 def _sine(a: PureState, b: PureState) -> float:
     """Return ``sqrt(1 - |<a|b>|^2)`` as the norm of ``b - <a|b> a``."""
+    if isinstance(a, StabilizerState) and isinstance(b, StabilizerState):
+        _common_order(a, b)
+        return math.sqrt(1 - a.fidelity(b))
+    return _sine_of_amplitudes(*_without_tableaus(a, b, _MAX_BYTES))
+
+
+def _sine_of_amplitudes(a: _Amplitudes, b: _Amplitudes) -> float:
     cosine = overlap(a, b)
     if isinstance(a, MatrixProductState) and isinstance(b, MatrixProductState):
         rest = tensor_chain.direct_sum([_unit_chain(b), _unit_chain(a)], np.array([1, -cosine]))
@@ -231,7 +247,7 @@ def _sine(a: PureState, b: PureState) -> float:
 def _common_order(a: QuantumState, b: QuantumState) -> QubitOrder:
     """Return the qubit order in which both states can be compared, after checking that they can."""
     for state in (a, b):
-        if not isinstance(state, (StateVector, DensityMatrix, MatrixProductState)):
+        if not isinstance(state, QuantumState):
             raise InvalidStateError(
                 f"a {type(state).__name__} is not a quantum state",
                 next_step="wrap an array in StateVector(...) or DensityMatrix(...), and take .quantum of a memory",
@@ -245,12 +261,20 @@ def _common_order(a: QuantumState, b: QuantumState) -> QubitOrder:
             f"the sites are labelled {a.labels} and {b.labels}",
             next_step="bring them into one order, or drop the labels",
         )
-    orders: list[QubitOrder] = [x.qubit_order for x in (a, b) if not isinstance(x, MatrixProductState)]
+    orders: list[QubitOrder] = [x.qubit_order for x in (a, b) if isinstance(x, (StateVector, DensityMatrix))]
     if "unstated" in orders and orders != ["unstated", "unstated"]:
         raise InvalidStateError(
             "one state has an unstated qubit order", next_step='say it: state.with_qubit_order("big")'
         )
     return orders[0] if orders else "big"
+
+
+def _without_tableaus(a: Any, b: Any, max_bytes: int) -> tuple[Any, Any]:
+    """Return two states, of which one at most is a tableau, with that one made dense in the order of the other."""
+    order = _common_order(a, b)
+    if isinstance(a, StabilizerState):
+        return a.to_dense(qubit_order=order, max_bytes=max_bytes), b
+    return a, b.to_dense(qubit_order=order, max_bytes=max_bytes) if isinstance(b, StabilizerState) else b
 
 
 def _unit_chain(a: MatrixProductState) -> list[Array]:
@@ -262,14 +286,16 @@ def _unit_chain(a: MatrixProductState) -> list[Array]:
 
 def _blocks(a: PureState) -> Iterator[Array]:
     """Yield the amplitudes in double precision, in the order of their index."""
-    if isinstance(a, MatrixProductState):
+    if isinstance(a, StabilizerState):
+        yield a.to_dense(qubit_order="big").amplitudes
+    elif isinstance(a, MatrixProductState):
         yield from a.amplitude_blocks(qubit_order="big")
     else:
         for part in parts(len(a.amplitudes)):
             yield a.amplitudes[part].astype(double(a.dtype), copy=False)
 
 
-def _aligned_blocks(a: PureState, b: PureState) -> Iterator[tuple[Array, Array]]:
+def _aligned_blocks(a: _Amplitudes, b: _Amplitudes) -> Iterator[tuple[Array, Array]]:
     """Yield the same amplitudes of both states in double precision; one of them is a state vector."""
     if isinstance(a, MatrixProductState):
         yield from ((x, y) for y, x in _aligned_blocks(b, a))
@@ -289,7 +315,7 @@ def _aligned_blocks(a: PureState, b: PureState) -> Iterator[tuple[Array, Array]]
 
 def _vector(a: PureState, order: QubitOrder, max_bytes: int) -> Array:
     """Return the normalised amplitudes in double precision."""
-    dense = a.to_dense(qubit_order=order, max_bytes=max_bytes) if isinstance(a, MatrixProductState) else a
+    dense = a if isinstance(a, StateVector) else a.to_dense(qubit_order=order, max_bytes=max_bytes)
     dense = dense if dense.qubit_order == order else dense.reordered(order)
     amplitudes: Array = dense.amplitudes.astype(double(dense.dtype)) / checked_total(dense.norm())
     return amplitudes
@@ -336,7 +362,7 @@ def _marginal(a: QuantumState, sites: Sites | None, max_bytes: int) -> Array:
     kept = sorted(range(a.n_sites) if sites is None else checked_sites(sites, a.n_sites))
     traced = [site for site in range(a.n_sites) if site not in kept]
     if not traced:
-        return np.full((1, 1), abs(overlap(a, a)))  # 1, or a zero state refused
+        return np.ones((1, 1)) if isinstance(a, StabilizerState) else np.full((1, 1), abs(overlap(a, a)))
     if isinstance(a, MatrixProductState):
         for side in (kept, traced):
             if side == list(range(len(side))):
@@ -344,5 +370,5 @@ def _marginal(a: QuantumState, sites: Sites | None, max_bytes: int) -> Array:
     smaller = min(kept, traced, key=lambda side: math.prod(a.dims[site] for site in side))
     dimension = math.prod(a.dims[site] for site in smaller)
     check_budget(dimension**2 * double(a.dtype).itemsize, max_bytes, "the reduced density matrix")
-    rho = a.reduced_density_matrix(smaller, dtype=double(a.dtype))
+    rho = a.reduced_density_matrix(smaller, dtype=None if isinstance(a, StabilizerState) else double(a.dtype))
     return _matrix(rho, "big", max_bytes)

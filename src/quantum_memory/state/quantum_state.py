@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from quantum_memory.errors import InvalidStateError
-from quantum_memory.state.arrays import same_bits
+from quantum_memory.state.dense_array import DenseArray, SquareMatrix
 from quantum_memory.state.sites import (
     BLOCK,
     check_budget,
     checked_array,
     checked_cut,
-    checked_digits,
-    checked_dims,
-    checked_labels,
     checked_operator,
     checked_shots,
     checked_sites,
@@ -27,8 +24,6 @@ from quantum_memory.state.sites import (
     generator,
     parts,
     positions,
-    reversal,
-    reversed_blocks,
     shannon_entropy,
     vector_problems,
 )
@@ -38,114 +33,14 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+    from quantum_memory.state.dense_array import QubitOrder
     from quantum_memory.state.sites import Array, Digits, Sites
-
-QubitOrder: TypeAlias = Literal["little", "big", "unstated"]
-"""Which digit of an index belongs to qubit 0: the least ("little", as in Qiskit) or the most significant ("big", as in
-Cirq, PennyLane, QuTiP and quimb), or that nobody has said ("unstated")."""
 
 _LARGEST_CHECKED = 1 << 11  # dimension up to which `DensityMatrix.problems` computes eigenvalues
 
 
-class _DenseState(ABC):
-    """What state vectors and density matrices share: an array whose every axis runs over the basis states."""
-
-    __hash__ = None  # type: ignore[assignment]
-
-    def __init__(
-        self, array: Array, qubit_order: QubitOrder, dims: Sequence[int] | None, labels: Sequence[str] | None
-    ) -> None:
-        if qubit_order not in get_args(QubitOrder):
-            raise InvalidStateError(
-                f"{qubit_order!r} is no qubit order", next_step='pass "little" (Qiskit), "big" (Cirq) or "unstated"'
-            )
-        self._array: Final = array
-        self.qubit_order: Final = qubit_order
-        self.dims: Final = checked_dims(dims, len(array))
-        self.labels: Final = checked_labels(labels, len(self.dims))
-
-    @property
-    def n_sites(self) -> int:
-        """Number of sites."""
-        return len(self.dims)
-
-    @property
-    def n_qubits(self) -> int:
-        """Number of qubits.
-
-        Raises
-        ------
-        InvalidStateError
-            When not every site is a qubit.
-        """
-        if set(self.dims) != {2}:
-            raise InvalidStateError(f"sites of dimensions {self.dims} are not all qubits", next_step="use n_sites")
-        return self.n_sites
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """The dtype, never changed."""
-        return self._array.dtype
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the array."""
-        return self._array.nbytes
-
-    def __repr__(self) -> str:
-        sites = f"{self.n_sites} qubits" if set(self.dims) == {2} else f"dims={self.dims}"
-        return f"{type(self).__name__}({sites}, {self.qubit_order}, {self.dtype})"
-
-    def __eq__(self, other: object) -> bool:
-        """Tell whether class, dims, order, labels, dtype and every bit agree; states are not hashable."""
-        if type(self) is not type(other) or not isinstance(other, _DenseState):
-            return NotImplemented
-        mine, theirs = (self.dims, self.qubit_order, self.labels), (other.dims, other.qubit_order, other.labels)
-        return mine == theirs and same_bits(self._array, other._array)
-
-    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> Array:
-        return np.asarray(self._array, dtype=dtype, copy=copy)
-
-    def __dlpack__(self, **options: Any) -> Any:
-        return self._array.__dlpack__(**options)
-
-    def __dlpack_device__(self) -> tuple[int, int]:
-        return self._array.__dlpack_device__()
-
-    def with_qubit_order(self, order: QubitOrder) -> Self:
-        """Return the state with its unstated order stated; no data moves.
-
-        Raises
-        ------
-        InvalidStateError
-            When another order is stated already: `reordered` moves the data.
-        """
-        if self.qubit_order not in {"unstated", order}:
-            raise InvalidStateError(
-                f"the qubit order is {self.qubit_order!r} already",
-                next_step=f'state.reordered("{order}") moves the data',
-            )
-        return self._like(self._array, order)
-
-    def reordered(self, order: QubitOrder) -> Self:
-        """Return the same state in the other qubit order; the array is new, nothing else of its size is allocated."""
-        significant = self._significant_dims()
-        if order not in {"little", "big"}:
-            raise InvalidStateError(f"data cannot be moved to order {order!r}", next_step='pass "little" or "big"')
-        return self if order == self.qubit_order else self._like(self._reversed(significant), order)
-
-    def index(self, digits: Digits) -> int:
-        """Return the index of a basis state.
-
-        Parameters
-        ----------
-        digits
-            One digit per site, the most significant first, as frameworks of this qubit order print them: the index is
-            the number that they spell. So the first digit is that of site 0 if the order is "big" and that of the last
-            site if it is "little". Where all sites have one dimension, the order need not be stated.
-        """
-        significant = self.dims if len(set(self.dims)) == 1 else self._significant_dims()
-        return int(np.ravel_multi_index(checked_digits(digits, significant), significant))
+class _DenseState(DenseArray, ABC):
+    """What state vectors and density matrices share: what is measured on them."""
 
     def probabilities(self) -> NDArray[np.float64]:
         """Return the measurement probability of each basis state, as it stands: nothing is normalised."""
@@ -202,7 +97,8 @@ class _DenseState(ABC):
         Parameters
         ----------
         operator
-            Matrix on `sites`, the first of them the most significant digit of its rows and columns.
+            Matrix on `sites`, the first of them the most significant digit of its rows and columns; or an `Operator`,
+            whose sites are `sites`.
         sites
             One site or several different ones.
         """
@@ -211,27 +107,6 @@ class _DenseState(ABC):
         reduced = self._reduced(where)
         checked_total(abs(reduced.trace()))
         return complex((matrix * reduced.T).sum() / reduced.trace())
-
-    def site_tensor(self) -> Array:
-        """Return a view of the array with one axis per site, site 0 first (a matrix: rows, then columns)."""
-        significant = self._significant_dims()
-        tensor = self._array.reshape(significant * self._array.ndim)
-        if self.qubit_order == "big":
-            return tensor
-        n = self.n_sites
-        return tensor.transpose([start + n - 1 - k for start in range(0, tensor.ndim, n) for k in range(n)])
-
-    def _significant_dims(self) -> tuple[int, ...]:
-        """Return the dimensions of the sites, that of the most significant digit first."""
-        if self.qubit_order == "unstated":
-            raise InvalidStateError(
-                "this needs the qubit order, which is unstated", next_step='say it: state.with_qubit_order("big")'
-            )
-        return self.dims if self.qubit_order == "big" else self.dims[::-1]
-
-    def _like(self, array: Array, order: QubitOrder) -> Self:
-        """Return a state of the same class, dims and labels."""
-        return type(self)(array, qubit_order=order, dims=self.dims, labels=self.labels)
 
     def _positive_weights(self, part: slice) -> NDArray[np.float64]:
         """Return the weights of outcomes in `part`; those below zero by rounding are taken as zero."""
@@ -247,10 +122,6 @@ class _DenseState(ABC):
     @abstractmethod
     def _reduced(self, sites: tuple[int, ...]) -> Array:
         """Return the partial trace over all but `sites`, in their order, in double precision."""
-
-    @abstractmethod
-    def _reversed(self, dims: tuple[int, ...]) -> Array:
-        """Return a copy of the array with the digits of every index, of dimensions `dims`, in reverse."""
 
 
 class StateVector(_DenseState):
@@ -373,16 +244,8 @@ class StateVector(_DenseState):
             matrix += rows.T @ rows.conj()
         return matrix
 
-    def _reversed(self, dims: tuple[int, ...]) -> Array:
-        mirrored = np.empty_like(self._array)
-        start = 0
-        for block in reversed_blocks(self._array, dims):
-            mirrored[start : start + len(block)] = block
-            start += len(block)
-        return mirrored
 
-
-class DensityMatrix(_DenseState):
+class DensityMatrix(SquareMatrix, _DenseState):
     """A mixed state: a square matrix over the basis states.
 
     Neither trace, Hermiticity nor positivity is required: what is given is what is kept, and `problems` says what is
@@ -407,18 +270,7 @@ class DensityMatrix(_DenseState):
         When dtype, shape, dims or labels do not describe a density matrix.
     """
 
-    def __init__(
-        self,
-        matrix: ArrayLike,
-        *,
-        qubit_order: QubitOrder,
-        dims: Sequence[int] | None = None,
-        labels: Sequence[str] | None = None,
-    ) -> None:
-        array = checked_array(matrix, 2, "a density matrix")
-        if array.shape[0] != array.shape[1]:
-            raise InvalidStateError(f"a density matrix is square, not {array.shape}", next_step="check the array")
-        super().__init__(array, qubit_order, dims, labels)
+    _WHAT = "a density matrix"
 
     @classmethod
     def on_sites(
@@ -427,38 +279,6 @@ class DensityMatrix(_DenseState):
         """Return `matrix` as a "big" density matrix of `sites` of a state with `dims` and `labels`."""
         names = None if labels is None else [labels[site] for site in sites]
         return cls(matrix, qubit_order="big", dims=[dims[site] for site in sites], labels=names)
-
-    @property
-    def matrix(self) -> Array:
-        """The matrix, shape (dimension, dimension)."""
-        return self._array
-
-    def trace(self) -> complex:
-        """Return the trace, accumulated in double precision."""
-        return complex(self._array.trace(dtype=double(self.dtype)))
-
-    def is_hermitian(self, atol: float | None = None) -> bool:
-        """Tell whether every entry is the conjugate of its mirror image, within `atol` (by default that of `dtype`)."""
-        tolerance = self._tolerance(atol)
-        rows = max(1, BLOCK // len(self._array))
-        with np.errstate(invalid="ignore"):  # inf - inf is not a number, and no number is within a tolerance of it
-            return all(
-                bool((np.abs(self._array[k : k + rows] - self._array[:, k : k + rows].conj().T) <= tolerance).all())
-                for k in range(0, len(self._array), rows)
-            )
-
-    def eigenvalues(self, atol: float | None = None) -> NDArray[np.float64]:
-        """Return the eigenvalues in ascending order, computed in double precision.
-
-        Raises
-        ------
-        InvalidStateError
-            When the matrix is not Hermitian within `atol` (see `is_hermitian`).
-        """
-        if not self.is_hermitian(atol):
-            raise InvalidStateError("the matrix is not Hermitian", next_step="see state.problems()")
-        values: NDArray[np.float64] = np.linalg.eigvalsh(self._array.astype(double(self.dtype)))
-        return values
 
     def problems(self, atol: float | None = None) -> list[str]:
         """Say in plain sentences what is unphysical; an empty list means nothing is.
@@ -484,9 +304,6 @@ class DensityMatrix(_DenseState):
             found.append(f"there are negative eigenvalues, the least {least:.3g}")
         return found
 
-    def _tolerance(self, atol: float | None) -> float:
-        return default_tolerance(self.dtype, len(self._array)) if atol is None else atol
-
     def _weights(self, part: slice) -> NDArray[np.float64]:
         return self._array.diagonal()[part].real.astype(np.float64)
 
@@ -497,7 +314,3 @@ class DensityMatrix(_DenseState):
         axes = [*sites, *(n + site for site in sites)]
         traced: Array = np.einsum(self.site_tensor(), [*range(n), *columns], axes, dtype=double(self.dtype))
         return traced.reshape(kept, kept)
-
-    def _reversed(self, dims: tuple[int, ...]) -> Array:
-        order = reversal(dims)
-        return self._array[np.ix_(order, order)]

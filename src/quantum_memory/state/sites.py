@@ -241,6 +241,8 @@ def checked_digits(digits: Digits, dims: Sequence[int]) -> tuple[int, ...]:
 
 def checked_operator(operator: ArrayLike, dims: Sequence[int]) -> Array:
     """Return `operator`, a matrix on sites of dimensions `dims` (the first most significant), in double precision."""
+    if hasattr(operator, "reordered"):  # an Operator, or a density matrix: it says which order it has
+        operator = operator.reordered("big")
     matrix = np.asarray(operator)
     dimension = math.prod(dims)
     if matrix.dtype.kind not in "biufc" or matrix.shape != (dimension, dimension):

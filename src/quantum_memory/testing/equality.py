@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import struct
 import sys
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
+from quantum_memory.state.document import QuantumState
 from quantum_memory.state.emotional_state import EmotionalContext
-from quantum_memory.state.matrix_product_state import MatrixProductState
 from quantum_memory.state.memory_state import MemoryState
-from quantum_memory.state.quantum_state import DensityMatrix, StateVector
 
 
 def assert_identical(a: Any, b: Any, where: str = "it") -> None:
@@ -32,7 +31,7 @@ def assert_identical(a: Any, b: Any, where: str = "it") -> None:
         case MemoryState():
             for part in ("quantum", "classical", "emotion", "metadata"):
                 assert_identical(getattr(a, part), getattr(b, part), f"{where}.{part}")
-        case StateVector() | DensityMatrix() | MatrixProductState() | EmotionalContext():
+        case _ if isinstance(a, (*get_args(QuantumState), EmotionalContext)):
             assert_identical(_fields(a), _fields(b), where)
         case dict():
             assert_identical(list(a.items()), list(b.items()), where)
@@ -61,8 +60,8 @@ def _expect(a: object, b: object, where: str) -> None:
 
 def _fields(state: Any) -> dict[str, Any]:
     names = (
-        "amplitudes", "matrix", "tensors", "qubit_order", "dims", "labels", "canonical_form", "orthogonality_center",
-        "log_scale",
+        "amplitudes", "matrix", "tensors", "tableau", "qubit_order", "dims", "labels", "canonical_form",
+        "orthogonality_center", "log_scale",
     )  # fmt: skip
     if isinstance(state, EmotionalContext):
         return state.to_tree()

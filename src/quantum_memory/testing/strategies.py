@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -27,8 +27,13 @@ from quantum_memory.state.dtypes import SMALL_FLOATS
 from quantum_memory.state.emotional_state import Emotion, EmotionalContext, Trajectory
 from quantum_memory.state.matrix_product_state import MatrixProductState
 from quantum_memory.state.memory_state import MemoryState
+from quantum_memory.state.operator import Operator
 from quantum_memory.state.pad import PAD, PADScale
 from quantum_memory.state.quantum_state import DensityMatrix, StateVector
+from quantum_memory.state.stabilizer_state import StabilizerState
+
+if TYPE_CHECKING:
+    from quantum_memory.state.document import QuantumState
 
 NUMBERS = ("f2", "f4", "f8", "c8", "c16")
 """Dtypes that a quantum state may have."""
@@ -145,9 +150,24 @@ def matrix_product_states(draw: st.DrawFn, max_sites: int = 5) -> MatrixProductS
     )
 
 
-def quantum_states() -> st.SearchStrategy[StateVector | DensityMatrix | MatrixProductState]:
-    """Quantum states of every kind."""
-    return st.one_of(state_vectors(), density_matrices(), matrix_product_states())
+@st.composite
+def operators(draw: st.DrawFn, max_qubits: int = 3) -> Operator:
+    """Operators of any bits."""
+    like = draw(density_matrices(max_qubits))
+    return Operator(like.matrix, qubit_order=like.qubit_order, dims=like.dims, labels=like.labels)
+
+
+@st.composite
+def stabilizer_states(draw: st.DrawFn, max_qubits: int = 5) -> StabilizerState:
+    """Stabiliser states of any bits: most are no tableaus."""
+    qubits = draw(st.integers(1, max_qubits))
+    table = draw(arrays(st.just(np.dtype(bool)), (2 * qubits, 2 * qubits + 1)))
+    return StabilizerState(table, labels=draw(_labels(qubits)))
+
+
+def quantum_states() -> st.SearchStrategy[QuantumState]:
+    """States of every kind, and operators: what the quantum part of a memory may be."""
+    return st.one_of(state_vectors(), density_matrices(), matrix_product_states(), stabilizer_states(), operators())
 
 
 def plain_values() -> st.SearchStrategy[Any]:

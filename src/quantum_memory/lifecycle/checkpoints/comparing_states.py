@@ -14,8 +14,10 @@ from quantum_memory.state import metrics, tensor_chain
 from quantum_memory.state.arrays import CHUNK_BYTES, STORABLE
 from quantum_memory.state.document import array_paths, unflatten, well_formed
 from quantum_memory.state.matrix_product_state import MatrixProductState
+from quantum_memory.state.operator import Operator
 from quantum_memory.state.quantum_state import DensityMatrix, StateVector
 from quantum_memory.state.sites import double
+from quantum_memory.state.stabilizer_state import StabilizerState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
     from quantum_memory.formats.reader import Reader
     from quantum_memory.state.document import Json, QuantumState
+    from quantum_memory.state.metrics import QuantumState as Measurable
 
     Bloch = tuple[tuple[float, float, float] | None, ...]
     Entropies = tuple[float | None, ...]
@@ -33,6 +36,9 @@ _LARGEST_MATRIX = 1 << 11
 
 _LONGEST_VECTOR = 1 << 24
 """Amplitudes up to which the reduced state of every qubit is computed, which takes seconds as well."""
+
+_LARGEST_TABLEAU = 128
+"""Qubits of a stabiliser state up to which its reduced states and entropies are computed, each in n^3 steps."""
 
 _LONGEST_CUT = 1 << 20
 _WORK = 1 << 27
@@ -178,6 +184,8 @@ def _attempt(what: str, work: Callable[[], Any]) -> tuple[Any, dict[str, str]]:
 
 
 def _measures(a: QuantumState, b: QuantumState) -> dict[str, Any]:
+    if isinstance(a, Operator) or isinstance(b, Operator):
+        return {"left_out": dict.fromkeys(_ALL, "an operator is no state, of which there are distances")}
     found, left_out = _attempt("fidelity", lambda: _distances(a, b))
     measured: dict[str, Any] = found or {}
     measured["norms"] = tuple(_size(one) for one in (a, b))
@@ -192,24 +200,25 @@ def _measures(a: QuantumState, b: QuantumState) -> dict[str, Any]:
     return {**measured, "left_out": left_out}
 
 
-def _distances(a: QuantumState, b: QuantumState) -> dict[str, float]:
+def _distances(a: Measurable, b: Measurable) -> dict[str, float]:
     dimension = math.prod(a.dims)
     if (isinstance(a, DensityMatrix) or isinstance(b, DensityMatrix)) and dimension > _LARGEST_MATRIX:
         raise _LeftOutError(f"of matrices of dimension {dimension} they take too long: {_LARGEST_MATRIX} is the limit")
     return {name: getattr(metrics, name)(a, b) for name in _DISTANCES}
 
 
-def _size(state: QuantumState) -> float | None:
+def _size(state: Measurable) -> float | None:
     try:
         return float(state.trace().real) if isinstance(state, DensityMatrix) else state.norm()
     except (QuantumMemoryError, OverflowError, ValueError):
         return None
 
 
-def _bloch(state: QuantumState) -> tuple[Bloch, str | None]:
+def _bloch(state: Measurable) -> tuple[Bloch, str | None]:
     """Return the Bloch vector of each site, and why some are not there."""
     if isinstance(state, StateVector) and math.prod(state.dims) > _LONGEST_VECTOR:
         raise _LeftOutError(f"of {math.prod(state.dims)} amplitudes they take too long: {_LONGEST_VECTOR} is the limit")
+    _check_tableau(state)
     if isinstance(state, MatrixProductState):
         reduced = _reduced_of_chain(state)
     else:
@@ -222,6 +231,13 @@ def _bloch(state: QuantumState) -> tuple[Bloch, str | None]:
     if not others:
         return vectors, None
     return vectors, f"{len(others)} of {len(state.dims)} sites are no qubits, the first of them site {others[0]}"
+
+
+def _check_tableau(state: Measurable) -> None:
+    if isinstance(state, StabilizerState) and state.n_sites > _LARGEST_TABLEAU:
+        raise _LeftOutError(
+            f"of a tableau of {state.n_sites} qubits they take too long: {_LARGEST_TABLEAU} is the limit"
+        )
 
 
 def _bloch_vector(rho: NDArray[Any]) -> tuple[float, float, float]:
@@ -247,12 +263,15 @@ def _reduced_of_chain(state: MatrixProductState) -> Iterator[NDArray[Any] | None
         left = np.tensordot(ket, tensor.conj(), ((0, 1), (0, 1)))
 
 
-def _entropies(state: QuantumState) -> tuple[Entropies, str | None]:
+def _entropies(state: Measurable) -> tuple[Entropies, str | None]:
     """Return the entropy of each cut, and why some are not there."""
     if isinstance(state, MatrixProductState):
         return tuple(map(float, state.entropies())), None
     if isinstance(state, DensityMatrix):
         raise _LeftOutError("a mixed state has no entanglement entropy across a cut")
+    if isinstance(state, StabilizerState):
+        _check_tableau(state)
+        return tuple(state.entropy(cut) for cut in range(1, state.n_sites)), None
     n, size = state.n_sites, math.prod(state.dims)
     if size > _LONGEST_CUT:
         raise _LeftOutError(f"of {size} amplitudes they take too long: {_LONGEST_CUT} is the limit")
