@@ -66,7 +66,7 @@ def passed(memory, *names, **options):
 def amplitudes(memory):
     """Return the amplitudes of a memory, site 0 first."""
     state = memory.quantum
-    dense = state.to_dense(qubit_order="big") if isinstance(state, qm.MatrixProductState) else state.reordered("big")
+    dense = state.reordered("big") if isinstance(state, qm.StateVector) else state.to_dense(qubit_order="big")
     return dense.amplitudes
 
 

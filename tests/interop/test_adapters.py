@@ -14,7 +14,6 @@ import qiskit
 import quimb
 import quimb.tensor as qtn
 import qutip
-import stim
 import torch
 from qiskit.quantum_info import DensityMatrix, Statevector
 from qiskit_aer import AerSimulator
@@ -27,7 +26,7 @@ from quantum_memory.interop.aer_states import take_mps
 from quantum_memory.state import adapters
 from quantum_memory.state.vidal import from_vidal, to_vidal
 
-from .frameworks import amplitudes, overlap, through_aer
+from .frameworks import amplitudes, through_aer
 
 PSI = Statevector([0.6, 0.8j, 0, 0])
 
@@ -322,22 +321,6 @@ def test_tenpy_keeps_entanglement_norm_and_form():
         qm.MemoryState.of(MPS.from_product_state([site] * 2, ["up", "down"], bc="infinite", unit_cell_width=2))
     mixed = qm.MemoryState(qm.StateVector(np.eye(6, dtype=complex)[4], qubit_order="big", dims=[2, 3]))
     assert [type(one) for one in mixed.to("tenpy").sites] == [SpinHalfSite, SpinSite]
-
-
-def test_stim_tableaus_and_simulators(tmp_path):
-    simulator = stim.TableauSimulator()
-    simulator.h(0)
-    simulator.cnot(0, 1)
-    simulator.x(2)
-    qm.save(simulator, tmp_path / "stabilizer.qms")
-    memory = qm.load(tmp_path / "stabilizer.qms")
-    assert abs(amplitudes(memory)[[0b001, 0b111]]) == pytest.approx([2**-0.5] * 2)
-    tableau = memory.to("stim")
-    assert overlap(qm.MemoryState.of(tableau), memory) == pytest.approx(1)
-    with pytest.raises(InvalidStateError, match="stabiliser state"):
-        qm.MemoryState.of(PSI).to("stim")
-    with pytest.raises(BudgetError, match="30 qubits"):
-        qm.MemoryState.of(stim.Tableau(30))
 
 
 def test_arrays_of_torch_and_jax(tmp_path):

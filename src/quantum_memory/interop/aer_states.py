@@ -13,15 +13,16 @@ import numpy as np
 from quantum_memory.errors import InvalidStateError
 from quantum_memory.interop import qiskit_states
 from quantum_memory.interop.shared import MAX_BYTES, chain, class_of, dense, only_qubits
+from quantum_memory.state.document import QuantumState
 from quantum_memory.state.matrix_product_state import MatrixProductState
 from quantum_memory.state.memory_state import MemoryState
-from quantum_memory.state.quantum_state import DensityMatrix, StateVector
+from quantum_memory.state.operator import Operator
+from quantum_memory.state.quantum_state import StateVector
+from quantum_memory.state.stabilizer_state import StabilizerState
 from quantum_memory.state.vidal import from_vidal, to_vidal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from quantum_memory.state.document import QuantumState
 
 PACKAGES = ("qiskit", "qiskit_aer")
 
@@ -49,7 +50,7 @@ def take(value: Any) -> MemoryState:
 
 def _memory_of(data: Mapping[str, Any]) -> MemoryState:
     items = {label: _item(value) for label, value in data.items()}
-    states = [one for one in items.values() if isinstance(one, (StateVector, DensityMatrix, MatrixProductState))]
+    states = [one for one in items.values() if isinstance(one, QuantumState) and not isinstance(one, Operator)]
     if len(states) == 1 and len(items) == 1:
         return MemoryState(states[0])
     return MemoryState(states[0] if len(states) == 1 else None, classical=items)
@@ -91,6 +92,8 @@ def give(state: QuantumState, *, max_bond: int | None = None, cutoff: float = 0.
         gammas, lambdas = to_vidal(chain(state, "Aer"), max_bond=max_bond, cutoff=cutoff)
         sites = [(np.ascontiguousarray(site[:, 0]), np.ascontiguousarray(site[:, 1])) for site in gammas]
         return library.SetMatrixProductState((sites, lambdas))
+    if isinstance(state, StabilizerState):
+        return library.SetStabilizer(qiskit_states.give(state).clifford)
     found = dense(state, "little", "Aer", max_bytes=max_bytes)
     kind = library.SetStatevector if isinstance(found, StateVector) else library.SetDensityMatrix
     try:

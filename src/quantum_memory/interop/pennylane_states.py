@@ -1,4 +1,4 @@
-"""PennyLane: what `state()`, `density_matrix()` and snapshots return, and the operations that prepare a state.
+"""PennyLane: what `state()`, `density_matrix()` and snapshots return, operators, and what prepares a state.
 
 The first wire is the most significant digit of an index. What PennyLane returns is often a plain array, which does not
 say that it comes from there: then it is to be said, ``MemoryState.of(array, "pennylane")``.
@@ -12,8 +12,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from quantum_memory.errors import InvalidStateError
-from quantum_memory.interop.shared import MAX_BYTES, class_of, dense, only_qubits
+from quantum_memory.interop.shared import (
+    MAX_BYTES,
+    check_dense_operator,
+    class_of,
+    dense_or_operator,
+    matrix_of,
+    only_qubits,
+    unique,
+)
 from quantum_memory.state.memory_state import MemoryState
+from quantum_memory.state.operator import Operator
 from quantum_memory.state.quantum_state import DensityMatrix, StateVector
 
 if TYPE_CHECKING:
@@ -23,24 +32,47 @@ PACKAGES = ("pennylane",)
 
 
 def recognizes(value: object) -> bool:
-    """Tell whether this is a tensor of PennyLane's own NumPy."""
-    return class_of(value, "pennylane", ("tensor",)) is not None
+    """Tell whether this is a tensor of PennyLane's own NumPy, or an operator."""
+    return class_of(value, "pennylane", ("tensor", "Operator")) is not None
 
 
 def take(value: Any) -> QuantumState | MemoryState:
     """Return an array as a state of qubits, and snapshots, which are a dict, as a tree in which such arrays are states.
 
+    Operations that prepare a state become that state, other operators matrices on their wires, in their order.
+
     Raises
     ------
     InvalidStateError
-        An array has another shape.
+        An array has another shape, or an operator has no matrix.
+    BudgetError
+        The matrix of an operator takes more than 16 GiB.
     """
+    if class_of(value, "pennylane", ("Operator",)):
+        return _operation(value)
     if isinstance(value, Mapping):
         return MemoryState(classical={key: _snapshot(one) for key, one in value.items()})
     state = _state(np.asarray(value))
     if state is None:
         raise InvalidStateError(f"an array of shape {np.shape(value)} is no state of qubits")
     return state
+
+
+def _operation(value: Any) -> QuantumState:
+    import pennylane as qml  # noqa: PLC0415
+
+    wires = list(value.wires)
+    labels = unique([str(one) for one in wires])
+    if class_of(value, "pennylane", ("StatePrepBase",)):
+        return StateVector(np.asarray(value.state_vector()).reshape(-1), qubit_order="big", labels=labels)
+    if class_of(value, "pennylane", ("QubitDensityMatrix",)):
+        return DensityMatrix(np.asarray(value.parameters[0]), qubit_order="big", labels=labels)
+    check_dense_operator([2] * len(wires), f"an operator on {len(wires)} qubits")
+    try:
+        matrix = np.asarray(qml.matrix(value, wire_order=wires))
+    except (qml.exceptions.OperatorPropertyUndefined, qml.exceptions.TransformError, ValueError) as error:
+        raise InvalidStateError(f"{value!r:.80} has no matrix: {error}", next_step="keep what it is made of") from error
+    return Operator(matrix, qubit_order="big", labels=labels)
 
 
 def _snapshot(value: Any) -> Any:
@@ -57,11 +89,13 @@ def _state(array: Any) -> QuantumState | None:
         return None
     if array.ndim == 1:
         return StateVector(array, qubit_order="big")
-    return DensityMatrix(array, qubit_order="big") if array.shape == (size, size) else None
+    return matrix_of(array, "big") if array.shape == (size, size) else None
 
 
 def give(state: QuantumState, *, wires: Any = None, max_bytes: int = MAX_BYTES) -> Any:
-    """Return the operation that prepares a state: `qml.StatePrep`, or `qml.QubitDensityMatrix`.
+    """Return the operation that prepares a state: `qml.StatePrep`, or `qml.QubitDensityMatrix`; or an operator.
+
+    A unitary operator becomes a `qml.QubitUnitary`, another one that is Hermitian a `qml.Hermitian`.
 
     Parameters
     ----------
@@ -73,8 +107,12 @@ def give(state: QuantumState, *, wires: Any = None, max_bytes: int = MAX_BYTES) 
     import pennylane as qml  # noqa: PLC0415
 
     only_qubits(state, "PennyLane")
-    found = dense(state, "big", "PennyLane", max_bytes=max_bytes)
+    found = dense_or_operator(state, "big", "PennyLane", max_bytes=max_bytes)
     where = range(found.n_sites) if wires is None else wires
     if isinstance(found, StateVector):
         return qml.StatePrep(found.amplitudes, wires=where, validate_norm=False)
+    if isinstance(found, Operator):
+        if not (found.is_unitary() or found.is_hermitian()):
+            raise InvalidStateError("PennyLane has unitary and Hermitian operators, and this is neither")
+        return (qml.QubitUnitary if found.is_unitary() else qml.Hermitian)(found.matrix, wires=where)
     return qml.QubitDensityMatrix(found.matrix, wires=where)

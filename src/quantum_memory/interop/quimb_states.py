@@ -1,4 +1,4 @@
-"""quimb: kets and density operators (`qarray`), matrix product states, and circuits.
+"""quimb: kets and operators (`qarray`), matrix product states, and circuits.
 
 The first site is the most significant digit of an index.
 """
@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from quantum_memory.errors import InvalidStateError
-from quantum_memory.interop.shared import chain, class_of, dense, scaled
+from quantum_memory.interop.shared import chain, class_of, dense_or_operator, matrix_of, scaled
 from quantum_memory.state.matrix_product_state import MatrixProductState
-from quantum_memory.state.quantum_state import DensityMatrix, StateVector
+from quantum_memory.state.quantum_state import StateVector
 
 if TYPE_CHECKING:
     from quantum_memory.state.document import QuantumState
@@ -28,7 +28,7 @@ def recognizes(value: object) -> bool:
 
 
 def take(value: Any) -> QuantumState:
-    """Return a matrix product state as it is, and anything else as a dense state.
+    """Return a matrix product state as it is, and anything else as a dense state; see `matrix_of` for operators.
 
     The tensors of a matrix product state get no other numbers; its `exponent` becomes `log_scale`.
     """
@@ -47,7 +47,7 @@ def take(value: Any) -> QuantumState:
     if array.shape == (size, 1):
         return StateVector(array[:, 0], qubit_order="big", dims=dims)
     if array.shape == (size, size):
-        return DensityMatrix(array, qubit_order="big", dims=dims)
+        return matrix_of(array, "big", dims=dims)
     raise InvalidStateError(f"an array of shape {array.shape} is no ket or density operator of quimb's")
 
 
@@ -64,7 +64,7 @@ def _chain(value: Any) -> MatrixProductState:
 
 
 def give(state: QuantumState, *, mps: bool | None = None, max_bond: int | None = None, cutoff: float = 0.0) -> Any:
-    """Return a `quimb.tensor.MatrixProductState`, or a ket or density operator (`qarray`).
+    """Return a `quimb.tensor.MatrixProductState`, or a ket or an operator (`qarray`).
 
     Parameters
     ----------
@@ -83,5 +83,5 @@ def give(state: QuantumState, *, mps: bool | None = None, max_bond: int | None =
             return qtn.MatrixProductState([arrays[0].reshape(-1)], shape="lrp")
         arrays[0], arrays[-1] = arrays[0][0], arrays[-1][:, 0]
         return qtn.MatrixProductState(arrays, shape="lrp")
-    whole = dense(state, "big", "quimb")
+    whole = dense_or_operator(state, "big", "quimb")
     return quimb.qarray(whole.amplitudes.reshape(-1, 1) if isinstance(whole, StateVector) else whole.matrix)

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from quantum_memory.errors import InvalidStateError
-from quantum_memory.interop.shared import MAX_BYTES, class_of, dense
+from quantum_memory.interop.shared import MAX_BYTES, class_of, dense_or_operator, matrix_of
 from quantum_memory.state.memory_state import MemoryState
-from quantum_memory.state.quantum_state import DensityMatrix, StateVector
+from quantum_memory.state.quantum_state import StateVector
 
 if TYPE_CHECKING:
     from quantum_memory.state.document import QuantumState
@@ -23,7 +23,9 @@ def recognizes(value: object) -> bool:
 
 
 def take(value: Any) -> QuantumState | MemoryState:
-    """Return a ket as a state vector and a square operator as a density matrix, whatever it is; or a solver's result.
+    """Return a ket as a state vector, and a square operator as a density matrix where it is one; or a solver's result.
+
+    A `Qobj` does not say which it is: Hermitian of trace 1, it is taken as a density matrix.
 
     Of a result, the final state is the quantum part; times, states and expectation values that it has are beside it.
     """
@@ -34,7 +36,7 @@ def _state(value: Any) -> QuantumState:
     if value.isket:
         return StateVector(np.ascontiguousarray(value.full()[:, 0]), qubit_order="big", dims=_dims(value.dims[0]))
     if value.isoper and value.dims[0] == value.dims[1]:
-        return DensityMatrix(value.full(), qubit_order="big", dims=_dims(value.dims[0]))
+        return matrix_of(value.full(), "big", dims=_dims(value.dims[0]))
     raise InvalidStateError(
         f"a Qobj of type {value.type} with dims {value.dims} is no state",
         next_step="give a ket (the dag() of a bra), or a density matrix",
@@ -67,7 +69,7 @@ def give(state: QuantumState, *, max_bytes: int = MAX_BYTES) -> Any:
     """
     import qutip  # noqa: PLC0415
 
-    found = dense(state, "big", "QuTiP", max_bytes=max_bytes)
+    found = dense_or_operator(state, "big", "QuTiP", max_bytes=max_bytes)
     dims = list(found.dims)
     if isinstance(found, StateVector):
         return qutip.Qobj(found.amplitudes.reshape(-1, 1), dims=[dims, [1] * len(dims)])

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import math
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from quantum_memory.errors import InvalidStateError
+from quantum_memory.state.dense_array import DenseArray
 from quantum_memory.state.matrix_product_state import MatrixProductState
+from quantum_memory.state.operator import Operator
 from quantum_memory.state.quantum_state import DensityMatrix, StateVector
+from quantum_memory.state.sites import check_budget, default_tolerance
+from quantum_memory.state.stabilizer_state import StabilizerState
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Sequence
 
+    from quantum_memory.state.dense_array import QubitOrder
     from quantum_memory.state.document import QuantumState
-    from quantum_memory.state.quantum_state import QubitOrder
+
+_Dense = TypeVar("_Dense", bound=DenseArray)
 
 MAX_BYTES = 1 << 34
-"""Bytes that a matrix product state may take when a library wants it dense, unless its caller allows more."""
+"""Bytes that a state may take when a library wants it dense, and it is not, unless its caller allows more."""
 
 
 def class_of(value: object, package: str, classes: Collection[str]) -> str | None:
@@ -36,12 +43,27 @@ def dense(
     Raises
     ------
     InvalidStateError
-        Nobody has said in which order they are.
+        Nobody has said in which order they are, or it is an operator.
     BudgetError
-        A matrix product state would take more than `max_bytes`.
+        A matrix product state or a tableau would take more than `max_bytes`.
     """
-    if isinstance(state, MatrixProductState):
+    if isinstance(state, MatrixProductState | StabilizerState):
         return state.to_dense(qubit_order=order, max_bytes=max_bytes)
+    if isinstance(state, Operator):
+        raise InvalidStateError(f"{library} takes states here, and this is an operator")
+    return _in_order(state, order, library)
+
+
+def dense_or_operator(
+    state: QuantumState, order: QubitOrder, library: str, *, max_bytes: int = MAX_BYTES
+) -> StateVector | DensityMatrix | Operator:
+    """Return an operator with its qubits in an order, and a state as `dense` does."""
+    if isinstance(state, Operator):
+        return _in_order(state, order, library)
+    return dense(state, order, library, max_bytes=max_bytes)
+
+
+def _in_order(state: _Dense, order: QubitOrder, library: str) -> _Dense:
     if state.qubit_order == "unstated":
         raise InvalidStateError(
             f"its qubit order is unstated, and {library} has one",
@@ -68,9 +90,31 @@ def chain(state: QuantumState, library: str, *, max_bond: int | None = None, cut
     """
     if isinstance(state, MatrixProductState):
         return state
-    if isinstance(state, DensityMatrix):
-        raise InvalidStateError(f"{library} takes pure states here, and this is a density matrix")
-    return MatrixProductState.from_dense(state, max_bond=max_bond, cutoff=cutoff)
+    found = dense(state, "big", library) if isinstance(state, StabilizerState) else state
+    if not isinstance(found, StateVector):
+        kind = "an operator" if isinstance(found, Operator) else "a density matrix"
+        raise InvalidStateError(f"{library} takes pure states here, and this is {kind}")
+    return MatrixProductState.from_dense(found, max_bond=max_bond, cutoff=cutoff)
+
+
+def matrix_of(array: Any, order: QubitOrder, **facts: Any) -> DensityMatrix | Operator:
+    """Return a square matrix of which a library does not say what it is: Hermitian of trace 1, it is a density matrix.
+
+    Parameters
+    ----------
+    facts
+        Its dims and labels.
+    """
+    found = DensityMatrix(array, qubit_order=order, **facts)
+    tolerance = default_tolerance(found.dtype, len(found.matrix))
+    if abs(found.trace() - 1) <= tolerance and found.is_hermitian():
+        return found
+    return Operator(array, qubit_order=order, **facts)
+
+
+def check_dense_operator(dims: Sequence[int], what: str) -> None:
+    """Refuse to make a matrix of more than `MAX_BYTES` of an operator that is none yet."""
+    check_budget(16 * math.prod(dims) ** 2, MAX_BYTES, what)
 
 
 def only_qubits(state: QuantumState, library: str) -> None:
@@ -96,11 +140,11 @@ def unique(names: list[str]) -> list[str] | None:
 
 def array_of(state: QuantumState, order: QubitOrder | None, library: str, *, max_bytes: int = MAX_BYTES) -> Any:
     """Return a dense state as an array, in an order, or in the one that it has."""
-    if order is None and not isinstance(state, MatrixProductState):
-        return np.asarray(state)
     if order is None:
-        raise InvalidStateError(
-            f"{library} has arrays, and a matrix product state has no qubit order before it is contracted",
-            next_step='say one: to(..., qubit_order="big")',
-        )
-    return np.asarray(dense(state, order, library, max_bytes=max_bytes))
+        if isinstance(state, MatrixProductState | StabilizerState):
+            raise InvalidStateError(
+                f"{library} has arrays, and {state} has no qubit order before it is made dense",
+                next_step='say one: to(..., qubit_order="big")',
+            )
+        return np.asarray(state)
+    return np.asarray(dense_or_operator(state, order, library, max_bytes=max_bytes))

@@ -6,16 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from quantum_memory.errors import BudgetError, InvalidStateError
+from quantum_memory.errors import InvalidStateError
 from quantum_memory.interop.shared import MAX_BYTES, class_of, only_qubits, vector
-from quantum_memory.state.quantum_state import StateVector
+from quantum_memory.state.stabilizer_state import StabilizerState
 
 if TYPE_CHECKING:
     from quantum_memory.state.document import QuantumState
 
 PACKAGES = ("stim",)
 _CLASSES = ("Tableau", "TableauSimulator")
-_MOST_QUBITS = 24
 _TOLERANCE = 1e-5  # what Stim gives is in single precision
 
 
@@ -24,41 +23,33 @@ def recognizes(value: object) -> bool:
     return class_of(value, "stim", _CLASSES) is not None
 
 
-def take(value: Any) -> StateVector:
-    """Return the state of a simulator, or the one that a tableau makes of zeros, as Stim gives it, in complex64.
-
-    As a state vector it is a stabiliser state, which a save keeps in a few bytes.
-
-    Raises
-    ------
-    BudgetError
-        It has more than 24 qubits.
-    """
-    if class_of(value, "stim", _CLASSES) == "Tableau":
-        _check_size(len(value))
-        return StateVector(value.to_state_vector(endian="little"), qubit_order="little")
-    _check_size(value.num_qubits)
-    return StateVector(value.state_vector(endian="little"), qubit_order="little")
-
-
-def _check_size(qubits: int) -> None:
-    if qubits > _MOST_QUBITS:
-        raise BudgetError(
-            f"a tableau of {qubits} qubits has a state vector of 2^{qubits} amplitudes",
-            next_step="keep its arrays, of Tableau.to_numpy(), as classical data",
-        )
+def take(value: Any) -> StabilizerState:
+    """Return the state of a simulator, or the one that a tableau makes of zeros, with its whole tableau."""
+    if class_of(value, "stim", _CLASSES) == "TableauSimulator":
+        value = value.current_inverse_tableau().inverse()
+    x2x, x2z, z2x, z2z, x_signs, z_signs = value.to_numpy()
+    return StabilizerState(np.block([[x2x, x2z, x_signs[:, None]], [z2x, z2z, z_signs[:, None]]]))
 
 
 def give(state: QuantumState, *, max_bytes: int = MAX_BYTES) -> Any:
-    """Return the `stim.Tableau` that makes a stabiliser state of zeros; its global phase is lost.
+    """Return the `stim.Tableau` of a stabiliser state, or one that makes a dense state, without its global phase.
 
     Raises
     ------
     InvalidStateError
-        It is no stabiliser state.
+        It is no stabiliser state, or no tableau.
     """
     import stim  # noqa: PLC0415
 
+    if isinstance(state, StabilizerState):
+        n, table = state.n_sites, np.asarray(state.tableau)
+        try:
+            return stim.Tableau.from_numpy(
+                x2x=table[:n, :n], x2z=table[:n, n:-1], x_signs=table[:n, -1],
+                z2x=table[n:, :n], z2z=table[n:, n:-1], z_signs=table[n:, -1],
+            )  # fmt: skip
+        except ValueError as error:
+            raise InvalidStateError(f"Stim does not take it: {error}", next_step="see state.problems()") from error
     only_qubits(state, "Stim")
     found = vector(state, "little", "Stim", max_bytes=max_bytes)
     try:

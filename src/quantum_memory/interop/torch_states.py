@@ -10,8 +10,8 @@ from quantum_memory.interop.shared import MAX_BYTES, array_of, class_of
 from quantum_memory.state.memory_state import as_quantum_state
 
 if TYPE_CHECKING:
+    from quantum_memory.state.dense_array import QubitOrder
     from quantum_memory.state.document import QuantumState
-    from quantum_memory.state.quantum_state import QubitOrder
 
 PACKAGES = ("torch",)
 
