@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import os
-import re
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -441,12 +440,3 @@ def test_the_page_names_every_verb() -> None:
     said = PAGE.read_text()
     for verb in (*backup.commands, *(f"key {verb}" for verb in key.commands)):
         assert f"`{verb}" in said, verb
-
-
-def test_the_code_of_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
-    assert len(blocks) >= 3
-    space: dict[str, object] = {}
-    for block in blocks:
-        exec(compile(block, str(PAGE), "exec"), space)  # it is our own page

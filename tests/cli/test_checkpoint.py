@@ -484,12 +484,3 @@ def test_help_names_every_verb() -> None:
         assert re.search(rf"^  {verb} ", shown, re.MULTILINE), verb
         assert "--json" in CliRunner().invoke(main.qmem, ["checkpoint", verb, "--help"]).output
         assert f"`{verb}" in PAGE.read_text()
-
-
-def test_the_code_of_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
-    assert len(blocks) >= 3
-    space: dict[str, Any] = {}
-    for block in [*blocks, blocks[0]]:  # the run, which is done, is started once more
-        exec(compile(block, str(PAGE), "exec"), space)  # it is our own page

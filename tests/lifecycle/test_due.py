@@ -4,8 +4,6 @@ import dataclasses
 import itertools
 import math
 import pickle
-import re
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -298,11 +296,3 @@ def test_every_policy_is_a_frozen_dataclass():
     assert len(found) == 9
     for one in found:
         assert one is SavePolicy or one.__dataclass_params__.frozen
-
-
-def test_the_code_of_the_page_runs():
-    page = Path(__file__).parents[2] / "docs" / "policies.md"
-    blocks = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
-    assert len(blocks) == 2
-    for block in blocks:
-        exec(compile(block, str(page), "exec"), {})  # it is our own page

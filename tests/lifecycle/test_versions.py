@@ -4,7 +4,6 @@ import copy
 import datetime
 import json
 import math
-import re
 import statistics
 from fractions import Fraction
 from pathlib import Path
@@ -513,11 +512,3 @@ def test_metadata_that_are_no_object_are_kept_and_listed_when_they_cannot_be(man
     assert new["unrecognised"] == {"metadata": "mine"}
     record = manager.migrate(new, "1.0")["metadata"]["migration_info"]
     assert [one["path"] for one in record["losses"]] == ["/unrecognised/metadata"]
-
-
-def test_the_code_of_the_page_runs():
-    page = Path(__file__).parents[2] / "docs" / "versioning.md"
-    blocks = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
-    assert len(blocks) == 2
-    for block in blocks:
-        exec(compile(block, str(page), "exec"), {})  # it is our own page
