@@ -27,7 +27,8 @@ def test_files_beside_those_of_others(tmp_path, monkeypatch):
     assert not set(costs) & set(said["not_installed"])
     for cost in costs.values():
         assert all(len(rounds) >= 3 and min(rounds) > 0 for rounds in cost["seconds"].values())
-        assert {"save", "load"} <= set(cost["seconds"])
+        assert {"save", "load", "checkpoint"} <= set(cost["seconds"])
+        assert cost["added"] > 0
         assert sum(cost["flips"].values()) == bench_files.FLIPS
         assert not (cost["ours"] and cost["flips"]["wrong"])
     assert costs["quantum-memory"]["flips"]["found"] == bench_files.FLIPS

@@ -125,14 +125,14 @@ def files(
     quick: bool,
     as_json: bool,
 ) -> int:
-    """Measure saving, loading, checking and reading a part of a state, and what a flipped bit does to it.
+    """Measure saves, loads, checks, partial reads and checkpoints of a state, and what a flipped bit does to it.
 
     Beside ours: np.save, np.savez_compressed, h5py, pickle, torch.save, safetensors, zarr, and what QuTiP, TeNPy and
     PennyLane write; of these those that are installed (pip install 'quantum-memory[bench]'). All have their turn in
     each round; medians are shown. Default: 5, 10, 15, 20 and 24 qubits in complex128.
 
     With --json: made, sheets, each with family, qubits, raw and costs (way, ours, synced, nbytes, seconds, memory,
-    flips); not_installed. A failure: {"error": {"type", "message", "path", "next_step", "exit_code"}}.
+    flips, added); not_installed. A failure: {"error": {"type", "message", "path", "next_step", "exit_code"}}.
     """
     from quantum_memory.cli import bench_page
     from quantum_memory.cli.bench_files import measure as measure_files
@@ -154,9 +154,11 @@ def files(
         for family, qubits in product(made, chosen):
             sheets.append(measure_files(family, qubits, make(family, qubits).amplitudes, Path(place), step))
     for sheet in sheets:
-        table = column_table("", *bench_page.COLUMNS, right=bench_page.COLUMNS)
+        table = column_table("", *bench_page.SHOWN, right=bench_page.SHOWN)
         for cost in sheet.costs:
-            table.add_row(cost.way, *bench_page.cells(cost, sheet.raw), style="bold" if cost.ours else None)
+            cells = dict(zip(bench_page.COLUMNS, bench_page.cells(cost, sheet.raw), strict=True))
+            shown = [cells[name] for name in bench_page.SHOWN]
+            table.add_row(cost.way, *shown, style="bold" if cost.ours else None)
         out.print(f"  {sheet.family}, {sheet.qubits} qubits: {size_text(sheet.raw)}")
         out.print(table)
     missing, said = absent(), _where()

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 
 FLIPS = 48
 _PART = 1024
+_CHANGED = 16
+"""One of so many amplitudes is another one in the next checkpoint: all with four qubits in one state, as a gate with
+four controls leaves them."""
+
 _FLIP_BYTES = 1 << 21
 """The largest file of which bits are flipped: each takes a load of the whole."""
 
@@ -37,9 +41,11 @@ class Cost:
     Attributes
     ----------
     seconds
-        By operation, "save", "load", "check" and "part", of each round.
+        By operation, "save", "load", "check", "part" and "checkpoint", of each round.
     nbytes
         Of the file.
+    added
+        By how many bytes the disk is fuller after the last checkpoint.
     memory
         By operation, "save" and "load": by how many bytes the peak of the process was above what it had before; of a
         load the state itself is in it. None where the system does not say.
@@ -52,6 +58,7 @@ class Cost:
     ours: bool
     synced: bool
     nbytes: int
+    added: int = 0
     seconds: dict[str, list[float]] = field(default_factory=dict)
     memory: dict[str, int | None] = field(default_factory=dict)
     flips: dict[str, int] = field(default_factory=dict)
@@ -119,13 +126,23 @@ def _measure(family: str, qubits: int, array: AnyArray, folder: Path, step: Call
         if step is not None:
             step(1)
     rounds = int(min(max(_ROUNDS_SECONDS / max(total, 1e-9), _FEWEST_ROUNDS), _MOST_ROUNDS))
+    changed = array.copy()
+    for way in ways():
+        if way.checkpoint is not None:
+            way.checkpoint(_history(way, folder), changed)
     for _ in range(rounds):
         gc.collect()  # once: it takes longer than most of what is measured
+        part = changed[: max(1, len(changed) // _CHANGED)]
+        np.multiply(part, 0.6 + 0.8j, out=part)
         for way in ways():
-            for operation, seconds in _one_round(way, _path(way, folder), array).items():
-                costs[way.name].seconds.setdefault(operation, []).append(seconds)
+            cost = costs[way.name]
+            found = _one_round(way, _path(way, folder), array)
+            found["checkpoint"], cost.added = _one_checkpoint(way, folder, changed)
+            for operation, seconds in found.items():
+                cost.seconds.setdefault(operation, []).append(seconds)
     for way in ways():
         _remove(_path(way, folder))
+        _remove(_history(way, folder))
     return Sheet(family, qubits, array.nbytes, list(costs.values()))
 
 
@@ -142,6 +159,19 @@ def _one_round(way: Way, path: Path, array: AnyArray) -> dict[str, float]:
         run()
         found[operation] = time.perf_counter() - start
     return found
+
+
+def _one_checkpoint(way: Way, folder: Path, array: AnyArray) -> tuple[float, int]:
+    """Return how long it takes to keep the next state beside those before, and by how much the disk is fuller then."""
+    history = _history(way, folder)
+    before = _size(history) if way.checkpoint is not None else 0
+    start = time.perf_counter()
+    (way.save if way.checkpoint is None else way.checkpoint)(history, array)
+    seconds = time.perf_counter() - start
+    added = _size(history) - before
+    if way.checkpoint is None:
+        _remove(history)  # the next one would be another file beside it
+    return seconds, added
 
 
 def flipped(way: Way, path: Path, array: AnyArray, flips: int = FLIPS) -> dict[str, int]:
@@ -164,6 +194,12 @@ def flipped(way: Way, path: Path, array: AnyArray, flips: int = FLIPS) -> dict[s
 
 def _path(way: Way, folder: Path) -> Path:
     return folder / f"{way.name.replace(' ', '-')}{way.suffix}"
+
+
+def _history(way: Way, folder: Path) -> Path:
+    """Return where checkpoints go: a folder, or one more file."""
+    name = way.name.replace(" ", "-")
+    return folder / (f"{name}-history" if way.checkpoint is not None else f"{name}-next{way.suffix}")
 
 
 def _size(path: Path) -> int:

@@ -18,8 +18,14 @@ if TYPE_CHECKING:
 
     from quantum_memory.cli.bench_files import Cost, Sheet
 
-COLUMNS = ("save", "load", "check", "part", "bytes", "of raw", "memory, save", "memory, load", "a flipped bit")
+COLUMNS = (
+    "save", "load", "check", "part", "checkpoint", "bytes", "of raw", "added", "memory, save", "memory, load",
+    "a flipped bit",
+)  # fmt: skip
 """Of a table, after the name of the way."""
+
+SHOWN = tuple(name for name in COLUMNS if name != "of raw" and not name.startswith("memory"))
+"""Those for which a terminal has room."""
 
 _STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 76rem; padding: 0 1rem; color: #222; }
@@ -32,9 +38,11 @@ td span { color: #888; font-size: 85%; }
 img { max-width: 100%; }
 """
 _ABOUT = """Medians of rounds in which every way has its turn; below them the least and the greatest. Memory is what
-the peak of the process grows by; of a load the state itself is in it. Bits are flipped one at a time, at places drawn
-with a seed: <em>not noticed</em> means that a wrong state was returned without a word. Ours are synced to the disk
-before they return, unless the name says otherwise; none of the others is."""
+the peak of the process grows by; of a load the state itself is in it. A checkpoint keeps the next state of a run, in
+which one of sixteen amplitudes is another one, beside those before: in a history of ours, which is checked, named and
+kept by rules, and elsewhere as one more file; <em>added</em> is by how much the disk is fuller then. Bits are flipped
+one at a time, at places drawn with a seed: <em>not noticed</em> means that a wrong state was returned without a word.
+Ours are synced to the disk before they return, unless the name says otherwise; none of the others is."""
 _LINES = ["-", "--", "-.", ":"]
 _OURS = ["#08306b", "#2171b5", "#6baed6", "#41ab5d"]
 _OTHERS = ["tab:orange", "tab:red", "tab:brown", "tab:pink", "tab:purple", "tab:olive", "tab:gray", "black",
@@ -43,16 +51,17 @@ _OTHERS = ["tab:orange", "tab:red", "tab:brown", "tab:pink", "tab:purple", "tab:
 
 def cells(cost: Cost, raw: int) -> list[str]:
     """Return the cells of a way, for `COLUMNS`."""
-    times = ["" if (one := cost.median(name)) is None else time_text(one) for name in COLUMNS[:4]]
+    times = ["" if (one := cost.median(name)) is None else time_text(one) for name in COLUMNS[:5]]
     memory = ["" if (one := cost.memory.get(name)) is None else size_text(one) for name in ("save", "load")]
-    return [*times, size_text(cost.nbytes), f"{cost.nbytes / raw:.3g}", *memory, said_of_flips(cost.flips)]
+    sizes = [size_text(cost.nbytes), f"{cost.nbytes / raw:.3g}", size_text(cost.added)]
+    return [*times, *sizes, *memory, said_of_flips(cost.flips)]
 
 
 def said_of_flips(flips: dict[str, int]) -> str:
     """Say what became of a state of which bits were flipped."""
     if not flips:
         return ""
-    words = {"found": "found", "wrong": "not noticed", "nothing": "without effect"}
+    words = {"found": "found", "wrong": "not noticed", "nothing": "no effect"}
     return ", ".join(f"{flips[name]} {said}" for name, said in words.items() if flips[name])
 
 

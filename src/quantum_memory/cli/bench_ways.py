@@ -36,6 +36,8 @@ class Way:
         Return some items of it, from one index to another, or None where only all of it can be read.
     check
         Read all of it, and raise where it is damaged; None where there is no such thing.
+    checkpoint
+        Add it to a history in a folder; None where that is one more file.
     package
         Which has to be installed.
     ours, synced
@@ -48,6 +50,7 @@ class Way:
     load: Callable[[Path], AnyArray]
     part: Callable[[Path, int, int], AnyArray] | None = None
     check: Callable[[Path], object] | None = None
+    checkpoint: Callable[[Path, AnyArray], object] | None = None
     package: str = "numpy"
     ours: bool = False
     synced: bool = False
@@ -68,6 +71,11 @@ def _ours(**options: Any) -> Callable[[Path, AnyArray], object]:
         return qm.save(qm.StateVector(array, qubit_order="big"), path, **options)
 
     return save
+
+
+def _checkpoint(folder: Path, array: AnyArray) -> None:
+    with qm.CheckpointManager(folder) as history:
+        history.create_checkpoint(qm.StateVector(array, qubit_order="big"))
 
 
 def _load(path: Path) -> AnyArray:
@@ -202,7 +210,7 @@ def _load_pennylane(path: Path) -> AnyArray:
 WAYS = [
     Way("quantum-memory", ".qms", _ours(), _load, _part, qm.verify, ours=True, synced=True),
     Way(
-        "quantum-memory, uncompressed", ".qms", _ours(compression="none"), _load, _part, qm.verify,
+        "quantum-memory, uncompressed", ".qms", _ours(compression="none"), _load, _part, qm.verify, _checkpoint,
         ours=True, synced=True,
     ),
     Way("quantum-memory, uncompressed, not synced", ".qms", _ours(compression="none", durable=False), _load, _part,
