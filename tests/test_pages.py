@@ -127,8 +127,16 @@ def test_every_page_about_runs_is_in_their_index():
     assert sorted(index) == sorted(page.name for page in runs.glob("*.md") if page.name != "README.md")
 
 
+def anchors(page):
+    """Return what the headings of a page are called in links."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
 def test_every_page_that_is_named_is_there():
     for page in PAGES:
         prose = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
-        for target in re.findall(r"\]\((?!http)([^)#]+)", prose):
-            assert (page.parent / target).exists(), f"{page.name} names {target}"
+        for target, anchor in re.findall(r"\]\((?!http)([^)#]*)(?:#([^)]+))?\)", prose):
+            named = page.parent / target if target else page
+            assert named.is_file(), f"{page.name} names {target}"
+            assert not anchor or anchor in anchors(named), f"{page.name} names {target}#{anchor}"
