@@ -102,6 +102,15 @@ def test_without_the_key_every_verb_says_so_and_changes_nothing(tmp_path, path, 
     assert sorted(one.name for one in tmp_path.iterdir()) == ["key", "other-key", "state.qms"]
 
 
+@pytest.mark.parametrize("start", [b"", b"\x82\xa5", b"{", b"\x80\x04"])
+def test_what_begins_like_an_old_file_by_chance_is_an_encrypted_one_that_is_damaged(tmp_path, memory, key, start):
+    path = tmp_path / "state.qms"
+    qm.save(memory, path, encrypt=key)
+    path.write_bytes(start + b"\xff" * 60 + path.read_bytes()[64:])
+    with pytest.raises(IntegrityError, match="does not begin like an encrypted file"):
+        qm.load(path, key=key)
+
+
 @pytest.mark.parametrize("verb", [name for name in VERBS if name != "compare"])
 @pytest.mark.parametrize("suffix", ["qms", "json", "h5"])
 def test_a_file_that_is_not_encrypted_is_refused_where_a_key_is_given(tmp_path, memory, key, verb, suffix):

@@ -249,7 +249,7 @@ def opened(path: Path, options: OpenOptions) -> tuple[ReadableFile, Handler]:
         handler = _handler_of(head, source)
         if options.key is not None and not head.startswith(SEALED):
             # Were it read, whoever can write to the folder could give his own file for one that is encrypted.
-            raise _not_sealed(source.name, head, handler)
+            raise _not_sealed(source.name, head)
         if options.state_id is not None and not handler.holds_many:
             raise InvalidStateError(
                 "it holds one state, which has no id", path=source.name, next_step="leave state_id out"
@@ -260,8 +260,9 @@ def opened(path: Path, options: OpenOptions) -> tuple[ReadableFile, Handler]:
         raise
 
 
-def _not_sealed(name: str, head: bytes, handler: Handler) -> QuantumMemoryError:
-    if handler.encrypts and format_of_head(head) is None:  # so its suffix says
+def _not_sealed(name: str, head: bytes) -> QuantumMemoryError:
+    # What has no signature may look like an old file by chance; the suffix says what it was.
+    if format_of_head(head) is None and _encrypts(name):
         damaged = IntegrityError("it does not begin like an encrypted file: it is damaged", next_step=RESTORE)
         return (foreign(head) or damaged).at(name)
     return InvalidStateError(
@@ -269,6 +270,13 @@ def _not_sealed(name: str, head: bytes, handler: Handler) -> QuantumMemoryError:
         path=name,
         next_step="leave the key out, if it is meant to be so",
     )
+
+
+def _encrypts(name: str) -> bool:
+    try:
+        return format_of_suffix(name).handler.encrypts
+    except InvalidStateError:
+        return False
 
 
 def is_sealed(path: Path) -> bool:
