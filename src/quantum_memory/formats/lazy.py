@@ -207,7 +207,7 @@ class StateFile:
         """
         if AMPLITUDES not in self.arrays:
             raise MissingError(
-                f"it holds {self._kind() or 'no quantum state'}, not a state vector",
+                f"it holds {self._said_kind()}, not a state vector",
                 path=self._reader.name,
                 next_step="use .amplitude(digits), or .load().quantum.to_dense(...)",
             )
@@ -228,7 +228,11 @@ class StateFile:
             return self.quantum_sites().amplitude(digits)
         state = outline(self._reader)
         if not isinstance(state, StateVector):
-            raise InvalidStateError("only a pure state has amplitudes", path=self._reader.name)
+            raise InvalidStateError(
+                f"it holds {self._said_kind()}, of which no single amplitude is read",
+                path=self._reader.name,
+                next_step="use .load().quantum",
+            )
         return complex(self.amplitudes[state.index(digits)])
 
     def quantum_sites(self) -> MatrixProductState:
@@ -302,6 +306,10 @@ class StateFile:
 
     def _kind(self) -> str | None:
         return self._node().get("kind")
+
+    def _said_kind(self) -> str:
+        kind = str(self._kind() or "no quantum state").replace("_", " ")
+        return kind if kind.startswith("no ") else f"an {kind}" if kind.startswith("o") else f"a {kind}"
 
     def _node(self) -> dict[str, Any]:
         """Return what the document says of the quantum state; nothing when there is none."""
