@@ -136,6 +136,15 @@ def test_a_table_that_is_no_tableau_is_kept_and_said():
         qm.StabilizerState(BELL).to_dense(qubit_order="unstated")
 
 
+@pytest.mark.parametrize("state", [qm.StabilizerState(BELL), qm.MatrixProductState.from_product([[1.0, 0.0]] * 2)])
+def test_what_is_not_dense_is_no_array_without_a_word(state):
+    """NumPy would make an array of one object of it."""
+    with pytest.raises(InvalidStateError, match="to_dense"):
+        np.asarray(state)
+    with pytest.raises(InvalidStateError, match="to_dense"):
+        np.vdot(state, state)
+
+
 def test_a_tableau_has_no_overlap_and_an_operator_no_fidelity():
     state = qm.StabilizerState(BELL)
     with pytest.raises(InvalidStateError, match="phase"):

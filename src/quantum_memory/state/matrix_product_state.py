@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, NoReturn, TypeAlias
 
 import numpy as np
 
@@ -177,6 +177,9 @@ class MatrixProductState:
 
     def __repr__(self) -> str:
         return f"MatrixProductState({self.n_sites} sites, bond dimension {self.max_bond_dim}, {self.dtype})"
+
+    def __array__(self, *_: Any, **__: Any) -> NoReturn:
+        raise InvalidStateError("a matrix product state is no array", next_step='state.to_dense(qubit_order="big")')
 
     def __eq__(self, other: object) -> bool:
         """Tell whether tensors, labels, claims and log_scale agree in every bit; states are not hashable."""

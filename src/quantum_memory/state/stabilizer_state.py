@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import numpy as np
 
@@ -103,6 +103,9 @@ class StabilizerState:
 
     def __repr__(self) -> str:
         return f"StabilizerState({self.n_sites} qubits)"
+
+    def __array__(self, *_: Any, **__: Any) -> NoReturn:
+        raise InvalidStateError("a tableau is no array of amplitudes", next_step='state.to_dense(qubit_order="big")')
 
     def __eq__(self, other: object) -> bool:
         """Tell whether labels and every bit agree; `fidelity` tells whether it is the same state."""
