@@ -159,6 +159,26 @@ def test_a_little_waste_is_not_worth_a_copy(tmp_path):
     assert len(content(tmp_path)) == 10
 
 
+def test_what_is_needed_of_a_pack_is_written_anew_as_it_was_stored(tmp_path):
+    """However it was packed: what unpacks it, and to how many bytes, is known from the pack alone."""
+    store = ChunkStore(tmp_path)
+    raw = {(codec, length): bytes([codec]) * length for codec in range(4) for length in (300, 5000)}
+    stored = {one: raw[one] if one[0] == 0 else bytes([one[0], 255]) * (one[1] // 10) for one in raw}
+    with store.shared(), store.writer() as writer:
+        writer.add(name_of(b"x" * 9000), b"x" * 9000, check=pack.checksum(b"x" * 9000), codec=0, raw=9000)
+        for one, data in stored.items():
+            writer.add(name_of(raw[one]), data, check=pack.checksum(data), codec=one[0], raw=one[1])
+    old = packs(tmp_path)
+    assert collect(store, *raw.values()).packs_written == 1
+    assert not set(old) & set(packs(tmp_path))
+    for one in (store, ChunkStore(tmp_path)):
+        with one.shared():
+            for (codec, length), data in stored.items():
+                place = one.place(name_of(raw[codec, length]))[1]
+                assert (place.codec, place.raw, place.stored) == (codec, length, len(data))
+                assert read(one, name_of(raw[codec, length])) == data
+
+
 def test_others_notice_a_collection(tmp_path):
     store, other = ChunkStore(tmp_path), ChunkStore(tmp_path)
     save(store, b"a" * 99)

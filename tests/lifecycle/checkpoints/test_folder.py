@@ -299,6 +299,28 @@ def test_a_new_process_removes_what_a_dead_one_left(run):
     assert not any(path.exists() for path in left)
 
 
+@pytest.mark.parametrize("compression", ["zstd", "lz4", "zlib", "none"])
+def test_what_others_need_of_a_pack_is_written_anew_packed_as_it_was(run, compression):
+    """A removal that copies it changes neither what is restored nor how much room it takes."""
+    shared = np.repeat(np.arange(500.0), 20)
+    alone, both = {"gone": np.arange(20_000.0)[::-1].copy(), "w": shared}, {"w": shared, "k": np.ones(3)}
+    with manager(run, compression=compression) as cm:
+        first, second = cm.create_checkpoint(alone), cm.create_checkpoint(both)
+        needed = cm.folder.manifest(second).chunks()
+        old = packs(run)
+        with cm.folder.store.shared():
+            before = {one: cm.folder.store.place(one)[1]._replace(offset=0) for one in needed}
+        assert any(place.codec for place in before.values()) == (compression != "none")
+        cm.delete_checkpoint(first)
+        assert len(set(old) - set(packs(run))) == 1
+        assert set(packs(run)) - set(old)  # one was written anew
+    with manager(run) as cm:
+        assert_identical(cm.restore(second), both)
+        assert set(cm.verify().values()) == {None}
+        with cm.folder.store.shared():
+            assert {one: cm.folder.store.place(one)[1]._replace(offset=0) for one in needed} == before
+
+
 def test_nothing_is_collected_while_a_manifest_is_damaged(run):
     first, second = saved(run, 0, 1)
     damage(manifest_at(run, first))
