@@ -1,14 +1,17 @@
-"""Somebody is killed, somebody else goes on, and then the power is cut: what the second one acknowledged is there.
+"""Somebody is killed, somebody else goes on, and the power is cut: what the second one acknowledged is there.
 
-What the first one has left it may not have synced, and the second one may lean on it.
+What the first one has left it may not have synced, and the second one may lean on it. The power is cut when the second
+one has ended, and at every call of it: what it has given a name has to be whole by then.
 """
 
 import itertools
+import shutil
 
 import pytest
 
 import quantum_memory as qm
 from quantum_memory.durability import files
+from quantum_memory.lifecycle.purging import purge
 from quantum_memory.testing.accidents import cut_after_each_kill
 from quantum_memory.testing.operations import Unsynced
 from quantum_memory.testing.power_cuts import CrashModel
@@ -19,13 +22,13 @@ from .operations.checkpoints import manager, state
 
 STEPS = {
     "save .qms, over another": 1,
-    "store: append": 3,
+    "store: append": 5,
     "checkpoints: first": 1,
     "checkpoints: create": 2,
     "backups: first": 4,
     "backups: create": 4,
     "backups: import": 3,
-    "purge": 2,
+    "purge": 7,
     "migrate: apply": 7,
     "migrate: commit": 3,
 }
@@ -76,4 +79,34 @@ def test_a_power_cut_after_a_backup_in_a_folder_that_was_begun_without_syncs(tmp
             with qm.BackupManager(at, key=key) as bm:
                 bm.restore_backup(last, tmp_path / f"restored{made.count}")
             assert (tmp_path / f"restored{made.count}" / "file").read_bytes() == (source / "file").read_bytes()
+    assert made.count > 1
+
+
+def test_a_power_cut_in_a_purge_of_backups_that_were_not_synced(tmp_path):
+    """What takes the place of a backup leans on chunks that nobody had to keep: they are kept before it is there."""
+    at, source = tmp_path / "disk" / "backups", tmp_path / "source"
+    at.parent.mkdir()
+    source.mkdir()
+    for name in ("first", "harmless", "secret"):
+        qm.save({"metadata": {"what": name}}, tmp_path / f"{name}.qms")
+    with files.using(model := CrashModel(at.parent, Unsynced())):
+        for name in ("first", "harmless", "secret"):  # each has a pack of its own
+            with qm.BackupManager(at, durable=name == "first", compression=False) as bm:
+                shutil.copy(tmp_path / f"{name}.qms", source)
+                old = bm.create_backup(source, tags=[name])
+        model.acknowledged = 1
+        with qm.BackupManager(at, compression=False) as bm:
+            purge(source / "secret.qms", backups=[bm])
+        model.acknowledged = 2
+    with figure("crash states") as made:
+        for acknowledged in itertools.takewhile(bool, model.leave_each(16)):
+            made.count += 1
+            with qm.BackupManager(at) as bm:
+                new = [one for one in bm.folder.ids() if one.startswith(old) and one != old]
+                assert new or acknowledged < 2
+                for one in new:
+                    target = tmp_path / f"restored{made.count}"
+                    bm.restore_backup(one, target)
+                    assert (target / "harmless.qms").read_bytes() == (source / "harmless.qms").read_bytes()
+                    assert not (target / "secret.qms").exists()
     assert made.count > 1

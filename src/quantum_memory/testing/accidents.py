@@ -170,7 +170,7 @@ class _EndingFiles(CountingFiles):
 def cut_after_each_kill(
     operation: Operation, again: Callable[[], object], *, most: int = 8, seed: int = 0, first: int = 0, step: int = 1
 ) -> int:
-    """Kill it at its calls, have somebody go on, and cut the power then; return how many states that may leave.
+    """Kill it at its calls, have somebody go on, and cut the power meanwhile or then; count what that leaves.
 
     Whoever goes on may lean on what the killed one has left, and nobody has synced. Those are counted in which it was
     acknowledged once more.
@@ -180,7 +180,7 @@ def cut_after_each_kill(
     again
         Does it once more. It is acknowledged when this returns; an error of ours says that it is not to be done now.
     most, seed
-        See `cut_at_each`; of the one cut that comes last.
+        See `cut_at_each`.
     first, step
         At which calls that change something it is killed: by default at all.
 
@@ -203,14 +203,14 @@ def cut_after_each_kill(
         for fd, _ in open_files().items() - before:
             model.close(int(fd))  # as the end of a process does
         atomic.forget_sweeps()
+        model.acknowledged = 1  # what a cut before leaves, `cut_at_each` has looked at
         with files.using(model), warnings.catch_warnings(), contextlib.suppress(QuantumMemoryError):
             warnings.simplefilter("ignore")
             again()
-            model.acknowledged = 1
-        done = bool(model.acknowledged)
-        model.acknowledged = 2  # of the cut that comes last
-        for _ in itertools.takewhile(lambda cut: cut == 2, model.leave_each(most, seed)):
-            with _looked_at(f"killed at change {k}, {'done again' if done else 'given up'}, and the power cut then"):
+            model.acknowledged = 2
+        for acknowledged in itertools.takewhile(bool, model.leave_each(most, seed)):
+            done = acknowledged == 2
+            with _looked_at(f"killed at change {k}, the power cut {'after' if done else 'before'} it was done again"):
                 operation.check(done=done)
             count += done
     raise AssertionError("unreachable")
