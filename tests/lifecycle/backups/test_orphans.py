@@ -91,9 +91,11 @@ def test_chunks_beside_those_that_are_needed_are_only_listed(made, key):
 
 
 def test_copies_of_lists_without_a_pack_and_leftovers_go(made, key):
-    copy = aged(made / "chunks" / f"{'0' * 32}.qmindex") if False else made / "chunks" / f"{'0' * 32}.qmindex"
+    copy = made / "chunks" / f"{'0' * 32}.qmindex"
     shutil.copyfile(pack_of(made).with_suffix(".qmindex"), copy)
-    leftovers = [made / folder / f".x.{number:016x}.qmtmp" for number, folder in enumerate(("", "chunks", "backups"))]
+    (made / "quarantine").mkdir()
+    places = ("", "chunks", "backups", "quarantine")
+    leftovers = [made / folder / f".x.{number:016x}.qmtmp" for number, folder in enumerate(places)]
     for path in leftovers:
         path.write_bytes(b"half")
     folder = made / ".staged.0123456789abcdef.qmtmp"
@@ -101,11 +103,11 @@ def test_copies_of_lists_without_a_pack_and_leftovers_go(made, key):
     os.link(made / "lock", made / ".lock.0123456789abcdef.qmtmp")
     done = cleaned(made, key)
     assert [one.why for one in done.cleaned] == ["a second name of the lock"]
-    assert [one.goes for one in done.left] == [False] * 4
+    assert [one.goes for one in done.left] == [False] * 5
     for path in (copy, *leftovers, folder):
         aged(path)
     done = cleaned(made, key)
-    assert sorted(one.what for one in done.cleaned) == ["index copy", *["leftover"] * 3]
+    assert sorted(one.what for one in done.cleaned) == ["index copy", *["leftover"] * 4]
     assert folder.exists()
 
 

@@ -59,6 +59,24 @@ def test_its_chunks_stay_while_it_is_there(spoilt, key, how):
         assert backups.folder.collect(0.0).chunks_removed
 
 
+def test_a_pack_of_which_only_it_names_chunks_is_no_orphan(spoilt, key):
+    folder, _ = spoilt
+    path = max((folder / "backups").iterdir())  # it has a pack of its own
+    before, whole = restorable(folder, key), path.read_bytes()
+    path.write_bytes(HOW["the head"](whole))
+    with manager(folder, key, durable=False) as backups:
+        backups.repair()
+        packs = set((folder / "chunks").iterdir())
+        found = backups.cleanup_orphaned_backups(grace=0)
+        assert (found.found, found.chunks, found.nbytes) == ([], 0, 0)
+        assert set((folder / "chunks").iterdir()) == packs
+        (folder / QUARANTINE / path.name).unlink()
+        path.write_bytes(whole)
+        assert restorable(folder, key) == before
+        path.unlink()
+        assert [one.what for one in backups.cleanup_orphaned_backups(grace=0).cleaned] == ["pack"]
+
+
 def test_of_one_that_is_cut_off_what_is_left_of_its_names_counts(spoilt, key):
     folder, path = spoilt
     before, whole = restorable(folder, key), path.read_bytes()
