@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import quantum_memory as qm
+from quantum_memory.durability import files
 from quantum_memory.errors import ConflictError, QuantumMemoryError
 from quantum_memory.formats.hdf5_storage import HDF5QuantumStorage
 from quantum_memory.lifecycle.backup_manager import BackupManager
@@ -19,6 +20,7 @@ from quantum_memory.lifecycle.backups import saving, sources
 from quantum_memory.lifecycle.checkpoint_manager import CheckpointManager
 from quantum_memory.lifecycle.due import Always
 from quantum_memory.lifecycle.retention import KeepLast
+from quantum_memory.testing.faults import PassingFiles
 
 from .trees import looked_at, manager
 
@@ -192,6 +194,95 @@ def test_what_is_written_in_place_is_one_version_or_a_problem(tmp_path):
             assert content == content[:1] * LENGTH
             whole += 1
     assert whole + problems == len(ids)
+
+
+class ChangedMeanwhile(PassingFiles):
+    """Changes a file whenever the first half of what is read at its beginning has been read.
+
+    Parameters
+    ----------
+    change
+        What is done to it, given how often it was.
+    times
+        How often at most.
+    """
+
+    def __init__(self, path, change, times):
+        super().__init__()
+        self._path, self._change, self._times = path, change, times
+        self.changes = 0
+
+    def read_into(self, fd, buffer, offset):
+        is_it = offset == 0 and len(buffer) > 8 and Path(f"/proc/self/fd/{fd}").samefile(self._path)
+        if not is_it or self.changes == self._times:
+            return super().read_into(fd, buffer, offset)
+        got = super().read_into(fd, buffer[: len(buffer) // 2], offset)
+        self.changes += 1
+        self._change(self.changes)
+        return got
+
+
+CHANGES = {
+    "in place": lambda k, length: bytes([k]) * length,
+    "shorter": lambda k, length: bytes([k]) * (length // 4 - k),
+    "longer": lambda k, length: bytes([k]) * (length + k),
+}
+
+
+@pytest.mark.parametrize("length", [5000, saving._LARGE + 5000])
+@pytest.mark.parametrize("how", CHANGES)
+def test_a_file_that_changes_while_it_is_read_is_read_again(tmp_path, how, length):
+    folder = tmp_path / "files"
+    folder.mkdir()
+    path, other = folder / "file", folder / "other"
+    other.write_bytes(b"other")
+
+    def change(k):
+        path.write_bytes(CHANGES[how](k, length))
+
+    with manager(tmp_path, max_backups=None) as bm:
+        for times in range(saving._ATTEMPTS):
+            path.write_bytes(bytes(length))
+            with files.using(meddling := ChangedMeanwhile(path, change, times)):
+                one = bm.create_backup(folder)
+            assert meddling.changes == times
+            bm.restore_backup(one, tmp_path / f"again{times}")
+            assert (tmp_path / f"again{times}" / "file").read_bytes() == path.read_bytes()
+        path.write_bytes(bytes(length))
+        with files.using(ChangedMeanwhile(path, change, saving._ATTEMPTS)):
+            with pytest.warns(UserWarning, match="is without 1 of the files"):
+                one = bm.create_backup(folder)
+            ((problem, why),) = bm.get_backup(one)["problem_files"]
+            assert (problem, "it changed each of the 3 times" in why) == ("file", True)
+        bm.restore_backup(one, tmp_path / "without")
+        assert [one.name for one in (tmp_path / "without").iterdir()] == ["other"]
+        with (
+            files.using(ChangedMeanwhile(path, change, saving._ATTEMPTS)),
+            pytest.raises(ConflictError, match="it changed each of the 3 times"),
+        ):
+            bm.create_backup(path)
+
+
+def test_a_file_that_grows_between_two_looks_at_it_is_none_of_the_length_before(tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(b"x" * 100)
+
+    class Growing(PassingFiles):
+        def open(self, at, flags, mode=0o666):
+            self.looks = 0
+            return super().open(at, flags, mode)
+
+        def fstat(self, fd):
+            facts, self.looks = super().fstat(fd), self.looks + 1
+            if self.looks == 1:
+                with path.open("ab") as file:
+                    file.write(b"y")
+            return facts
+
+    with files.using(Growing()), pytest.raises(sources.Changed), sources.opened(str(path)):
+        pass
+    with sources.opened(str(path)) as source:
+        assert source.file.size == source.facts.st_size == 101
 
 
 def test_a_write_that_is_under_way_is_waited_for(tmp_path):
