@@ -1,15 +1,16 @@
 """Migrations that are interrupted while somebody else writes, and what of a journal may be torn."""
 
 import errno
+from pathlib import Path
 
 import pytest
 
 from quantum_memory.durability import files
-from quantum_memory.errors import IntegrityError, QuantumMemoryError
+from quantum_memory.errors import ConflictError, IntegrityError, QuantumMemoryError
 from quantum_memory.lifecycle.migration.journal import Journal, Stage, read_progress
 from quantum_memory.testing.faults import PassingFiles
 
-from .batches import UTILS, Batch
+from .batches import BESIDE, STATE, UTILS, Batch
 from .trees import WORKPLACE, listing
 
 
@@ -45,6 +46,54 @@ def test_what_somebody_writes_after_a_kill_is_left_to_him(batch):
     rolled = batch.roll_back()
     assert [one["path"] for one in rolled.left] == [str(batch.tree / path)]
     assert (batch.tree / path).read_bytes() == b"mine"
+
+
+class ChangedBefore(PassingFiles):
+    """Has somebody else write a file right before a call that is about it; `first` says how many of these go before."""
+
+    def __init__(self, path, name, first=0):
+        super().__init__()
+        self._path, self._name, self._left = str(path), name, first
+
+    def call(self, name, *arguments):
+        if name == self._name and arguments[0] == self._path:
+            self._left -= 1
+            if self._left == -1:
+                Path(self._path).write_bytes(Path(self._path).read_bytes() + b"\n")
+        return super().call(name, *arguments)
+
+
+@pytest.mark.parametrize("path", [STATE, BESIDE])
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_what_somebody_writes_after_it_was_compared_with_the_plan_is_noticed(batch, path, dry_run):
+    """It is read once to be compared, and once to be migrated: the others are."""
+    changed = batch.tree / path
+    with files.using(ChangedBefore(changed, "open", 1)):
+        done = UTILS.apply_migration_plan(batch.plan, continue_on_error=True, dry_run=dry_run)
+    assert [one["message"] for one in done.failed] == ["it was changed while it was read"]
+    assert [one["path"] for one in done.failed] == [str(changed)]
+    assert done.migrated == 2
+    assert changed.read_bytes() == batch.old[path][0] + b"\n"
+    assert (batch.tree / STATE).read_bytes().startswith(batch.old[STATE][0])
+
+
+@pytest.mark.parametrize("path", [STATE, BESIDE])
+def test_what_somebody_writes_before_the_new_file_gets_the_name_is_left_to_him(batch, path):
+    changed = batch.tree / path
+    with (
+        files.using(ChangedBefore(changed, "link")),
+        pytest.raises(ConflictError, match="changed while it was migrated") as raised,
+    ):
+        batch.apply()
+    assert raised.value.path == str(changed)
+    now = listing(batch.tree)
+    assert now[path][0] == batch.old[path][0] + b"\n"
+    assert now[STATE][0].startswith(batch.old[STATE][0])
+    done = UTILS.apply_migration_plan(batch.plan, continue_on_error=True)
+    assert [one["path"] for one in done.failed] == [str(changed)]
+    assert done.migrated + done.already == 2
+    batch.roll_back()
+    assert listing(batch.tree) == {**batch.old, path: now[path]}
 
 
 # ---- the journal
