@@ -65,6 +65,9 @@ class Batch(CopiedFolder):
     def check_kept_no_more(self):
         (status,) = UTILS.migration_status(self.tree)
         assert (status.committed, status.kept_bytes) == (True, 0)
+        originals = self.tree / WORKPLACE / self.plan.id / "originals"
+        kept = [path for path in self.old if (originals / path).exists()]
+        assert not kept, f"said to be freed, and is still there: {kept}"
 
     def check_committed(self):
         self.check_new()

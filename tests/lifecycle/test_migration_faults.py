@@ -1,6 +1,7 @@
 """Migrations that are interrupted while somebody else writes, and what of a journal may be torn."""
 
 import errno
+from itertools import takewhile
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,8 @@ from quantum_memory.durability import files
 from quantum_memory.errors import ConflictError, IntegrityError, QuantumMemoryError
 from quantum_memory.lifecycle.migration.journal import Journal, Stage, read_progress
 from quantum_memory.testing.faults import PassingFiles
+from quantum_memory.testing.operations import Unsynced
+from quantum_memory.testing.power_cuts import CrashModel
 
 from .batches import BESIDE, STATE, UTILS, Batch
 from .trees import WORKPLACE, listing
@@ -94,6 +97,22 @@ def test_what_somebody_writes_before_the_new_file_gets_the_name_is_left_to_him(b
     assert done.migrated + done.already == 2
     batch.roll_back()
     assert listing(batch.tree) == {**batch.old, path: now[path]}
+
+
+def test_what_commit_removes_is_gone_after_a_power_cut_though_somebody_keeps_the_folders(batch):
+    """A folder that can be removed takes its names with it; of one that cannot, they have to be synced."""
+    batch.apply()
+    place = batch.tree / WORKPLACE / batch.plan.id / "originals"
+    mine = [folder / "mine" for folder in (place, *place.rglob("*")) if folder.is_dir()]
+    for path in mine:
+        path.write_bytes(b"mine")
+    with files.using(model := CrashModel(batch.folder, Unsynced())):
+        batch.commit()
+        model.acknowledged = 1
+    for _ in takewhile(bool, model.leave_each()):
+        batch.check_new()
+        batch.check_kept_no_more()
+        assert [path.read_bytes() for path in mine] == [b"mine"] * 4
 
 
 # ---- the journal
