@@ -16,8 +16,10 @@ from quantum_memory.testing.accidents import cut_after_each_kill
 from quantum_memory.testing.operations import Unsynced
 from quantum_memory.testing.power_cuts import CrashModel
 
+from ..lifecycle.trees import WORKPLACE
 from .catalogue import CATALOGUE
 from .figures import TIMES, figure
+from .operations import migrations
 from .operations.checkpoints import manager, state
 
 STEPS = {
@@ -44,6 +46,17 @@ def test_a_power_cut_after_somebody_went_on_from_a_kill(tmp_path, name):
         step = STEPS[name] if TIMES == 1 else 1
         made.count = cut_after_each_kill(operation, operation.act, most=MOST, step=step)
     assert made.count > 5
+
+
+def test_a_power_cut_after_a_commit_of_which_somebody_has_removed_folders_and_not_synced_that(tmp_path):
+    """With the folder above, which is kept by a file of somebody else, their names would not be gone for good."""
+    operation = migrations.Commit(tmp_path)
+    operation.again()
+    (operation.tree / WORKPLACE / operation.plan.id / "originals" / "mine").write_bytes(b"mine")
+    operation.keep()
+    with figure("crash states") as made:
+        made.count = cut_after_each_kill(operation, operation.act, most=1)
+    assert made.count > 1
 
 
 def test_a_power_cut_after_a_checkpoint_that_leans_on_one_that_was_not_synced(tmp_path):

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from quantum_memory.formats.registry import Path
-    from quantum_memory.lifecycle.migration.entries import Entry
+    from quantum_memory.lifecycle.migration.entries import Entry, Source
 
 _KEPT = {Stage.REPLACING, Stage.DONE, Stage.LEFT}
 _AT_ONCE = 64
@@ -211,9 +211,10 @@ def commit(folder: Path, plan_id: str | None = None) -> Committed:
                             removed += 1
                             freed += source.bytes
             place.remove_empty()
-            # Where something else keeps a folder, the names of originals could come back.
+            # Where something else keeps a folder, the names of originals could come back, with those of the folders in
+            # it that one who was killed has removed and not synced.
             finished = _with_stage(plan, journal.progress, {Stage.DONE, Stage.LEFT})
-            sync_folders(place.kept(entry.sources[0]) for _, entry in finished if _has_folder(place, entry))
+            sync_folders(_gone(place, entry.sources[0]) for _, entry in finished)
             journal.append([{"event": "committed", "files": removed, "bytes": freed}])
     return Committed(plan.id, place.root, removed, freed)
 
@@ -272,7 +273,7 @@ def _roll_back(place: Workplace, journal: Journal, group: list[tuple[int, Entry]
             with explained("remove", kept):
                 if same_file(files, kept, place.at(source)):
                     files.unlink(kept)
-    sync_folders(place.kept(source) for entry in entries for source in entry.sources if _has_folder(place, entry))
+    sync_folders(_gone(place, source) for entry in entries for source in entry.sources)
     journal.append({"event": "rolled back", "n": number} for number, _ in good)
     done.restored += len(good)
 
@@ -328,5 +329,9 @@ def _name_again(place: Workplace, entries: list[Entry]) -> None:
     sync_folders(place.at(entry.sources[0]) for entry in entries)
 
 
-def _has_folder(place: Workplace, entry: Entry) -> bool:
-    return os.path.isdir(os.path.dirname(place.kept(entry.sources[0])))
+def _gone(place: Workplace, source: Source) -> str:
+    """Return what is gone from a folder that is there: the name of an original that was kept, or of a folder above."""
+    path = place.kept(source)
+    while not os.path.isdir(folder := os.path.dirname(path)):
+        path = folder
+    return path
