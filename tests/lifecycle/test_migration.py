@@ -18,6 +18,7 @@ from quantum_memory.durability import files
 from quantum_memory.durability.files import ReadableFile
 from quantum_memory.errors import ConflictError, MissingError, UnsafeError
 from quantum_memory.formats import legacy
+from quantum_memory.lifecycle.migration import staging
 from quantum_memory.lifecycle.migration.entries import Entry, Source, sidecar_of
 from quantum_memory.lifecycle.migration.pool import worker_pool
 from quantum_memory.state.json_text import to_json
@@ -336,6 +337,32 @@ def test_a_broken_file_stops_it_or_not(few):
     assert done.migrated + done.already == 3
     assert len(done.failed) == 1
     assert UTILS.apply_migration_plan(plan, continue_on_error=True).already == 3
+
+
+@pytest.mark.parametrize("what", ["a bit of an array", "what it says of itself"])
+@pytest.mark.parametrize("path", ["json_v2/v2_n3_mps.json", "qms/q_n3_lz4.qms", "hdf5/h_n3_gzip.h5"])
+def test_a_new_file_that_is_whole_and_says_something_else_gets_no_name(tmp_path, monkeypatch, path, what):
+    """As where memory or the program is at fault: what was written is compared with what was read."""
+    tree = grown(tmp_path / "tree", DATA, path)
+    before, plan, write = listing(tree), plan_of(tree), staging._write
+
+    def write_other(memory, *where):
+        changes = {"document": {**memory.document, "metadata": {"of": "another"}}}
+        if what == "a bit of an array":
+            name = max(memory.arrays)
+            array = np.array(memory.arrays[name], order="C")
+            array.reshape(-1).view(np.uint8)[0] ^= 1
+            changes = {"arrays": {**memory.arrays, name: array}}
+        write(replace(memory, **changes), *where)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(staging, "_write", write_other)
+        with pytest.raises(qm.IntegrityError, match="what was written is not what was read") as raised:
+            UTILS.apply_migration_plan(plan)
+    assert raised.value.path == str(tree / path)
+    assert listing(tree) == before
+    assert list((tree / WORKPLACE / plan.id / "staged").iterdir()) == []
+    assert UTILS.apply_migration_plan(plan).migrated == 1
 
 
 @pytest.mark.parametrize("pool", [ThreadPoolExecutor, worker_pool])
