@@ -1,8 +1,13 @@
 """The power is cut under changes in place, which can leave more than anything else: each leaves old or new."""
 
+import os
+from itertools import takewhile
+
 import pytest
 
 from quantum_memory.durability import atomic, files
+from quantum_memory.durability.redo_log import find_log
+from quantum_memory.testing.faults import PassingFiles
 from quantum_memory.testing.operations import Unsynced
 from quantum_memory.testing.power_cuts import CrashModel
 
@@ -15,10 +20,12 @@ from ..durability.transactions import (
     append_group,
     appended_log,
     change,
+    commit,
     content,
     groups,
     opened,
     plain,
+    random_bytes,
     with_length,
 )
 from .figures import TIMES, figure
@@ -91,6 +98,38 @@ def test_a_power_cut_while_what_a_killed_process_had_not_synced_is_finished_does
             assert not acknowledged or content(path) == new
     assert found == {OLD, new}
     assert made.count > 500
+
+
+class InterruptedOnceDurable(PassingFiles):
+    """Interrupts a commit when the log is on the disk, and nobody knows that yet."""
+
+    done = False
+
+    def fsync(self, fd):
+        super().fsync(fd)
+        if not self.done and find_log(self, fd, os.fstat(fd).st_size) is not None:
+            self.done = True
+            raise KeyboardInterrupt
+
+
+def test_a_power_cut_after_a_commit_that_was_interrupted_finds_nothing_of_it_under_what_came_later(disk):
+    """Its log, which was cut off, would take what was appended since for what it was written for."""
+    path, after = disk / "file", random_bytes(3, 900_000)
+    plain(path, OLD)
+    with figure("crash states") as made:
+        with files.using(model := CrashModel(disk, Unsynced())):
+            with files.using(InterruptedOnceDurable(model)), pytest.raises(KeyboardInterrupt), opened(path) as file:
+                change(file, NEWS["long"])
+            assert content(path) == OLD
+            model.acknowledged = 1
+            with opened(path) as file:  # as a notebook that goes on
+                file.write_at(after, len(OLD))
+                commit(file)
+        versions = {OLD, with_length(OLD[HEAD:] + after)}
+        for _ in takewhile(bool, model.leave_each(40 * TIMES)):
+            made.count += 1
+            assert content(path) in versions
+    assert made.count > 50
 
 
 @pytest.mark.parametrize("way", ["create", "replace"])
