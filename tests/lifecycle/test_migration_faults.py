@@ -8,6 +8,7 @@ import pytest
 
 from quantum_memory.durability import files
 from quantum_memory.errors import ConflictError, IntegrityError, QuantumMemoryError
+from quantum_memory.lifecycle.migration import journal as journal_module
 from quantum_memory.lifecycle.migration.journal import Journal, Stage, read_progress
 from quantum_memory.testing.faults import PassingFiles
 from quantum_memory.testing.operations import Unsynced
@@ -143,6 +144,27 @@ def test_the_end_of_a_journal_may_be_torn_and_nothing_else(batch):
     for at in range(0, first, 7):
         with pytest.raises(IntegrityError):
             progress_of(text[:at] + bytes([text[at] ^ 1]) + text[at + 1 :])
+
+
+def test_a_line_that_is_torn_far_from_the_end_of_a_journal_is_damage(tmp_path):
+    """However much of it is read at once: of many files it is longer than that."""
+    path, count = tmp_path / "journal.jsonl", 5000
+    with Journal(str(path), count) as journal:
+        for event in ("failed", "done"):
+            journal.append({"event": event, "n": number} for number in range(count))
+    text = path.read_bytes()
+    assert len(text) > 2 * journal_module._PIECE
+    ends = [at + 1 for at, byte in enumerate(text) if byte == ord("\n")]
+    for line in (0, count // 2, count - 1):
+        path.write_bytes(text[: ends[line] - 10] + b"\0" + text[ends[line] - 9 :])
+        with pytest.raises(IntegrityError, match="it is damaged at byte"):
+            read_progress(str(path), count)
+        with pytest.raises(IntegrityError, match="it is damaged at byte"), Journal(str(path), count):
+            pass
+    for line in (count, 3 * count // 2):  # of those that were appended last
+        path.write_bytes(text[: ends[line] - 10] + b"\0" + text[ends[line] - 9 :])
+        done = read_progress(str(path), count).stages
+        assert (done.count(Stage.DONE), done.count(Stage.FAILED)) == (line - count, 2 * count - line)
 
 
 def test_a_journal_goes_on_after_a_line_that_was_cut_short(tmp_path):
