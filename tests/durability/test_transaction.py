@@ -29,7 +29,7 @@ from quantum_memory.errors import (
     StorageError,
     UnsafeError,
 )
-from quantum_memory.testing.faults import FaultyFiles, RecordingFiles, ShortFiles, in_child, killed_at
+from quantum_memory.testing.faults import FaultyFiles, PassingFiles, RecordingFiles, ShortFiles, in_child, killed_at
 
 from .conftest import leftovers, names
 from .transactions import (
@@ -390,6 +390,33 @@ def test_a_block_that_raises_leaves_what_was_there(tmp_path):
     with pytest.raises(ZeroDivisionError):
         write_and_raise()
     assert path.read_bytes() == OLD
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_nobody_gets_in_between_the_look_at_what_is_replaced_and_the_name(tmp_path, there):
+    """Whoever came in there would be told that his file is there, and it would be gone a moment later."""
+    path = tmp_path / "file"
+    if there:
+        make(path, OLD[HEAD:])
+
+    class Late(PassingFiles):
+        tried = 0
+
+        def rename(self, source, target):
+            self.tried += 1
+            with (
+                files.using(files.RealFiles()),
+                pytest.raises(ConflictError, match="somebody else is"),
+                opened(path, replace=True, timeout=0.05) as quick,
+            ):
+                quick.write_at(SHORTER, 0)
+            super().rename(source, target)
+
+    with files.using(late := Late()), opened(path, replace=True) as slow:
+        slow.write_at(NEWS["short"], 0)
+    assert late.tried == 1
+    assert content(path) == NEWS["short"]
+    assert names(tmp_path) == ["file"]
 
 
 def test_replacing_does_not_touch_those_who_read_the_old_one(tmp_path):

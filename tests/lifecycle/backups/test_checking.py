@@ -6,6 +6,7 @@ import random
 import shutil
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -323,6 +324,21 @@ def test_what_is_remembered_is_lost_without_harm_and_two_who_remember_lose_nothi
         assert one.checker.remembered() == Checks()
         assert one.verify_backup(last).others == {"checks.json": "it does not match its SHA-256"}
         assert one.verify()
+
+
+def test_whoever_remembers_something_while_another_one_does_waits(made, key):
+    with manager(made, key) as one, manager(made, key) as other:
+        first, last = sorted(one.folder.ids())
+        later = threading.Thread(target=other.checker.read_whole, args=[last])
+
+        def change(checks):
+            later.start()
+            later.join(0.5)  # it ends within that, unless it waits
+            checks.verified[first] = "2026-01-01T00:00:00.000000Z"
+
+        one.checker.remember(change)
+        later.join(60)
+        assert one.checker.verified() == {first, last}
 
 
 def test_a_tag_or_pin_of_a_backup_that_is_gone_is_found_and_repaired(made, key):
