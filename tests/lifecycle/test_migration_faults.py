@@ -100,6 +100,39 @@ def test_what_somebody_writes_before_the_new_file_gets_the_name_is_left_to_him(b
     assert listing(batch.tree) == {**batch.old, path: now[path]}
 
 
+@pytest.mark.parametrize("path", [STATE, BESIDE])
+@pytest.mark.parametrize("how", ["in place", "another file"])
+def test_what_somebody_writes_while_originals_are_made_durable_is_left_to_him(batch, path, how):
+    """They have their second names by then, and that takes as long as the disk does."""
+    changed = batch.tree / path
+
+    class ChangedAsSynced(PassingFiles):
+        done = False
+
+        def open(self, at, flags, mode=0o666):
+            if at.endswith("/originals/a") and changed.samefile(f"{at}/{changed.name}") and not self.done:
+                self.done = True
+                if how == "another file":
+                    changed.unlink()
+                changed.write_bytes(b"mine")
+            return super().open(at, flags, mode)
+
+    with (
+        files.using(ChangedAsSynced()),
+        pytest.raises(ConflictError, match="changed while it was migrated") as raised,
+    ):
+        batch.apply()
+    assert raised.value.path == str(changed)
+    assert changed.read_bytes() == b"mine"
+    done = UTILS.apply_migration_plan(batch.plan, continue_on_error=True)
+    assert [one["path"] for one in done.failed] == [str(changed)]
+    assert done.migrated + done.already == 2
+    now = listing(batch.tree)
+    batch.roll_back()
+    assert listing(batch.tree) == {**batch.old, path: now[path]}
+    assert now[path][0] == b"mine"
+
+
 def test_what_commit_removes_is_gone_after_a_power_cut_though_somebody_keeps_the_folders(batch):
     """A folder that can be removed takes its names with it; of one that cannot, they have to be synced."""
     batch.apply()

@@ -7,7 +7,8 @@ For a group of files at a time, each step with the accident that it is there for
    that somebody else has put there.
 3. The originals, and what belongs to them, get a second name in the folder of originals, which is made durable. The
    files themselves are what is kept, with their modes and times, and not copies.
-4. The new files are renamed over the old names. There is a file of each name at every instant.
+4. The new files are renamed over the old names, each looked at right before: what somebody has written meanwhile is
+   left to him. There is a file of each name at every instant.
 5. What belonged to the originals loses its first name.
 6. A line of the journal for each says that it is done.
 
@@ -26,7 +27,7 @@ from quantum_memory.durability.atomic import DurableFile
 from quantum_memory.durability.files import current
 from quantum_memory.errors import ConflictError, QuantumMemoryError, StorageError
 from quantum_memory.lifecycle.migration.digests import checksum_at
-from quantum_memory.lifecycle.migration.entries import WORKPLACE, Entry
+from quantum_memory.lifecycle.migration.entries import WORKPLACE, Entry, Source
 from quantum_memory.lifecycle.migration.journal import Journal, Stage, read_progress
 from quantum_memory.lifecycle.migration.staging import Made, Task, make_all
 from quantum_memory.lifecycle.migration.survey import Inline, in_groups
@@ -264,19 +265,35 @@ def _replace(place: Workplace, journal: Journal, group: list[tuple[Made, Entry]]
         with explained("keep the original of", here):
             if not same_file(files, here, kept):
                 link(here, kept)
-            facts = files.stat(kept)
-        if (facts.st_size, facts.st_mtime_ns) != (source.bytes, source.mtime_ns):
-            with explained("let go of", kept):
-                files.unlink(kept)
-            raise ConflictError("it was changed while it was migrated", path=here, next_step="make a new plan")
+        _check_untouched(place, source)
     sync_folders(place.kept(source) for source in sources)
     for made, entry in group:
+        for source in entry.sources:  # once more, since the sync takes as long as the disk does
+            _check_untouched(place, source)
         new, here = place.new(made.number, entry.target), place.at(entry.sources[0])
         with explained("give its name to the new file of", here):
             files.rename(new, here)
     sync_folders(place.at(source) for source in sources)
     _let_go(place, [entry for _, entry in group])
     journal.append({"event": "done", "n": made.number} for made, _ in group)
+
+
+def _check_untouched(place: Workplace, source: Source) -> None:
+    """Refuse a file that is not the one that is kept, or was written to since the plan was made, and keep it no more.
+
+    Raises
+    ------
+    ConflictError
+    """
+    files = current()
+    kept, here = place.kept(source), place.at(source)
+    with explained("look at", here):
+        facts = files.stat(kept)
+        same = same_file(files, here, kept)
+    if not same or (facts.st_size, facts.st_mtime_ns) != (source.bytes, source.mtime_ns):
+        with explained("let go of", kept):
+            files.unlink(kept)
+        raise ConflictError("it was changed while it was migrated", path=here, next_step="make a new plan")
 
 
 def _let_go(place: Workplace, entries: list[Entry]) -> None:
