@@ -133,6 +133,35 @@ def test_what_somebody_writes_while_originals_are_made_durable_is_left_to_him(ba
     assert now[path][0] == b"mine"
 
 
+@pytest.mark.parametrize("path", [STATE, "qms/q_n3_lz4.qms"])
+def test_what_somebody_writes_while_it_is_taken_back_is_left_to_him(batch, path):
+    """Between the look at a new file and the name of the original the journal is written, and archives are named."""
+    batch.apply()
+    changed = batch.tree / path
+
+    class ChangedAsNamed(PassingFiles):
+        def link(self, source, target):
+            changed.unlink()
+            changed.write_bytes(b"mine")
+            super().link(source, target)
+
+    with files.using(ChangedAsNamed()):
+        done = batch.roll_back()
+    assert done.restored == 2
+    assert done.left == [{"path": str(changed), "reason": "it was changed since the migration"}]
+    now = listing(batch.tree)
+    assert now[path][0] == b"mine"
+    wanted = {**batch.old, path: now[path]}
+    if path == STATE:
+        del wanted[BESIDE]  # it stays with the original
+    assert now == wanted
+    (status,) = UTILS.migration_status(batch.tree)
+    assert (status.changed, status.rolled_back, status.can_roll_back) == (1, 2, True)
+    changed.unlink()
+    assert batch.roll_back().restored == 1
+    batch.check_taken_back()
+
+
 def test_what_commit_removes_is_gone_after_a_power_cut_though_somebody_keeps_the_folders(batch):
     """A folder that can be removed takes its names with it; of one that cannot, they have to be synced."""
     batch.apply()

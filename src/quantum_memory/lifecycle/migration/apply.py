@@ -274,7 +274,7 @@ def _replace(place: Workplace, journal: Journal, group: list[tuple[Made, Entry]]
         with explained("give its name to the new file of", here):
             files.rename(new, here)
     sync_folders(place.at(source) for source in sources)
-    _let_go(place, [entry for _, entry in group])
+    let_go(place, [entry for _, entry in group])
     journal.append({"event": "done", "n": made.number} for made, _ in group)
 
 
@@ -296,7 +296,7 @@ def _check_untouched(place: Workplace, source: Source) -> None:
         raise ConflictError("it was changed while it was migrated", path=here, next_step="make a new plan")
 
 
-def _let_go(place: Workplace, entries: list[Entry]) -> None:
+def let_go(place: Workplace, entries: list[Entry]) -> None:
     """Remove the first names of what belonged to originals, and is kept."""
     files = current()
     gone = []
@@ -342,5 +342,5 @@ def finished(place: Workplace, entry: Entry, line: dict[str, Any]) -> bool:
             next_step="look at it: move it away and roll the migration back, which gives the original its name",
         )
     sync_folders([here])
-    _let_go(place, [entry])
+    let_go(place, [entry])
     return True

@@ -1,8 +1,9 @@
 """Take a migration back, or make it final; and say how far it is.
 
 Rolling back, for a group of files at a time: what belonged to an original gets its first name again, then the original
-is renamed over the new file, and only then do the second names go. A line of the journal says that it is done. After a
-kill the files themselves show how far that was, and the next `rollback` goes on.
+is renamed over the new file, unless somebody has changed that meanwhile, and only then do the second names go. A line
+of the journal says that it is done. After a kill the files themselves show how far that was, and the next `rollback`
+goes on.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from quantum_memory.durability.files import current
 from quantum_memory.errors import ConflictError, QuantumMemoryError
+from quantum_memory.lifecycle.migration.apply import let_go
 from quantum_memory.lifecycle.migration.digests import checksum_at, digest_at
 from quantum_memory.lifecycle.migration.journal import Journal, Progress, Stage, read_progress
 from quantum_memory.lifecycle.migration.plan import Plan
@@ -37,6 +39,8 @@ if TYPE_CHECKING:
     from quantum_memory.formats.registry import Path
     from quantum_memory.lifecycle.migration.entries import Entry, Source
 
+_Facts = tuple[int, int, int, int] | None
+_CHANGED = "it was changed since the migration"
 _KEPT = {Stage.REPLACING, Stage.DONE, Stage.LEFT}
 _AT_ONCE = 64
 
@@ -256,16 +260,28 @@ def _groups(items: Iterable[tuple[int, Entry]]) -> Iterator[list[tuple[int, Entr
 def _roll_back(place: Workplace, journal: Journal, group: list[tuple[int, Entry]], done: RolledBack) -> None:
     lines: list[dict[str, Any]] = []
     good: list[tuple[int, Entry]] = []
+    seen: dict[str, _Facts] = {}
+
+    def leave(number: int, entry: Entry, reason: str) -> None:
+        lines.append(_line("left", journal, number, reason=reason))
+        done.left.append({"path": place.at(entry.sources[0]), "reason": reason})
+
     for number, entry in group:
+        seen[entry.path] = _facts(place.at(entry.sources[0]))  # before it is compared
         reason = _why_not(place, entry, journal.line(number))
         if reason:
-            lines.append(_line("left", journal, number, reason=reason))
-            done.left.append({"path": place.at(entry.sources[0]), "reason": reason})
+            leave(number, entry, reason)
         else:
             good.append((number, entry))
     journal.append([*lines, *(_line("rolling back", journal, number) for number, _ in good)])
+    lines.clear()
+    changed = _name_again(place, [entry for _, entry in good], seen)
+    for number, entry in good:
+        if entry.path in changed:
+            leave(number, entry, _CHANGED)
+    journal.append(lines)
+    good = [(number, entry) for number, entry in good if entry.path not in changed]
     entries = [entry for _, entry in good]
-    _name_again(place, entries)
     files = current()
     for entry in entries:
         for source in entry.sources:  # the second names, where the first are there again
@@ -306,12 +322,33 @@ def _why_not(place: Workplace, entry: Entry, line: dict[str, Any]) -> str:
             raise
         with explained("look at", here):
             raise
-    return "it was changed since the migration"
+    return _CHANGED
 
 
-def _name_again(place: Workplace, entries: list[Entry]) -> None:
-    """Give what belonged to originals its first names, and then originals theirs."""
+def _facts(path: str) -> _Facts:
+    """Return what tells a file from another one at its path, and from itself before a change; None where none is."""
+    with explained("look at", path):
+        try:
+            facts = current().stat(path)
+        except FileNotFoundError:
+            return None
+    return facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns
+
+
+def _name_again(place: Workplace, entries: list[Entry], seen: dict[str, _Facts]) -> set[str]:
+    """Give what belonged to originals its first names, and then originals theirs.
+
+    Parameters
+    ----------
+    seen
+        What was known of each new file when it was compared with what the migration wrote, by the path of the entry.
+
+    Returns
+    -------
+    Paths of the entries of which the new file was changed since: it stays.
+    """
     files = current()
+    changed = set()
     sidecars = [sidecar for entry in entries for sidecar in entry.sidecars]
     for sidecar in sidecars:
         here, kept = place.at(sidecar), place.kept(sidecar)
@@ -325,8 +362,13 @@ def _name_again(place: Workplace, entries: list[Entry]) -> None:
         place.make_folder(os.path.dirname(here))
         with explained("give its name again to", here):
             if exists(files, kept) and not same_file(files, here, kept):
-                files.rename(kept, here)
+                if _facts(here) == seen[entry.path]:
+                    files.rename(kept, here)
+                else:
+                    changed.add(entry.path)
+                    let_go(place, [entry])
     sync_folders(place.at(entry.sources[0]) for entry in entries)
+    return changed
 
 
 def _gone(place: Workplace, source: Source) -> str:
