@@ -82,6 +82,20 @@ def test_leaves_of_every_kind(tmp_path):
     assert_identical({"classical": array}, selected(array, "*", tmp_path))
 
 
+@pytest.mark.parametrize(
+    ("state", "name"),
+    [
+        (qm.DensityMatrix(np.eye(2) / 2, qubit_order="big"), "matrix"),
+        (qm.Operator(np.eye(2), qubit_order="big"), "matrix"),
+        (qm.StabilizerState(np.array([[1, 0, 0], [0, 1, 1]], bool)), "tableau"),
+    ],
+)
+def test_the_array_of_a_state_is_a_leaf(tmp_path, state, name):
+    array = getattr(state, name)
+    assert_identical({f"quantum.{name}": array}, selected({}, f"quantum.{name}", tmp_path, quantum=state))
+    assert_identical({f"a.{name}": array}, selected({"a": state}, "a.*", tmp_path))
+
+
 def test_tied_tensors_are_read_once_and_stay_tied(tmp_path):
     tensor = torch.ones(300_000, dtype=torch.bfloat16)
     path = tmp_path / "tied.qms"

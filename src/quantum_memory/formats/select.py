@@ -20,7 +20,7 @@ _PREFIX = {
     "metadata": "metadata",
 }
 _CLASSICAL = "classical."
-ARRAYS_OF_STATES = ("amplitudes", "matrix", "sites")
+ARRAYS_OF_STATES = ("amplitudes", "matrix", "sites", "tableau")
 
 
 def leaves(document: Mapping[str, Json]) -> Iterator[tuple[str, Json]]:

@@ -466,3 +466,21 @@ def test_the_shape_of_its_json_is_stable(manager: CheckpointManager) -> None:
     }  # fmt: skip
     assert set(found["tree"]["most_changed"][0]) == {"name", "old", "new", "nbytes", "changed_bytes", "max_delta"}
     assert set(found["emotion"]) == {"pad_distance", "pad", "recent_emotions", "trajectory_points"}
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        vector(np.eye(4)[0]),
+        qm.Operator(np.eye(4), qubit_order="big"),
+        qm.MatrixProductState.from_product([[1.0, 0.0]] * 2),
+    ],
+)
+def test_a_tableau_and_a_state_of_another_kind(manager: CheckpointManager, other: Any) -> None:
+    zeros = qm.StabilizerState(np.hstack([np.eye(4), np.zeros((4, 1))]).astype(bool))
+    found = compared(manager, zeros, other)
+    assert "quantum.tableau" in found.tree.first_removed
+    assert found.states[0].kinds[0] == "stabilizer state of 2 sites"
+    back = compared(manager, {"psi": other}, {"psi": zeros})
+    assert back.tree.first_added == ("psi.tableau",)
+    assert back.states[0].fidelity == (None if isinstance(other, qm.Operator) else pytest.approx(1))
