@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 
-from quantum_memory import MemoryState, StateVector
+from quantum_memory import MatrixProductState, MemoryState, StateVector
 from quantum_memory.errors import IntegrityError, InvalidStateError, UnsafeError, UnsupportedVersionError
 from quantum_memory.state import json_text
 from quantum_memory.state.document import MAX_DEPTH, array_paths, unflatten
@@ -315,3 +315,48 @@ def test_content_of_equal_values_of_other_types_differs():
 def test_a_state_in_the_tree_is_kept_as_a_state():
     state = StateVector(np.ones(2), qubit_order="big")
     assert_identical({"before": state}, there_and_back({"before": state}))
+
+
+# ---- ties of states
+
+
+def chain():
+    return MatrixProductState([np.eye(2).reshape(1, 2, 2), np.eye(2).reshape(2, 2, 1)])
+
+
+def test_a_memory_that_holds_a_chain_twice_keeps_its_name():
+    state = chain()
+    labelled = MatrixProductState(state.tensors, labels=["a", "b"])
+    memory = MemoryState(state, classical=[state, state.tensors[1], labelled], metadata={"start": state})
+    document, arrays = memory.flatten()
+    assert list(arrays) == ["quantum/site/0", "quantum/site/1"]
+    back = MemoryState.unflatten(document, arrays)
+    assert back.content_id == memory.content_id
+    assert np.shares_memory(back.quantum.tensors[1], back.classical[1])
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        StateVector(np.eye(2)[0].astype(">c16"), qubit_order="big"),
+        np.array(["a", "b"]),
+        torch.arange(6).reshape(2, 3).T,
+        torch.ones(3, dtype=torch.bfloat16),
+    ],
+)
+def test_what_is_tied_across_the_parts_of_a_memory_stays_tied(value):
+    memory = MemoryState(classical={"here": value}, metadata={"there": value})
+    document, arrays = memory.flatten()
+    back = MemoryState.unflatten(document, arrays)
+    assert len(arrays) == len(back.flatten().arrays) == 1
+    assert back.content_id == memory.content_id
+
+
+def test_views_of_other_parts_of_an_array_are_arrays_of_their_own():
+    array = np.arange(4.0)
+    tree = {"whole": array, "half": array[:2], "reversed": array[::-1], "bits": array.view(np.int64)}
+    tree |= {"again": array[:2], "empty": array[:0], "none": np.empty(0)}
+    assert len(MemoryState(classical=tree).flatten().arrays) == len(tree) - 1
+    back = there_and_back(tree)
+    assert_identical(tree, back)
+    assert back["again"] is back["half"]

@@ -96,8 +96,14 @@ def unflatten(node: Json, arrays: Mapping[str, AnyArray]) -> Any:
     UnsupportedVersionError
         A kind of node that this release does not know.
     """
+    return unflatten_parts({"": node}, arrays)[""]
+
+
+def unflatten_parts(nodes: Mapping[str, Json], arrays: Mapping[str, AnyArray]) -> dict[str, Any]:
+    """Put trees together again as `unflatten` does; what is tied across them is one object in all."""
     with well_formed():
-        return _Builder(arrays).value(node, 0)
+        builder = _Builder(arrays)
+        return {key: builder.value(node, 0) for key, node in nodes.items()}
 
 
 @contextlib.contextmanager
@@ -261,10 +267,11 @@ class _Flattener:
                 f"{'/'.join(path)} is a {type(value).__name__}, which means more than its items",
                 next_step="give np.asarray of it, and what else it says beside it",
             )
-        known = self._known.get(id(value))
+        key = _memory_of(value)
+        known = self._known.get(key)
         stored, facts = dtypes.to_stored(value, "/".join(path))
         if known is None:
-            known = self._known[id(value)] = (self._keep(stored, path), value)
+            known = self._known[key] = (self._keep(stored, path), value)
         return {"$array": known[0], **facts}
 
     def _tensor(self, value: Any, path: tuple[str, ...]) -> Json:
@@ -470,6 +477,13 @@ def _spelled(key: object) -> str:
         return str(key)
     except ValueError:  # Python writes no integer of more than 4300 digits
         return "~int"
+
+
+def _memory_of(array: AnyArray) -> object:
+    """Return what two arrays share when they are the same memory seen in the same way; a state sees its own by views."""
+    if not array.size:
+        return id(array)
+    return (array.__array_interface__["data"][0], array.shape, array.strides, array.dtype)
 
 
 def _is_plain_key(key: object) -> bool:

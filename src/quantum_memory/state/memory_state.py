@@ -9,7 +9,7 @@ import numpy as np
 
 from quantum_memory.errors import RESTORE, IntegrityError, InvalidStateError, MissingError, UnsupportedVersionError
 from quantum_memory.state import adapters
-from quantum_memory.state.document import Flat, QuantumState, content_id, flatten, identify, unflatten
+from quantum_memory.state.document import Flat, QuantumState, content_id, flatten, identify, unflatten_parts
 from quantum_memory.state.emotional_state import EmotionalContext
 from quantum_memory.state.matrix_product_state import MatrixProductState
 from quantum_memory.state.operator import Operator
@@ -183,7 +183,7 @@ class MemoryState(Mapping[str, Any]):
                 f"its document has a part {unknown[0][:40]!r}, which this release does not know",
                 next_step="read it with a newer release of quantum-memory",
             )
-        values = {key: unflatten(document[key], arrays) if key in document else None for key in _PARTS}
+        values = dict.fromkeys(_PARTS) | unflatten_parts(document, arrays)
         quantum, emotion, metadata = values["quantum_data"], values["emotional_context"], values["metadata"]
         if not isinstance(quantum, QuantumState | None) or not isinstance(metadata, dict | None):
             raise IntegrityError(
