@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from quantum_memory.errors import InvalidStateError
+from quantum_memory.errors import BudgetError, InvalidStateError
 from quantum_memory.state.dense_array import DenseArray
 from quantum_memory.state.matrix_product_state import MatrixProductState
 from quantum_memory.state.operator import Operator
 from quantum_memory.state.quantum_state import DensityMatrix, StateVector
-from quantum_memory.state.sites import check_budget, default_tolerance
+from quantum_memory.state.sites import default_tolerance
 from quantum_memory.state.stabilizer_state import StabilizerState
 
 if TYPE_CHECKING:
@@ -80,17 +80,26 @@ def vector(state: QuantumState, order: QubitOrder, library: str, *, max_bytes: i
     return found
 
 
-def chain(state: QuantumState, library: str, *, max_bond: int | None = None, cutoff: float = 0.0) -> MatrixProductState:
+def chain(
+    state: QuantumState,
+    library: str,
+    *,
+    max_bond: int | None = None,
+    cutoff: float = 0.0,
+    max_bytes: int = MAX_BYTES,
+) -> MatrixProductState:
     """Return a pure state as a matrix product state.
 
     Parameters
     ----------
     max_bond, cutoff
         As for `MatrixProductState.from_dense`, for a state vector.
+    max_bytes
+        What the vector of a tableau may take on the way.
     """
     if isinstance(state, MatrixProductState):
         return state
-    found = dense(state, "big", library) if isinstance(state, StabilizerState) else state
+    found = dense(state, "big", library, max_bytes=max_bytes) if isinstance(state, StabilizerState) else state
     if not isinstance(found, StateVector):
         kind = "an operator" if isinstance(found, Operator) else "a density matrix"
         raise InvalidStateError(f"{library} takes pure states here, and this is {kind}")
@@ -114,7 +123,13 @@ def matrix_of(array: Any, order: QubitOrder, **facts: Any) -> DensityMatrix | Op
 
 def check_dense_operator(dims: Sequence[int], what: str) -> None:
     """Refuse to make a matrix of more than `MAX_BYTES` of an operator that is none yet."""
-    check_budget(16 * math.prod(dims) ** 2, MAX_BYTES, what)
+    check_made(16 * math.prod(dims) ** 2, f"the matrix of {what}", "keep what it is made of: its terms, or a circuit")
+
+
+def check_made(needed: int, what: str, next_step: str) -> None:
+    """Refuse to make what takes more than `MAX_BYTES` of what is given; `save` has no option that would allow more."""
+    if needed > MAX_BYTES:
+        raise BudgetError(f"{what} needs {needed} bytes, and no more than {MAX_BYTES} are made", next_step=next_step)
 
 
 def only_qubits(state: QuantumState, library: str) -> None:
