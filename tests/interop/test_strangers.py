@@ -1,9 +1,19 @@
-"""What else the libraries return, and how they return it: each comes in as it is, or is refused by one of our errors."""
+"""What else libraries return, and in which forms: each comes in as it is, or is refused by one of our errors."""
 
+import cirq
+import jax
 import numpy as np
+import pennylane as qml
 import pytest
 import quimb
 import quimb.tensor as qtn
+import qutip
+import scipy.sparse
+import sympy
+import torch
+from qiskit import QuantumCircuit
+from qiskit.quantum_info import Statevector
+from qiskit_aer import AerSimulator
 from tenpy.networks.mps import MPS
 from tenpy.networks.purification_mps import PurificationMPS
 from tenpy.networks.site import BosonSite, SpinHalfSite
@@ -16,6 +26,27 @@ CNOT = quimb.controlled("not")
 
 def taken(value, framework=None):
     return qm.MemoryState.of(value, framework).quantum
+
+
+def saved(value, folder):
+    qm.save(value, folder / "value.qms")
+    return qm.load(folder / "value.qms")
+
+
+NO_TABLEAU = qm.MemoryState(qm.StabilizerState(np.zeros((4, 5), bool)))
+
+
+@pytest.mark.parametrize("name", ["qiskit", "aer", "cirq", "stim", "qutip"])
+def test_a_table_of_bits_that_is_no_tableau_is_given_to_nobody(name):
+    with pytest.raises(InvalidStateError, match=r"tableau"):
+        NO_TABLEAU.to(name)
+
+
+@pytest.mark.parametrize("value", [cirq.IdentityGate(18), qml.Identity(range(18))])
+def test_nobody_is_told_to_allow_what_cannot_be_allowed(value):
+    with pytest.raises(BudgetError, match="no more than") as caught:
+        taken(value)
+    assert "max_bytes" not in str(caught.value)
 
 
 # --- quimb
@@ -114,3 +145,73 @@ def test_sites_of_one_level():
     state = qm.MatrixProductState([np.ones((1, 1, 1)), np.eye(2)[:1, :, None]])
     with pytest.raises(InvalidStateError, match="one level"):
         qm.MemoryState(state).to("tenpy")
+
+
+# --- Aer
+
+
+def aer(method, save, *, shots=4, **options):
+    circuit = QuantumCircuit(2, 2)
+    circuit.h(0)
+    circuit.cx(0, 1)
+    circuit.measure(0, 0)
+    getattr(circuit, f"save_{save}")(**options)
+    return AerSimulator(method=method).run(circuit, shots=shots, seed_simulator=1).result()
+
+
+def test_chains_of_every_shot_are_chains(tmp_path):
+    found = saved(aer("matrix_product_state", "matrix_product_state", pershot=True), tmp_path).classical
+    chains = found["matrix_product_state"]
+    assert [type(one) for one in chains] == [qm.MatrixProductState] * 4
+    ones = sum(int(one.to_dense(qubit_order="big").amplitudes[3] != 0) for one in chains)
+    assert ones == found["counts"]["0x1"]
+
+
+def test_chains_of_every_outcome_are_chains(tmp_path):
+    found = saved(aer("matrix_product_state", "matrix_product_state", conditional=True), tmp_path).classical
+    chain = found["matrix_product_state"]["0x1"]
+    assert abs(chain.to_dense(qubit_order="big").amplitudes) == pytest.approx([0, 0, 0, 1])
+
+
+def test_a_distribution_beside_a_state(tmp_path):
+    circuit = QuantumCircuit(1)
+    circuit.h(0)
+    circuit.save_probabilities_dict()
+    circuit.save_statevector()
+    memory = saved(AerSimulator(method="statevector").run(circuit).result(), tmp_path)
+    assert memory.classical["probabilities"] == pytest.approx({0: 0.5, 1: 0.5})
+    assert memory.quantum.qubit_order == "little"
+
+
+def test_a_result_keeps_its_name_when_it_is_loaded(tmp_path):
+    memory = qm.MemoryState.of(aer("matrix_product_state", "matrix_product_state"))
+    assert memory.classical["matrix_product_state"] == memory.quantum
+    assert saved(memory, tmp_path).content_id == memory.content_id
+
+
+def test_an_experiment_that_failed_is_named():
+    good, bad = QuantumCircuit(1), QuantumCircuit(1)
+    bad.t(0)
+    for circuit in (good, bad):
+        circuit.save_stabilizer()
+    result = AerSimulator(method="stabilizer").run([good, bad]).result()
+    with pytest.raises(InvalidStateError, match="experiment 1 of the result has failed"):
+        taken(result)
+
+
+def test_results_in_a_tree_are_kept(tmp_path):
+    plain = QuantumCircuit(1)
+    plain.save_statevector()
+    qubit = cirq.LineQubit(0)
+    measured = cirq.Simulator().simulate(cirq.Circuit(cirq.X(qubit), cirq.measure(qubit, key="m")))
+    tree = {
+        "state": AerSimulator(method="statevector").run(plain, shots=None).result(),
+        "more": [measured, aer("statevector", "statevector")],
+    }
+    found = saved(tree, tmp_path).classical
+    state = found["state"] if isinstance(found["state"], qm.StateVector) else found["state"]["quantum"]
+    assert state == taken(Statevector([1, 0]))
+    first, second = found["more"]
+    assert first["quantum"].labels == ("q(0)",)
+    assert first["classical"]["measurements"]["m"].tolist() == [1]
+    assert second["quantum"] == second["classical"]["statevector"]

@@ -6,7 +6,8 @@ values of each bond, largest first.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -21,9 +22,6 @@ from quantum_memory.state.quantum_state import StateVector
 from quantum_memory.state.stabilizer_state import StabilizerState
 from quantum_memory.state.vidal import from_vidal, to_vidal
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
 PACKAGES = ("qiskit", "qiskit_aer")
 
 
@@ -37,7 +35,18 @@ def take(value: Any) -> MemoryState:
 
     One state becomes the quantum part; everything, with its label, is in the classical part when there is more than
     that. Of a result with several experiments there is a list.
+
+    Raises
+    ------
+    InvalidStateError
+        There are no experiments, or one of them has failed.
     """
+    for index, one in enumerate(value.results):
+        if not one.success:
+            raise InvalidStateError(
+                f"experiment {index} of the result has failed: {one.status!s:.200}",
+                next_step="run it again, or leave it out",
+            )
     saved = [_memory_of(value.data(index)) for index in range(len(value.results))]
     if len(saved) == 1:
         return saved[0]
@@ -62,6 +71,10 @@ def _item(value: Any) -> Any:
     if isinstance(value, tuple) and len(value) == 2 and all(isinstance(part, list) for part in value):
         gammas, lambdas = value
         return take_mps(gammas, lambdas)
+    if isinstance(value, list):  # of each shot
+        return [_item(one) for one in value]
+    if isinstance(value, Mapping):  # of each outcome, or a distribution
+        return {key: _item(one) for key, one in value.items()}
     return value
 
 

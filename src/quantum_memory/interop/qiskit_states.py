@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from quantum_memory.errors import InvalidStateError
-from quantum_memory.interop.shared import MAX_BYTES, check_dense_operator, class_of, dense_or_operator
+from quantum_memory.interop.shared import MAX_BYTES, check_dense_operator, checked_tableau, class_of, dense_or_operator
 from quantum_memory.state.operator import Operator
 from quantum_memory.state.quantum_state import DensityMatrix, StateVector
 from quantum_memory.state.stabilizer_state import StabilizerState
@@ -60,11 +60,16 @@ def give(state: QuantumState, *, max_bytes: int = MAX_BYTES) -> Any:
     ----------
     max_bytes
         The largest size that a matrix product state may be contracted to.
+
+    Raises
+    ------
+    InvalidStateError
+        It is no tableau, or its qubit order is unstated.
     """
     from qiskit import quantum_info  # noqa: PLC0415
 
     if isinstance(state, StabilizerState):
-        return quantum_info.StabilizerState(quantum_info.Clifford(state.tableau))
+        return quantum_info.StabilizerState(quantum_info.Clifford(checked_tableau(state, "Qiskit").tableau))
     found = dense_or_operator(state, "little", "Qiskit", max_bytes=max_bytes)
     if isinstance(found, StateVector):
         return quantum_info.Statevector(found.amplitudes, dims=found.dims)

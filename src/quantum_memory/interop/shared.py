@@ -106,17 +106,19 @@ def chain(
     return MatrixProductState.from_dense(found, max_bond=max_bond, cutoff=cutoff)
 
 
-def matrix_of(array: Any, order: QubitOrder, **facts: Any) -> DensityMatrix | Operator:
+def matrix_of(array: Any, order: QubitOrder, *, atol: float | None = None, **facts: Any) -> DensityMatrix | Operator:
     """Return a square matrix of which a library does not say what it is: Hermitian of trace 1, it is a density matrix.
 
     Parameters
     ----------
+    atol
+        Within what it has to be that; by default what `dtype` gives.
     facts
         Its dims and labels.
     """
     found = DensityMatrix(array, qubit_order=order, **facts)
-    tolerance = default_tolerance(found.dtype, len(found.matrix))
-    if abs(found.trace() - 1) <= tolerance and found.is_hermitian():
+    tolerance = default_tolerance(found.dtype, len(found.matrix)) if atol is None else atol
+    if abs(found.trace() - 1) <= tolerance and found.is_hermitian(tolerance):
         return found
     return Operator(array, qubit_order=order, **facts)
 
@@ -130,6 +132,13 @@ def check_made(needed: int, what: str, next_step: str) -> None:
     """Refuse to make what takes more than `MAX_BYTES` of what is given; `save` has no option that would allow more."""
     if needed > MAX_BYTES:
         raise BudgetError(f"{what} needs {needed} bytes, and no more than {MAX_BYTES} are made", next_step=next_step)
+
+
+def checked_tableau(state: StabilizerState, library: str) -> StabilizerState:
+    """Return a stabiliser state whose tableau is one, which a library would find out too late or not at all."""
+    if problems := state.problems():
+        raise InvalidStateError(f"{library} does not take it: {problems[0]}", next_step="see state.problems()")
+    return state
 
 
 def only_qubits(state: QuantumState, library: str) -> None:
@@ -154,12 +163,14 @@ def unique(names: list[str]) -> list[str] | None:
 
 
 def array_of(state: QuantumState, order: QubitOrder | None, library: str, *, max_bytes: int = MAX_BYTES) -> Any:
-    """Return a dense state as an array, in an order, or in the one that it has."""
+    """Return a dense state as an array of native byte order, its qubits in an order, or in the one that it has."""
     if order is None:
         if isinstance(state, MatrixProductState | StabilizerState):
             raise InvalidStateError(
                 f"{library} has arrays, and {state} has no qubit order before it is made dense",
                 next_step='say one: to(..., qubit_order="big")',
             )
-        return np.asarray(state)
-    return np.asarray(dense_or_operator(state, order, library, max_bytes=max_bytes))
+        array = np.asarray(state)
+    else:
+        array = np.asarray(dense_or_operator(state, order, library, max_bytes=max_bytes))
+    return array.astype(array.dtype.newbyteorder("="), copy=False)

@@ -226,7 +226,7 @@ class _Flattener:
         if tensors.is_tensor(value):
             return self._tensor(value, path)
         if (adapter := adapters.adapter_of(value)) is not None:
-            return self.node(adapter.take(value), path)
+            return self.node(_parts_of(adapter.take(value)), path)
         raise InvalidStateError(
             f"{'/'.join(path)} is a {kind.__module__}.{kind.__qualname__}, which cannot be kept exactly",
             next_step="give plain Python values, NumPy arrays or torch tensors",
@@ -446,6 +446,16 @@ def state_from_node(node: dict[str, Json], fetch: Any) -> QuantumState:
     )
 
 
+def _parts_of(taken: Any) -> Any:
+    """Return what an adapter took as it stands in a tree: a state as it is, a memory as a dict of its parts."""
+    if isinstance(taken, QuantumState):
+        return taken
+    emotion = None if taken.emotion is None else taken.emotion.to_dict()
+    parts = {"quantum": taken.quantum, "classical": taken.classical, "emotion": emotion, "metadata": taken.metadata}
+    found = {name: part for name, part in parts.items() if part is not None and part != {}}
+    return found["quantum"] if list(found) == ["quantum"] else found
+
+
 def _scalar(value: np.generic, where: str) -> list[Json]:
     stored, facts = dtypes.to_stored(np.asarray(value), where)
     name = facts.get("dtype", dtype_name(stored.dtype))
@@ -480,7 +490,7 @@ def _spelled(key: object) -> str:
 
 
 def _memory_of(array: AnyArray) -> object:
-    """Return what two arrays share when they are the same memory seen in the same way; a state sees its own by views."""
+    """Return what two arrays share when they are the same memory seen in the same way, as a state sees its own."""
     if not array.size:
         return id(array)
     return (array.__array_interface__["data"][0], array.shape, array.strides, array.dtype)
