@@ -215,3 +215,54 @@ def test_results_in_a_tree_are_kept(tmp_path):
     assert first["quantum"].labels == ("q(0)",)
     assert first["classical"]["measurements"]["m"].tolist() == [1]
     assert second["quantum"] == second["classical"]["statevector"]
+
+
+# --- Cirq
+
+Q = cirq.LineQubit.range(3)
+STEPS = cirq.Circuit(cirq.X(Q[0]), cirq.H(Q[1]), cirq.CNOT(Q[1], Q[2]))
+
+
+@pytest.mark.parametrize("simulator", [cirq.Simulator(), cirq.DensityMatrixSimulator(), cirq.CliffordSimulator()])
+def test_the_state_after_each_step_of_cirq(tmp_path, simulator):
+    states = [saved(step, tmp_path).quantum for step in simulator.simulate_moment_steps(STEPS)]
+    end = qm.MemoryState.of(cirq.Simulator().simulate(STEPS)).quantum
+    assert [qm.metrics.fidelity(one, end) for one in states] == pytest.approx([0.25, 1], abs=1e-6)
+    assert [one.labels for one in states] == [("q(0)", "q(1)", "q(2)")] * 2
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_state_of_the_clifford_simulator_is_a_tableau(seed):
+    rng = np.random.default_rng(seed)
+    circuit = cirq.Circuit(cirq.I(qubit) for qubit in Q)
+    for _ in range(30):
+        a, b = rng.permutation(3)[:2]
+        circuit.append(
+            [cirq.H(Q[a]), cirq.S(Q[b]), cirq.X(Q[a]), cirq.CNOT(Q[a], Q[b]), cirq.CZ(Q[a], Q[b])][rng.integers(5)]
+        )
+    result = cirq.CliffordSimulator().simulate(circuit)
+    found = taken(result)
+    assert found.problems() == []
+    assert found.labels == ("q(0)", "q(1)", "q(2)")
+    vector = found.to_dense(qubit_order="big").amplitudes
+    assert abs(np.vdot(vector, result.final_state.state_vector())) == pytest.approx(1, abs=1e-6)
+    assert taken(result.final_state) == found
+    assert taken(result.final_state.ch_form).fidelity(found) == 1
+
+
+def test_many_qubits_of_the_clifford_simulator():
+    qubits = cirq.LineQubit.range(60)
+    circuit = cirq.Circuit(cirq.H(qubits[0]), [cirq.CNOT(qubits[0], one) for one in qubits[1:]])
+    assert taken(cirq.CliffordSimulator().simulate(circuit)).entropy(30) == 1
+
+
+def test_parameters_of_sympy_are_kept_as_text(tmp_path):
+    circuit = cirq.Circuit(cirq.rx(sympy.Symbol("a"))(Q[0]))
+    result = cirq.Simulator().simulate(circuit, param_resolver={"a": sympy.pi / 3})
+    assert saved(result, tmp_path).classical == {"parameters": {"a": "pi/3"}}
+
+
+@pytest.mark.parametrize("value", [cirq.PauliSum(), cirq.PauliString(coefficient=2), cirq.GlobalPhaseGate(1j)])
+def test_an_operator_of_cirq_on_no_qubits_is_refused(value):
+    with pytest.raises(InvalidStateError, match="on no qubits"):
+        taken(value)
