@@ -266,3 +266,62 @@ def test_parameters_of_sympy_are_kept_as_text(tmp_path):
 def test_an_operator_of_cirq_on_no_qubits_is_refused(value):
     with pytest.raises(InvalidStateError, match="on no qubits"):
         taken(value)
+
+
+# --- PennyLane
+
+
+def run(measure, *, device="default.qubit", wires=2):
+    @qml.qnode(qml.device(device, wires=wires))
+    def circuit():
+        qml.Hadamard(0)
+        qml.S(0)
+        qml.CNOT([0, 1])
+        qml.X(1)
+        qml.Snapshot("here")
+        return measure()
+
+    return circuit
+
+
+def test_a_tableau_of_pennylane_is_a_state(tmp_path):
+    circuit = run(qml.state, device="default.clifford", wires=3)
+    found = taken(circuit(), "pennylane")
+    dense = taken(run(qml.state, wires=3)(), "pennylane")
+    assert isinstance(found, qm.StabilizerState)
+    assert qm.metrics.fidelity(found, dense) == pytest.approx(1, abs=1e-12)
+    snapshots = saved(qm.MemoryState.of(qml.snapshots(circuit)(), "pennylane"), tmp_path).classical
+    assert snapshots["here"] == snapshots["execution_results"] == found
+
+
+def test_several_measurements_are_no_matrix(tmp_path):
+    both = run(lambda: (qml.state(), qml.probs([0, 1])))()
+    state, probabilities = saved(qm.MemoryState.of(both, "pennylane"), tmp_path).classical
+    assert isinstance(state, qm.StateVector)
+    assert probabilities == pytest.approx([0, 0.5, 0.5, 0])
+
+
+def test_tensors_of_torch_that_have_a_gradient():
+    angle = torch.tensor(0.3, requires_grad=True, dtype=torch.float64)
+    circuit = qml.QNode(
+        lambda x: (qml.RX(x, 0), qml.state())[1], qml.device("default.qubit", wires=1), interface="torch"
+    )
+    assert abs(taken(circuit(angle), "pennylane").amplitudes) == pytest.approx([np.cos(0.15), np.sin(0.15)])
+    assert taken(qml.RX(angle, 0)).is_unitary()
+
+
+def test_operators_of_integers_and_sparse_ones():
+    assert taken(qml.ctrl(qml.X(1), 0)).matrix.tolist() == np.eye(4)[[0, 1, 3, 2]].tolist()
+    sparse = qml.StatePrep(scipy.sparse.csr_matrix([0.0, 0.6, 0.8, 0.0]), wires=["a", "b"])
+    assert taken(sparse).amplitudes.tolist() == [0, 0.6, 0.8, 0]
+
+
+@pytest.mark.parametrize("value", [qml.StatePrep(np.eye(4), wires=[0, 1]), qml.RX(np.array([0.1, 0.2]), 0)])
+def test_several_states_or_operators_in_one_are_refused(value):
+    with pytest.raises(InvalidStateError, match="at once"):
+        taken(value)
+
+
+def test_as_many_wires_as_qubits():
+    with pytest.raises(InvalidStateError, match="1 wires are named for 2 qubits"):
+        qm.MemoryState.of(Statevector([1, 0, 0, 0])).to("pennylane", wires=["a"])

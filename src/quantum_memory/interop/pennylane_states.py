@@ -24,6 +24,8 @@ from quantum_memory.interop.shared import (
 from quantum_memory.state.memory_state import MemoryState
 from quantum_memory.state.operator import Operator
 from quantum_memory.state.quantum_state import DensityMatrix, StateVector
+from quantum_memory.state.stabilizer_state import StabilizerState
+from quantum_memory.state.tensors import is_tensor, to_stored
 
 if TYPE_CHECKING:
     from quantum_memory.state.document import QuantumState
@@ -39,6 +41,8 @@ def recognizes(value: object) -> bool:
 def take(value: Any) -> QuantumState | MemoryState:
     """Return an array as a state of qubits, and snapshots, which are a dict, as a tree in which such arrays are states.
 
+    So are the results of several measurements, which are a tuple. The tableaus of `default.clifford` are states.
+
     Operations that prepare a state become that state, other operators matrices on their wires, in their order.
 
     Raises
@@ -52,7 +56,9 @@ def take(value: Any) -> QuantumState | MemoryState:
         return _operation(value)
     if isinstance(value, Mapping):
         return MemoryState(classical={key: _snapshot(one) for key, one in value.items()})
-    state = _state(np.asarray(value))
+    if isinstance(value, (tuple, list)) and any(np.ndim(one) for one in value):  # of several measurements
+        return MemoryState(classical=[_snapshot(one) for one in value])
+    state = _state(_array(value))
     if state is None:
         raise InvalidStateError(f"an array of shape {np.shape(value)} is no state of qubits")
     return state
@@ -63,33 +69,52 @@ def _operation(value: Any) -> QuantumState:
 
     wires = list(value.wires)
     labels = unique([str(one) for one in wires])
+    if value.batch_size is not None:
+        raise InvalidStateError(f"{value!r:.80} has values of {value.batch_size} at once", next_step="give one of them")
     if class_of(value, "pennylane", ("StatePrepBase",)):
-        return StateVector(np.asarray(value.state_vector()).reshape(-1), qubit_order="big", labels=labels)
+        return StateVector(_array(value.state_vector()).reshape(-1), qubit_order="big", labels=labels)
     if class_of(value, "pennylane", ("QubitDensityMatrix",)):
-        return DensityMatrix(np.asarray(value.parameters[0]), qubit_order="big", labels=labels)
+        return DensityMatrix(_array(value.parameters[0]), qubit_order="big", labels=labels)
     check_dense_operator([2] * len(wires), f"an operator on {len(wires)} qubits")
     try:
-        matrix = np.asarray(qml.matrix(value, wire_order=wires))
+        matrix = _array(qml.matrix(value, wire_order=wires))
     except (qml.exceptions.OperatorPropertyUndefined, qml.exceptions.TransformError, ValueError) as error:
         raise InvalidStateError(f"{value!r:.80} has no matrix: {error}", next_step="keep what it is made of") from error
+    if matrix.dtype.kind in "bi":  # of 0, 1 and -1
+        matrix = matrix.astype(np.float64)
     return Operator(matrix, qubit_order="big", labels=labels)
 
 
+def _array(value: Any) -> Any:
+    """Return an array of any of PennyLane's interfaces as one of NumPy, without its gradient."""
+    if is_tensor(value):
+        return to_stored(value, "the tensor")[0]
+    return np.asarray(value.toarray() if hasattr(value, "toarray") else value)
+
+
 def _snapshot(value: Any) -> Any:
-    if not isinstance(value, (np.ndarray, np.generic)):
+    if not isinstance(value, (np.ndarray, np.generic)) and not is_tensor(value):
         return value
-    array = np.asarray(value)
-    state = _state(array) if array.dtype.kind == "c" else None
+    array = _array(value)
+    state = _state(array) if array.dtype.kind == "c" or _is_tableau(array) else None
     return array if state is None else state
 
 
 def _state(array: Any) -> QuantumState | None:
     size = array.shape[0] if array.ndim else 0
+    if _is_tableau(array):
+        return StabilizerState(array.astype(bool))
     if size < 2 or size & (size - 1):
         return None
     if array.ndim == 1:
         return StateVector(array, qubit_order="big")
     return matrix_of(array, "big") if array.shape == (size, size) else None
+
+
+def _is_tableau(array: Any) -> bool:
+    """Tell whether this is what `default.clifford` returns as a state: a table of zeros and ones, of (2 n, 2 n + 1)."""
+    rows = array.shape[0] if array.ndim == 2 else 1
+    return rows % 2 == 0 and array.shape[1] == rows + 1 and array.dtype.kind in "biu" and bool((array >> 1 == 0).all())
 
 
 def give(state: QuantumState, *, wires: Any = None, max_bytes: int = MAX_BYTES) -> Any:
@@ -108,7 +133,9 @@ def give(state: QuantumState, *, wires: Any = None, max_bytes: int = MAX_BYTES) 
 
     only_qubits(state, "PennyLane")
     found = dense_or_operator(state, "big", "PennyLane", max_bytes=max_bytes)
-    where = range(found.n_sites) if wires is None else wires
+    where = qml.wires.Wires(range(found.n_sites) if wires is None else wires)
+    if len(where) != found.n_sites:
+        raise InvalidStateError(f"{len(where)} wires are named for {found.n_sites} qubits", next_step="name as many")
     if isinstance(found, StateVector):
         return qml.StatePrep(found.amplitudes, wires=where, validate_norm=False)
     if isinstance(found, Operator):
