@@ -325,3 +325,39 @@ def test_several_states_or_operators_in_one_are_refused(value):
 def test_as_many_wires_as_qubits():
     with pytest.raises(InvalidStateError, match="1 wires are named for 2 qubits"):
         qm.MemoryState.of(Statevector([1, 0, 0, 0])).to("pennylane", wires=["a"])
+
+
+# --- QuTiP
+
+TIMES, QUIET = np.linspace(0, 1, 3), {"progress_bar": ""}
+DRIVE, DECAY, UP = qutip.sigmax(), 0.9 * qutip.sigmam(), qutip.basis(2, 0)
+
+
+def test_trajectories_of_qutip(tmp_path):
+    options = {**QUIET, "keep_runs_results": True, "store_states": True}
+    solved = qutip.mcsolve(DRIVE, UP, TIMES, DECAY, e_ops={"z": qutip.sigmaz()}, ntraj=3, seeds=1, options=options)
+    memory = saved(solved, tmp_path)
+    assert (memory.quantum.matrix == solved.average_final_state.full()).all()
+    found = memory.classical
+    assert found["trajectories"] == 3
+    assert len(found["states"]) == len(TIMES)
+    assert found["average_expect"]["z"].tolist() == solved.average_expect[0].tolist()
+    assert found["runs_expect"]["z"].shape == (3, 3)
+    assert [[one.amplitudes.shape for one in run] for run in found["runs_states"]] == [[(2,)] * 3] * 3
+    assert found["collapses"] == [[(time, which) for time, which in run] for run in solved.collapse]
+
+
+def test_means_of_a_stochastic_solver_are_states_whatever_their_trace():
+    solved = qutip.ssesolve(
+        DRIVE, UP, TIMES, [qutip.sigmaz()], ntraj=2, seeds=1, options={**QUIET, "store_states": True, "dt": 0.1}
+    )
+    memory = qm.MemoryState.of(solved)
+    assert abs(memory.quantum.trace() - 1) > 1e-6  # or it would say nothing
+    assert {type(one) for one in [memory.quantum, *memory.classical["states"]]} == {qm.DensityMatrix}
+
+
+def test_what_a_solver_leaves_of_trace_and_hermiticity_is_no_sign_of_an_operator():
+    rho = np.array([[0.6 + 2e-9, 3e-9], [0, 0.4 + 0j]])
+    assert isinstance(taken(qutip.Qobj(rho)), qm.DensityMatrix)
+    assert (taken(qutip.Qobj(rho)).matrix == rho).all()
+    assert isinstance(taken(qutip.Qobj(rho + np.diag([1e-4, 0]))), qm.Operator)
