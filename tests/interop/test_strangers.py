@@ -361,3 +361,38 @@ def test_what_a_solver_leaves_of_trace_and_hermiticity_is_no_sign_of_an_operator
     assert isinstance(taken(qutip.Qobj(rho)), qm.DensityMatrix)
     assert (taken(qutip.Qobj(rho)).matrix == rho).all()
     assert isinstance(taken(qutip.Qobj(rho + np.diag([1e-4, 0]))), qm.Operator)
+
+
+# --- PyTorch and JAX
+
+
+def test_views_of_torch_with_a_negative_sign():
+    psi = torch.tensor([0.6, 0.8j], dtype=torch.complex128).conj()
+    assert taken(psi).amplitudes.tolist() == [0.6, -0.8j]
+    assert taken(psi.imag).amplitudes.tolist() == [0, -0.8]
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        torch.ones(4, dtype=torch.bfloat16),
+        torch.eye(4).to_sparse(),
+        torch.ones(4, device="meta"),
+    ],
+)
+def test_tensors_of_torch_that_are_no_states(tensor):
+    with pytest.raises(InvalidStateError):
+        taken(tensor)
+
+
+@pytest.mark.parametrize("name", ["torch", "jax"])
+@pytest.mark.parametrize("order", [None, "big", "little"])
+def test_an_array_of_the_other_byte_order_is_given_to_both(name, order):
+    values = np.array([0.6, 0, 0.8j, 0], ">c8")
+    found = qm.MemoryState(qm.StateVector(values, qubit_order="little")).to(name, qubit_order=order)
+    assert np.asarray(found).tolist() == values[[0, 2, 1, 3] if order == "big" else [0, 1, 2, 3]].tolist()
+
+
+def test_an_array_of_jax_without_values_is_refused():
+    with pytest.raises(InvalidStateError, match="no values yet"):
+        jax.jit(taken)(jax.numpy.ones(4))

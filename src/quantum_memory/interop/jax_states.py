@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from quantum_memory.errors import InvalidStateError
-from quantum_memory.interop.shared import MAX_BYTES, array_of
+from quantum_memory.interop.shared import MAX_BYTES, array_of, class_of
 from quantum_memory.state.memory_state import as_quantum_state
 
 if TYPE_CHECKING:
@@ -23,7 +23,18 @@ def recognizes(value: object) -> bool:
 
 
 def take(value: Any) -> QuantumState:
-    """Return an array as a state of which the qubit order is unstated."""
+    """Return an array as a state of which the qubit order is unstated.
+
+    Raises
+    ------
+    InvalidStateError
+        It has no values yet: it stands in a function that JAX transforms.
+    """
+    if class_of(value, "jax", ("Tracer",)):
+        raise InvalidStateError(
+            "the array has no values yet, in a function that JAX transforms",
+            next_step="save what the function returns, or use jax.debug.callback",
+        )
     return as_quantum_state(np.asarray(value))
 
 

@@ -6,7 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from quantum_memory.errors import InvalidStateError
 from quantum_memory.interop.shared import MAX_BYTES, array_of, class_of
+from quantum_memory.state import tensors
+from quantum_memory.state.dtypes import SMALL_FLOATS
 from quantum_memory.state.memory_state import as_quantum_state
 
 if TYPE_CHECKING:
@@ -22,8 +25,20 @@ def recognizes(value: object) -> bool:
 
 
 def take(value: Any) -> QuantumState:
-    """Return a tensor as a state of which the qubit order is unstated; on the CPU it is not copied."""
-    return as_quantum_state(value.detach().cpu().resolve_conj().numpy())
+    """Return a tensor as a state of which the qubit order is unstated; on the CPU it is not copied.
+
+    Raises
+    ------
+    InvalidStateError
+        It has no dense items, or is of a type that a state has not.
+    """
+    array, facts = tensors.to_stored(value, "the tensor")
+    if facts["dtype"] in SMALL_FLOATS:
+        raise InvalidStateError(
+            f"a state cannot be of the dtype {facts['dtype']}",
+            next_step="convert it, say tensor.float(), or keep it in the classical part",
+        )
+    return as_quantum_state(array)
 
 
 def give(state: QuantumState, *, qubit_order: QubitOrder | None = None, max_bytes: int = MAX_BYTES) -> Any:
