@@ -108,3 +108,15 @@ def test_the_commit_and_whether_anything_was_changed(tmp_path):
 def test_the_machine_when_it_is_asked_for():
     assert qm.provenance(host=True, libraries=False)["host"]["name"] == platform.node()
     assert qm.provenance(libraries=False) == {}
+
+
+@pytest.mark.parametrize("name", [["qpy"], {}, None, 3])
+def test_a_format_that_is_no_name_is_not_read(name):
+    memory = qm.MemoryState(classical=1, metadata={"provenance": {"circuit": {"format": name, "data": b""}}})
+    with pytest.raises(MissingError, match="not read here"):
+        qm.circuit_of(memory)
+
+
+def test_a_circuit_is_that_of_a_memory(tmp_path):
+    with pytest.raises(InvalidStateError, match="no memory"):
+        qm.circuit_of(tmp_path / "psi.qms")

@@ -154,3 +154,22 @@ def test_a_tableau_has_no_overlap_and_an_operator_no_fidelity():
         metrics.fidelity(operator, state)
     with pytest.raises(InvalidStateError, match="unstated"):
         metrics.fidelity(state, qm.StateVector(np.eye(4)[0], qubit_order="unstated"))
+
+
+def test_nothing_imaginary_is_lost_to_a_real_dtype():
+    turned = qm.StabilizerState(np.array([[1, 0, 0], [1, 1, 0]], bool))  # the +1 eigenstate of Y
+    for work in (
+        lambda: turned.to_dense(qubit_order="big", dtype=np.float32),
+        lambda: turned.reduced_density_matrix(0, dtype=np.float64),
+    ):
+        with pytest.raises(InvalidStateError, match="complex"):
+            work()
+    bell = qm.StabilizerState(BELL)
+    assert bell.to_dense(qubit_order="big", dtype=np.float32).norm() == pytest.approx(1)
+    assert bell.reduced_density_matrix(0, dtype=np.float64).matrix.tolist() == [[0.5, 0], [0, 0.5]]
+
+
+@pytest.mark.parametrize("other", [None, qm.Operator(np.eye(4), qubit_order="big")])
+def test_a_fidelity_is_of_two_tableaus(other):
+    with pytest.raises(InvalidStateError, match="is no tableau"):
+        qm.StabilizerState(BELL).fidelity(other)

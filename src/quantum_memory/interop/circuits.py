@@ -64,7 +64,7 @@ def load_circuit(stored: Mapping[str, Any]) -> Any:
         It cannot read the data, which may be of a later release.
     """
     name = stored.get("format")
-    if name not in _READERS:
+    if not isinstance(name, str) or name not in _READERS:
         raise MissingError(f"circuits in {name!r:.40} are not read here", next_step="its data are in ['data']")
     try:
         return _READERS[name](bytes(stored["data"]))

@@ -6,15 +6,13 @@ import os
 import platform
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from quantum_memory.errors import InvalidStateError, MissingError
 from quantum_memory.interop.circuits import distribution, dump_circuit, load_circuit
 from quantum_memory.state import adapters
 from quantum_memory.state.arrays import worker_count
-
-if TYPE_CHECKING:
-    from quantum_memory.state.memory_state import MemoryState
+from quantum_memory.state.memory_state import MemoryState
 
 KEY = "provenance"
 """The key of the metadata under which `circuit_of` looks."""
@@ -79,8 +77,12 @@ def circuit_of(memory: MemoryState) -> Any:
     MissingError
         There is none, or its library is not installed.
     InvalidStateError
-        The library cannot read it.
+        The library cannot read it, or this is no memory.
     """
+    if not isinstance(memory, MemoryState):
+        raise InvalidStateError(
+            f"a {type(memory).__name__} is no memory", next_step="give what quantum_memory.load returns"
+        )
     said = memory.metadata.get(KEY)
     if not isinstance(said, dict) or not isinstance(said.get("circuit"), dict):
         raise MissingError("the memory has no circuit", next_step="metadata={'provenance': provenance(circuit=...)}")

@@ -19,6 +19,7 @@ from quantum_memory.state.sites import (
     checked_shots,
     checked_sites,
     generator,
+    kept_real,
 )
 
 if TYPE_CHECKING:
@@ -141,6 +142,10 @@ class StabilizerState:
 
     def fidelity(self, other: StabilizerState) -> float:
         """Return ``|<self|other>|^2``, which is zero or a power of a half, in some n^3 steps on bits."""
+        if not isinstance(other, StabilizerState):
+            raise InvalidStateError(
+                f"a {type(other).__name__} is no tableau", next_step="use metrics.fidelity for states of two kinds"
+            )
         if self.n_sites != other.n_sites:
             raise InvalidStateError(
                 f"states of {self.n_sites} and {other.n_sites} qubits cannot be compared",
@@ -211,9 +216,8 @@ class StabilizerState:
             product = np.empty_like(matrix)
             product[indices ^ x] = (1j**phase) * _parity_signs(indices & z)[:, None] * matrix
             matrix += product
-        return DensityMatrix.on_sites(
-            matrix.astype(np.complex128 if dtype is None else dtype), where, self.dims, self.labels
-        )
+        kind = np.dtype(np.complex128 if dtype is None else dtype)
+        return DensityMatrix.on_sites(kept_real(matrix, kind, "entries").astype(kind), where, self.dims, self.labels)
 
     def expectation(self, operator: ArrayLike, sites: Sites) -> complex:
         """Return ``<psi|O|psi>``.
@@ -240,7 +244,7 @@ class StabilizerState:
         BudgetError
             Before anything is allocated, when it is larger than `max_bytes`.
         InvalidStateError
-            The order is not "little" or "big", or it is no tableau.
+            The order is not "little" or "big", or it is no tableau, or `dtype` is real and the amplitudes are not.
         """
         n = self.n_sites
         if qubit_order not in {"little", "big"}:
@@ -253,7 +257,8 @@ class StabilizerState:
             turned = (phases + phase + 2 * (np.bitwise_count(indices & z) & 1)) % 4
             indices, phases = np.concatenate([indices, indices ^ x]), np.concatenate([phases, turned])
         amplitudes = np.zeros(1 << n, dtype)
-        amplitudes[indices] = np.array([1, 1j, -1, -1j])[phases] * 2 ** (-len(moves) / 2)
+        values = np.array([1, 1j, -1, -1j])[phases] * 2 ** (-len(moves) / 2)
+        amplitudes[indices] = kept_real(values, amplitudes.dtype, "amplitudes")
         return StateVector(amplitudes, qubit_order=qubit_order, labels=self.labels)
 
     def _pairs_across(self, cut: int) -> int:
