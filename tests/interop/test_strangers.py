@@ -114,6 +114,21 @@ def test_a_wide_tableau_becomes_a_chain_only_where_its_vector_fits(name):
     assert taken(zeros.to(name, **options, max_bytes=1024)).max_bond_dim == 1
 
 
+@pytest.mark.parametrize("log_scale", [0.0, 1.0, 800.0, -800.0])
+@pytest.mark.parametrize("n", [1, 3])
+def test_a_factor_of_any_size_goes_to_quimb_and_back(n, log_scale):
+    tensor = np.full((1, 2, 1), 0.5**0.5, ">c8")
+    given = qm.MemoryState(qm.MatrixProductState([tensor] * n, log_scale=log_scale)).to("quimb")
+    assert all(array.dtype.isnative and np.isfinite(array).all() for array in given.arrays)
+    assert taken(given).log_norm() == pytest.approx(log_scale, abs=1e-5)
+
+
+def test_an_array_of_the_other_byte_order_goes_to_quimb():
+    given = qm.MemoryState(qm.StateVector(np.array([0.6, 0.8], ">f8"), qubit_order="big")).to("quimb")
+    assert given.dtype.isnative
+    assert given.ravel().tolist() == [0.6, 0.8]
+
+
 # --- TeNPy
 
 

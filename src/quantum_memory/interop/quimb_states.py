@@ -103,10 +103,18 @@ def give(
 
     if mps or (mps is None and isinstance(state, MatrixProductState)):
         found = chain(state, "quimb", max_bond=max_bond, cutoff=cutoff, max_bytes=max_bytes)
-        arrays = [np.ascontiguousarray(tensor.transpose(0, 2, 1)) for tensor in scaled(found)]
+        # As the exponent, where it could be more than a tensor holds; else in one, of which all of quimb knows.
+        apart = abs(found.log_scale) > math.log(float(np.finfo(found.dtype).max)) / 2
+        native = found.dtype.newbyteorder("=")
+        tensors = found.tensors if apart else scaled(found)
+        arrays = [np.ascontiguousarray(tensor.transpose(0, 2, 1), native) for tensor in tensors]
         if len(arrays) == 1:
-            return qtn.MatrixProductState([arrays[0].reshape(-1)], shape="lrp")
-        arrays[0], arrays[-1] = arrays[0][0], arrays[-1][:, 0]
-        return qtn.MatrixProductState(arrays, shape="lrp")
+            arrays = [arrays[0].reshape(-1)]
+        else:
+            arrays[0], arrays[-1] = arrays[0][0], arrays[-1][:, 0]
+        made = qtn.MatrixProductState(arrays, shape="lrp")
+        made.exponent = found.log_scale / math.log(10) if apart else 0.0
+        return made
     whole = dense_or_operator(state, "big", "quimb", max_bytes=max_bytes)
-    return quimb.qarray(whole.amplitudes.reshape(-1, 1) if isinstance(whole, StateVector) else whole.matrix)
+    array = whole.amplitudes.reshape(-1, 1) if isinstance(whole, StateVector) else whole.matrix
+    return quimb.qarray(array.astype(array.dtype.newbyteorder("="), copy=False))
