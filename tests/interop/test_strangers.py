@@ -411,3 +411,21 @@ def test_an_array_of_the_other_byte_order_is_given_to_both(name, order):
 def test_an_array_of_jax_without_values_is_refused():
     with pytest.raises(InvalidStateError, match="no values yet"):
         jax.jit(taken)(jax.numpy.ones(4))
+
+
+def test_jax_parameters_in_a_tree_are_arrays_and_no_states(tmp_path):
+    parameters = {"w": jax.numpy.ones((2, 3)), "b": jax.numpy.arange(4), "half": jax.numpy.ones(2, jax.numpy.bfloat16)}
+    qm.save(parameters, tmp_path / "parameters.qms")
+    found = qm.load(tmp_path / "parameters.qms").classical
+    assert {name: (type(one), one.dtype, one.tolist()) for name, one in found.items()} == {
+        name: (np.ndarray, one.dtype, one.tolist()) for name, one in parameters.items()
+    }
+    with pytest.raises(InvalidStateError, match="classical/key is a"):
+        qm.save({"key": jax.random.key(1)}, tmp_path / "key.qms")
+
+
+def test_a_result_of_aer_with_nothing_in_it_is_refused():
+    circuit = QuantumCircuit(1)
+    circuit.h(0)
+    with pytest.raises(InvalidStateError, match="nothing in it"):
+        qm.MemoryState.of(AerSimulator(method="statevector").run(circuit).result())

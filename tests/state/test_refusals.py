@@ -12,6 +12,8 @@ from quantum_memory.errors import IntegrityError, InvalidStateError, MissingErro
 from quantum_memory.state.document import flatten, unflatten
 from quantum_memory.state.json_text import check_record, from_json, max_nodes
 
+PSI = qm.StateVector(np.array([0.6, 0, 0.8j, 0]), qubit_order="big")
+
 
 def through(tree):
     flat = flatten({"tree": ("tree", tree)})
@@ -138,3 +140,20 @@ def test_metrics_want_states(call):
 def test_a_bad_seed_is_said(seed):
     with pytest.raises(InvalidStateError, match="seed"):
         qm.StateVector(np.ones(2), qubit_order="big").sample(3, seed)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda: qm.StateVector([[1, 0], [0]], qubit_order="big"),
+        lambda: PSI.entropy(1.5),
+        lambda: PSI.reduced_density_matrix("a"),
+        lambda: PSI.reduced_density_matrix([0.5]),
+        lambda: PSI.reduced_density_matrix(0, dtype=float),
+        lambda: qm.MatrixProductState.from_dense(PSI).reduced_density_matrix(0, dtype=float),
+        lambda: PSI.amplitude([0, "x"]),
+    ],
+)
+def test_what_is_no_number_of_a_site_and_what_would_lose_a_part_is_refused(wrong):
+    with pytest.raises(InvalidStateError):
+        wrong()

@@ -39,7 +39,7 @@ def take(value: Any) -> MemoryState:
     Raises
     ------
     InvalidStateError
-        There are no experiments, or one of them has failed.
+        There are no experiments, or one of them has failed or has saved nothing.
     """
     for index, one in enumerate(value.results):
         if not one.success:
@@ -59,6 +59,10 @@ def take(value: Any) -> MemoryState:
 
 def _memory_of(data: Mapping[str, Any]) -> MemoryState:
     items = {label: _item(value) for label, value in data.items()}
+    if not items:
+        raise InvalidStateError(
+            "the result has nothing in it", next_step="have the circuit save something: circuit.save_statevector()"
+        )
     states = [one for one in items.values() if isinstance(one, QuantumState) and not isinstance(one, Operator)]
     if len(states) == 1 and len(items) == 1:
         return MemoryState(states[0])

@@ -30,12 +30,23 @@ def take(value: Any) -> QuantumState:
     InvalidStateError
         It has no values yet: it stands in a function that JAX transforms.
     """
+    return as_quantum_state(within(value))
+
+
+def within(value: Any) -> np.ndarray[Any, Any]:
+    """Return an array inside a tree, such as a parameter of a model, as one of NumPy.
+
+    Raises
+    ------
+    InvalidStateError
+        It has no values yet: it stands in a function that JAX transforms.
+    """
     if class_of(value, "jax", ("Tracer",)):
         raise InvalidStateError(
             "the array has no values yet, in a function that JAX transforms",
             next_step="save what the function returns, or use jax.debug.callback",
         )
-    return as_quantum_state(np.asarray(value))
+    return np.asarray(value)
 
 
 def give(state: QuantumState, *, qubit_order: QubitOrder | None = None, max_bytes: int = MAX_BYTES) -> Any:

@@ -20,6 +20,9 @@ GROUP = "quantum_memory.adapters"
 class Adapter(Protocol):
     """What an adapter has.
 
+    It may have a function ``within(value)`` as well, which returns what a value is inside a tree, where not every array
+    is a state; by default that is what `take` returns.
+
     Attributes
     ----------
     PACKAGES

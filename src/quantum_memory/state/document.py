@@ -226,7 +226,7 @@ class _Flattener:
         if tensors.is_tensor(value):
             return self._tensor(value, path)
         if (adapter := adapters.adapter_of(value)) is not None:
-            return self.node(_parts_of(adapter.take(value)), path)
+            return self.node(_parts_of(getattr(adapter, "within", adapter.take)(value)), path)
         raise InvalidStateError(
             f"{'/'.join(path)} is a {kind.__module__}.{kind.__qualname__}, which cannot be kept exactly",
             next_step="give plain Python values, NumPy arrays or torch tensors",
@@ -447,8 +447,8 @@ def state_from_node(node: dict[str, Json], fetch: Any) -> QuantumState:
 
 
 def _parts_of(taken: Any) -> Any:
-    """Return what an adapter took as it stands in a tree: a state as it is, a memory as a dict of its parts."""
-    if isinstance(taken, QuantumState):
+    """Return what an adapter took as it stands in a tree: a memory as a dict of its parts, all else as it is."""
+    if isinstance(taken, (*get_args(QuantumState), np.ndarray)):
         return taken
     emotion = None if taken.emotion is None else taken.emotion.to_dict()
     parts = {"quantum": taken.quantum, "classical": taken.classical, "emotion": emotion, "metadata": taken.metadata}

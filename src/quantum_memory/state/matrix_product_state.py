@@ -288,9 +288,8 @@ class MatrixProductState:
         """
         where = checked_sites(sites, self.n_sites)
         matrix = tensor_chain.reduced(self._double(), where) * tensor_chain.exp(2 * self.log_norm())
-        return DensityMatrix.on_sites(
-            matrix.astype(self.dtype if dtype is None else dtype), where, self.dims, self.labels
-        )
+        kind = np.dtype(self.dtype if dtype is None else dtype)
+        return DensityMatrix.on_sites(kept_real(matrix, kind, "entries").astype(kind), where, self.dims, self.labels)
 
     def sample(self, shots: int, seed: Any = None) -> NDArray[np.uint8]:
         """Draw measurement outcomes of all sites, exactly, from the normalised state.

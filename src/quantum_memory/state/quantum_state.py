@@ -22,6 +22,7 @@ from quantum_memory.state.sites import (
     default_tolerance,
     double,
     generator,
+    kept_real,
     parts,
     positions,
     shannon_entropy,
@@ -87,9 +88,9 @@ class _DenseState(DenseArray, ABC):
         to `dtype`, by default that of this state.
         """
         where = checked_sites(sites, self.n_sites)
-        return DensityMatrix.on_sites(
-            self._reduced(where).astype(self.dtype if dtype is None else dtype), where, self.dims, self.labels
-        )
+        kind = np.dtype(self.dtype if dtype is None else dtype)
+        matrix = kept_real(self._reduced(where), kind, "entries")
+        return DensityMatrix.on_sites(matrix.astype(kind), where, self.dims, self.labels)
 
     def expectation(self, operator: ArrayLike, sites: Sites) -> complex:
         """Return the expectation value ``Tr(O rho) / Tr(rho)`` of an operator on a few sites.

@@ -111,7 +111,10 @@ def checked_array(values: ArrayLike, ndim: int, what: str) -> Array:
     """Return `values` as an array of `ndim` axes and of a dtype that a state may have, never a copy of an array."""
     if isinstance(values, np.ma.MaskedArray):
         raise InvalidStateError(f"{what} cannot be masked", next_step="fill it: array.filled(0)")
-    array = np.asarray(values)
+    try:
+        array = np.asarray(values)
+    except ValueError as error:  # lists of several lengths
+        raise InvalidStateError(f"{what} is no array: {error}", next_step="check the lengths") from error
     if array.dtype not in _NUMBERS and array.dtype.newbyteorder("=") not in _NUMBERS:
         raise InvalidStateError(
             f"{what} cannot be of dtype {array.dtype}",
@@ -170,7 +173,8 @@ def checked_labels(labels: Sequence[str] | None, n_sites: int) -> tuple[str, ...
 
 def checked_sites(sites: Sites, n_sites: int) -> tuple[int, ...]:
     """Return one site or several as a tuple of distinct site numbers, in the order given."""
-    numbers = tuple(as_index(site) for site in sites) if not isinstance(sites, (int, np.integer)) else (int(sites),)
+    several = (sites,) if isinstance(sites, (int, np.integer, float, str)) else sites
+    numbers = tuple(checked_count(site, "a site") for site in several)
     if not numbers or len(set(numbers)) != len(numbers) or min(numbers) < 0 or max(numbers) >= n_sites:
         raise InvalidStateError(
             f"sites {numbers} are not distinct sites of this state", next_step=f"sites are numbered 0 to {n_sites - 1}"
@@ -183,7 +187,7 @@ def checked_count(value: Any, what: str) -> int:
     try:
         return as_index(value)
     except TypeError:
-        raise InvalidStateError(f"{value!r} is no number of {what}", next_step="pass an integer") from None
+        raise InvalidStateError(f"{value!r:.80} is no number of {what}", next_step="pass an integer") from None
 
 
 def generator(seed: Any) -> np.random.Generator:
@@ -215,7 +219,7 @@ def checked_total(total: float) -> float:
 
 def checked_cut(cut: int, n_sites: int) -> int:
     """Return `cut`, the number of sites on the left of a cut into two non-empty parts."""
-    number = as_index(cut)
+    number = checked_count(cut, "sites")
     if not 0 < number < n_sites:
         raise InvalidStateError(
             f"cut {number} does not divide {n_sites} sites in two",
@@ -230,7 +234,7 @@ def checked_digits(digits: Digits, dims: Sequence[int]) -> tuple[int, ...]:
         if not (digits.isascii() and digits.isdigit()):
             raise InvalidStateError(f"{digits!r} is not a string of digits", next_step="write for instance '0110'")
         digits = [int(digit) for digit in digits]
-    numbers = tuple(as_index(digit) for digit in digits)
+    numbers = tuple(checked_count(digit, "a digit") for digit in digits)
     if len(numbers) != len(dims) or any(not 0 <= digit < dim for digit, dim in zip(numbers, dims, strict=True)):
         raise InvalidStateError(
             f"digits {numbers} do not name a basis state of sites with dimensions {tuple(dims)}",
