@@ -186,7 +186,8 @@ def loads(data: bytes | Readable, allowed: Mapping[Name, Any], *, max_bytes: int
     except (IntegrityError, UnsafeError) as error:
         error.next_step = error.next_step or RESTORE
         raise
-    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, DeprecationWarning) as error:
+        # pickletools warns of escapes that are none, which is an error where a program has made it one.
         raise IntegrityError(f"its pickle is damaged: {error!s:.200}", next_step=RESTORE) from error
 
 
