@@ -148,7 +148,7 @@ def json_file(arrays: dict[str, Any] | None = None, **parts: Any) -> bytes:
             for path, node in arrays.items()
         }
         name = content_id(inner, identities)
-    except (AttributeError, KeyError, TypeError, ValueError):
+    except (AttributeError, LookupError, TypeError, ValueError):
         name = "0" * 64
     whole = {"format": FORMAT, "version": VERSION, "content_id": name} | parts
     text = json.dumps({**whole, "record": parts.get("record", {}), "arrays": arrays}).encode()

@@ -88,7 +88,8 @@ def test_no_random_damage_is_made_worse(tmp_path, key):
         mended += len(after) > len(before)
         with manager(copy, key, durable=False) as backups:
             report = backups.verify()
-            assert report.others == {}, (trial, what)
+            # Where every list is gone, as when a disk is not mounted, tags are kept, and it is said of what they are.
+            assert report.others.keys() <= (set() if backups.list_backups() else {"refs.json"}), (trial, what)
             smaller = {one for one in done.lost if f"backups/{one}.qmbk" in done.mended}  # and whole for what it says
             assert set(done.lost) - smaller <= set(report.damaged) <= set(done.lost), (trial, what)
     assert mended > 3
