@@ -48,7 +48,8 @@ TYPES = (np.float32, np.float64, *COMPLEX)
 
 def code_of(page):
     """Return what a page defines, as it stands there."""
-    code = re.search(r"```python\n(.*?)```", (DOCS / page).read_text(), re.DOTALL)[1]
+    blocks = re.findall(r"```python\n(.*?)```", (DOCS / page).read_text(), re.DOTALL)
+    code = next(block for block in blocks if "\ndef " in block)
     space = {}
     exec(compile(code, page, "exec"), space)  # they are our own pages
     return space

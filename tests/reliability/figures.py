@@ -158,7 +158,7 @@ def main() -> None:
     sys.stdout.write("\n".join(lines) + "\n")
     if options.write:
         text = options.write.read_text(encoding="utf-8")
-        options.write.write_text(put(text, "figures", lines), encoding="utf-8")
+        options.write.write_text(put(text, "figures" if TIMES == 1 else "soak", lines), encoding="utf-8")
     if found := problems(sums):
         sys.exit("\n".join(["the figures are not what they have to be:", *found]))
 

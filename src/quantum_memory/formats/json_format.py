@@ -235,7 +235,8 @@ def _array(path: str, node: Any) -> AnyArray:
             raise ValueError("it says something else of it")
         dtype, shape = np.dtype(STORABLE[node["dtype"]]), tuple(node["shape"])
         data = base64.b64decode(node["data"], validate=True)
-        if math.prod(shape) * dtype.itemsize != len(data) or not all(type(n) is int and n >= 0 for n in shape):
+        # First that they are numbers: a text times a large number is a long one.
+        if not all(type(n) is int and n >= 0 for n in shape) or math.prod(shape) * dtype.itemsize != len(data):
             raise ValueError("its data have another length")
         array: AnyArray = np.frombuffer(bytearray(data), dtype).reshape(shape)
     except (KeyError, OverflowError, TypeError, ValueError) as error:

@@ -145,7 +145,7 @@ def checked_dims(dims: Sequence[int] | None, dimension: int) -> tuple[int, ...]:
                 next_step="say what they are, for instance dims=(3, 3) for two qutrits",
             )
         return (2,) * n
-    sizes = tuple(as_index(size) for size in dims)
+    sizes = tuple(checked_count(size, "levels") for size in dims)
     if not sizes or min(sizes) < 1 or math.prod(sizes) != dimension:
         raise InvalidStateError(
             f"dims {sizes} do not multiply to the dimension {dimension}", next_step="give one dimension per site"
