@@ -429,3 +429,26 @@ def test_a_result_of_aer_with_nothing_in_it_is_refused():
     circuit.h(0)
     with pytest.raises(InvalidStateError, match="nothing in it"):
         qm.MemoryState.of(AerSimulator(method="statevector").run(circuit).result())
+
+
+class OfAnotherLibrary:
+    """An array that says no more of itself than DLPack does."""
+
+    def __init__(self, array, device=(1, 0)):
+        self._array, self._device = array, device
+
+    def __dlpack__(self, **options):
+        if self._device[0] != 1:
+            raise BufferError("the memory is that of a GPU")
+        return self._array.__dlpack__(**options)
+
+    def __dlpack_device__(self):
+        return self._device
+
+
+def test_an_array_of_any_library_is_taken_by_dlpack(tmp_path):
+    array = np.arange(4) + 1j
+    qm.save(OfAnotherLibrary(array), tmp_path / "psi.qms")
+    assert qm.load(tmp_path / "psi.qms").quantum == qm.StateVector(array, qubit_order="unstated")
+    with pytest.raises(InvalidStateError, match="get"):
+        qm.save(OfAnotherLibrary(array, (2, 0)), tmp_path / "gpu.qms")

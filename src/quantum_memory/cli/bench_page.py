@@ -70,7 +70,7 @@ def draw(sheets: Sequence[Sheet]) -> bytes:
     from matplotlib.figure import Figure
 
     families = list(dict.fromkeys(sheet.family for sheet in sheets))
-    figure: Figure = Figure(figsize=(15, 1.4 + 3.2 * len(families)), dpi=130, layout="constrained")
+    figure: Figure = Figure(figsize=(15, 1.4 + 3.2 * len(families)), dpi=100, layout="constrained")
     panels = figure.subplots(len(families), 4, squeeze=False)
     for row, family in zip(panels, families, strict=True):
         _row(row, family, sorted((one for one in sheets if one.family == family), key=lambda one: one.qubits))
@@ -86,7 +86,9 @@ def _row(panels: Sequence[Axes], family: str, sheets: Sequence[Sheet]) -> None:
         "save, s": lambda cost, _: cost.median("save"),
         "load, s": lambda cost, _: cost.median("load"),
         "bytes of the file / bytes of the state": lambda cost, raw: cost.nbytes / raw,
-        "memory on top while saving, MiB": lambda cost, _: (cost.memory.get("save") or 0) / 2**20 or None,
+        "memory on top while saving, MiB, or less than 1": lambda cost, _: max(
+            1, (cost.memory.get("save") or 0) / 2**20
+        ),
     }
     names = list(dict.fromkeys((cost.way, cost.ours) for sheet in sheets for cost in sheet.costs))
     colours = {True: iter(_OURS * 3), False: iter(_OTHERS * 3)}

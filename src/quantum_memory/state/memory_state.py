@@ -241,7 +241,8 @@ def as_memory_state(value: object) -> MemoryState:
     ----------
     value
         A `MemoryState`, a quantum state, an array (see `as_quantum_state`), a state of another library for which there
-        is an adapter, or a dict: in the nested-dict form when it has one of its keys, otherwise a classical tree.
+        is an adapter, an array of any other that has DLPack, or a dict: in the nested-dict form when it has one of its
+        keys, otherwise a classical tree.
     """
     if isinstance(value, MemoryState):
         return value
@@ -259,11 +260,24 @@ def as_memory_state(value: object) -> MemoryState:
         return as_memory_state(adapter.take(value))
     if isinstance(value, np.ndarray):
         return MemoryState(as_quantum_state(value))
+    if hasattr(value, "__dlpack__") and hasattr(value, "__dlpack_device__"):
+        return MemoryState(as_quantum_state(_from_dlpack(value)))
     raise InvalidStateError(
         f"a {type(value).__name__} is not a state",
         next_step="give a StateVector, DensityMatrix, MatrixProductState, StabilizerState, Operator, MemoryState, "
         "array, dict, or a state of: " + ", ".join(adapters.names()),
     )
+
+
+def _from_dlpack(value: Any) -> np.ndarray[Any, Any]:
+    """Return an array of a library that nobody has made an adapter for; it is not copied."""
+    try:
+        return np.from_dlpack(value)
+    except (BufferError, RuntimeError, TypeError, ValueError) as error:  # of another device, or what NumPy has not
+        raise InvalidStateError(
+            f"NumPy does not take the {type(value).__name__}: {error!s:.200}",
+            next_step="copy it to the memory of the host: CuPy's array.get()",
+        ) from error
 
 
 def as_quantum_state(value: object) -> QuantumState:
