@@ -28,10 +28,11 @@ SHOWN = tuple(name for name in COLUMNS if name != "of raw" and not name.startswi
 """Those for which a terminal has room."""
 
 _STYLE = """
-body { font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 76rem; padding: 0 1rem; color: #222; }
-table { border-collapse: collapse; margin: 0.6rem 0 2rem; width: 100%; }
-th, td { padding: 0.25rem 0.7rem; text-align: right; border-bottom: 1px solid #ddd; white-space: nowrap; }
-th:first-child, td:first-child { text-align: left; }
+body { font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 92rem; padding: 0 1rem; color: #222; }
+table { border-collapse: collapse; margin: 0.6rem 0 2rem; width: 100%; font-size: 13.5px; }
+th, td { padding: 0.25rem 0.4rem; text-align: right; border-bottom: 1px solid #ddd; white-space: nowrap; }
+th:first-child, td:first-child { text-align: left; white-space: normal; min-width: 9rem; }
+td:last-child { white-space: normal; min-width: 7rem; }
 tr.ours { background: #eef5fb; }
 td.bad { color: #b00020; font-weight: 600; }
 td span { color: #888; font-size: 85%; }
@@ -86,9 +87,7 @@ def _row(panels: Sequence[Axes], family: str, sheets: Sequence[Sheet]) -> None:
         "save, s": lambda cost, _: cost.median("save"),
         "load, s": lambda cost, _: cost.median("load"),
         "bytes of the file / bytes of the state": lambda cost, raw: cost.nbytes / raw,
-        "memory on top while saving, MiB, or less than 1": lambda cost, _: max(
-            1, (cost.memory.get("save") or 0) / 2**20
-        ),
+        "extra memory of a save, MiB (from 1)": lambda cost, _: max(1, (cost.memory.get("save") or 0) / 2**20),
     }
     names = list(dict.fromkeys((cost.way, cost.ours) for sheet in sheets for cost in sheet.costs))
     colours = {True: iter(_OURS * 3), False: iter(_OTHERS * 3)}
