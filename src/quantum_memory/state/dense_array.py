@@ -216,5 +216,10 @@ class SquareMatrix(DenseArray):
         values: NDArray[np.float64] = np.linalg.eigvalsh(self._array.astype(double(self.dtype)))
         return values
 
+    def _not_finite(self) -> list[str]:
+        """Say how many entries are not finite; an empty list means that all are."""
+        bad = sum(int(np.count_nonzero(~np.isfinite(row))) for row in self._array)
+        return [f"{bad} of {self._array.size} entries are not finite"] if bad else []
+
     def _tolerance(self, atol: float | None) -> float:
         return default_tolerance(self.dtype, len(self._array)) if atol is None else atol

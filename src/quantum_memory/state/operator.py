@@ -46,5 +46,4 @@ class Operator(SquareMatrix):
 
     def problems(self, atol: float | None = None) -> list[str]:  # noqa: ARG002 -- as for states
         """Say in plain sentences what is odd; an empty list means nothing is. An operator may be any matrix."""
-        bad = sum(int(np.count_nonzero(~np.isfinite(row))) for row in self._array)
-        return [f"{bad} of {self._array.size} entries are not finite"] if bad else []
+        return self._not_finite()

@@ -292,9 +292,8 @@ class DensityMatrix(SquareMatrix, _DenseState):
             How far the trace may be from 1, entries from their mirror images, eigenvalues below 0; by default what
             `dtype` can be expected to keep.
         """
-        bad = sum(int(np.count_nonzero(~np.isfinite(row))) for row in self._array)
-        if bad:
-            return [f"{bad} of {self._array.size} entries are not finite"]
+        if odd := self._not_finite():
+            return odd
         found = []
         tolerance, trace = self._tolerance(atol), self.trace()
         if abs(trace - 1) > tolerance:

@@ -484,3 +484,14 @@ def test_a_tableau_and_a_state_of_another_kind(manager: CheckpointManager, other
     back = compared(manager, {"psi": other}, {"psi": zeros})
     assert back.tree.first_added == ("psi.tableau",)
     assert back.states[0].fidelity == (None if isinstance(other, qm.Operator) else pytest.approx(1))
+
+
+@pytest.mark.parametrize("factor", [1.0, 2.0])
+def test_of_operators_there_are_no_distances(manager: CheckpointManager, factor: float) -> None:
+    first, second = (
+        manager.create_checkpoint(qm.MemoryState(qm.Operator(np.eye(2) * scale, qubit_order="big")))
+        for scale in (1.0, factor)
+    )
+    (found,) = manager.compare_checkpoints(first, second).states
+    assert (found.same, found.fidelity, found.norms) == (factor == 1.0, None, (None, None))
+    assert set(found.left_out.values()) == {"an operator is no state"}

@@ -14,7 +14,6 @@ from quantum_memory.state import metrics, tensor_chain
 from quantum_memory.state.arrays import CHUNK_BYTES, STORABLE
 from quantum_memory.state.document import array_paths, unflatten, well_formed
 from quantum_memory.state.matrix_product_state import MatrixProductState
-from quantum_memory.state.operator import Operator
 from quantum_memory.state.quantum_state import DensityMatrix, StateVector
 from quantum_memory.state.sites import double
 from quantum_memory.state.stabilizer_state import StabilizerState
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from quantum_memory.formats.reader import Reader
-    from quantum_memory.state.document import Json, QuantumState
+    from quantum_memory.state.document import Json
     from quantum_memory.state.metrics import QuantumState as Measurable
 
     Bloch = tuple[tuple[float, float, float] | None, ...]
@@ -126,7 +125,10 @@ def between(
         What both may take in memory. State vectors that take more are read twice, window by window, for the distances.
     """
     kinds = _kind(first[1]), _kind(second[1])
-    if _identity(*first) == _identity(*second):
+    same = _identity(*first) == _identity(*second)
+    if "operator" in {first[1]["$state"]["kind"], second[1]["$state"]["kind"]}:
+        return StateDifference(name, kinds, same, left_out=dict.fromkeys(_ALL, "an operator is no state"))
+    if same:
         why = "the two agree in every bit, and were not read"
         return StateDifference(name, kinds, True, 1.0, 0.0, 0.0, 0.0, left_out=dict.fromkeys(_ALL[1:], why))
     needed = _nbytes(*first) + _nbytes(*second)
@@ -164,10 +166,10 @@ def _nbytes(reader: Reader, node: Json) -> int:
     return sum(reader.entries[path].nbytes for path in array_paths(node))
 
 
-def _loaded(reader: Reader, node: Json) -> QuantumState:
+def _loaded(reader: Reader, node: Json) -> Measurable:
     arrays = {path: reader.read(path) for path in array_paths(node)}
     with well_formed(reader.name):
-        state: QuantumState = unflatten(node, arrays)
+        state: Measurable = unflatten(node, arrays)
         return state
 
 
@@ -183,9 +185,7 @@ def _attempt(what: str, work: Callable[[], Any]) -> tuple[Any, dict[str, str]]:
 # --- states in memory
 
 
-def _measures(a: QuantumState, b: QuantumState) -> dict[str, Any]:
-    if isinstance(a, Operator) or isinstance(b, Operator):
-        return {"left_out": dict.fromkeys(_ALL, "an operator is no state, of which there are distances")}
+def _measures(a: Measurable, b: Measurable) -> dict[str, Any]:
     found, left_out = _attempt("fidelity", lambda: _distances(a, b))
     measured: dict[str, Any] = found or {}
     measured["norms"] = tuple(_size(one) for one in (a, b))
