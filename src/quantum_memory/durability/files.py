@@ -171,7 +171,25 @@ def _find(name: str, *arguments: Any) -> ctypes._NamedFuncPointer | None:
 
 _sync_file_range = _find("sync_file_range", ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint)
 _renameat2 = _find("renameat2", ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint)
+_syncfs = _find("syncfs", ctypes.c_int)
 _in_force: ContextVar[Files] = ContextVar("files", default=RealFiles())  # noqa: B039 - it has no state
+
+
+def sync_file_system(folder: str) -> None:
+    """Make everything durable that was written to the file system of a folder, by whomever.
+
+    It is for what other libraries write, of which nobody knows the files. It raises `OSError` as the system does.
+    """
+    if _syncfs is None:
+        os.sync()
+        return
+    fd = os.open(folder, os.O_RDONLY)
+    try:
+        if _syncfs(fd):
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number), folder)
+    finally:
+        os.close(fd)
 
 
 def current() -> Files:

@@ -95,6 +95,34 @@ def locked_folder(files: Files, folder: str, name: str, *, timeout: float) -> It
             files.closerange(fd, fd + 1)
 
 
+@contextlib.contextmanager
+def only_one(folder: str, timeout: float) -> Iterator[None]:
+    """Be the only one who changes a folder, for a block.
+
+    Raises
+    ------
+    ConflictError
+        Somebody else still is, after so many seconds.
+    StorageError
+        Its file system has no locks.
+    """
+    files = current()
+    try:
+        fd = files.open(folder, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
+    except OSError as error:
+        raise StorageError.from_os_error(error, "open the folder to lock it", folder) from error
+    try:
+        try:
+            _lock(files, fd, folder, write=True, deadline=time.monotonic() + timeout, timeout=timeout)
+        except (ConflictError, StorageError):
+            raise
+        except OSError as error:
+            raise StorageError.from_os_error(error, "lock the folder", folder) from error
+        yield
+    finally:
+        files.closerange(fd, fd + 1)
+
+
 def _lock_folder(files: Files, fd: int, name: str, timeout: float) -> None:
     try:
         _lock(files, fd, name, write=True, deadline=time.monotonic() + timeout, timeout=timeout)

@@ -14,6 +14,7 @@ from quantum_memory.formats.naming import FileFacts, before_naming, refuse_exist
 from quantum_memory.formats.prepared import Fidelity, Prepared
 from quantum_memory.formats.reader import identities
 from quantum_memory.formats.registry import OpenOptions, Saved, SaveOptions, format_of_suffix, open_reader
+from quantum_memory.formats.urls import URL, is_url, storage
 from quantum_memory.formats.verbs import write
 from quantum_memory.formats.verify import verify
 from quantum_memory.state.document import content_id, well_formed
@@ -110,7 +111,7 @@ def convert(
     BudgetError, MissingError, MissingFileError, StorageError, UnsafeError, UnsupportedVersionError
     """
     name = os.fspath(target)
-    format_of_suffix(name)  # before anything is read
+    _check_name(name)  # before anything is read
     keys = _Keys.given(key, encrypt)
     with closing(open_reader(source, OpenOptions(max_bytes, allow_pickle, state_id, keys.old))) as reader:
         _check_target(reader.name, name, overwrite=overwrite)
@@ -165,7 +166,7 @@ def recompress(
     IntegrityError, MissingError, MissingFileError, StorageError, UnsafeError, UnsupportedVersionError
     """
     name = os.fspath(path if target is None else target)
-    format_of_suffix(name)
+    _check_name(name)
     asked = Fidelity.asked(fidelity, max_bytes, effort)
     lossy = fidelity not in {None, 1} or max_bytes is not None
     if target is None and lossy and not overwrite:
@@ -234,10 +235,10 @@ class _Keys(NamedTuple):
             raise InvalidStateError("encrypt and decrypt exclude each other", path=target, next_step="leave one out")
         if self.lock is not None or self.old is None or decrypt:
             return self
-        kind = format_of_suffix(target)
-        if not kind.handler.encrypts:
+        kind = None if is_url(target) else format_of_suffix(target)
+        if kind is None or not kind.handler.encrypts:
             raise InvalidStateError(
-                f"it is encrypted, and a .{kind.name} file cannot be",
+                f"it is encrypted, and {'a version there' if kind is None else f'a .{kind.name} file'} cannot be",
                 path=source,
                 next_step="write a .qms file, or convert it with decrypt=True (qmem convert --decrypt)",
             )
@@ -276,8 +277,11 @@ def _written(
             )
 
     try:
-        with before_naming(check):
-            saved = write(memory, target, options, asked)
+        if is_url(target):
+            saved = storage().save(URL.parse(target), memory, options, asked, check)
+        else:
+            with before_naming(check):
+                saved = write(memory, target, options, asked)
     except _NotSmaller:
         saved = Saved(reader.name, reader.format, reader.size, content, memory.raw_bytes)
     return Converted(
@@ -290,6 +294,14 @@ def _written(
         saved.content_id,
         reader.notes,
     )
+
+
+def _check_name(target: str) -> None:
+    """Refuse a target whose name says no format, and is no address."""
+    if is_url(target):
+        URL.parse(target)
+    else:
+        format_of_suffix(target)
 
 
 def _has_foreign(path: str) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -14,14 +14,14 @@ from quantum_memory.formats import prepared
 from quantum_memory.formats.form_nodes import Checksums, FormNode, Forms, identity_of_parts
 from quantum_memory.formats.reader import AMPLITUDES, PACKED
 from quantum_memory.formats.record import squared_norm
-from quantum_memory.state.arrays import chunk_count, dtype_name
+from quantum_memory.state.arrays import chunk_count, dtype_name, is_elsewhere
 from quantum_memory.state.document import ArrayIdentity, identify
 
 if TYPE_CHECKING:
     from quantum_memory.compression.representations import Look, Representation
     from quantum_memory.formats.prepared import Fidelity, Prepared
     from quantum_memory.formats.registry import Progress
-    from quantum_memory.state.arrays import AnyArray
+    from quantum_memory.state.arrays import AnyArray, Windows
 
 _COPIED = 32 << 20
 """A strided or big-endian state is copied for a form that nobody has asked for up to here."""
@@ -47,6 +47,10 @@ def packed(plain: Prepared, asked: Fidelity, progress: Progress | None = None) -
         array = plain.arrays.get(path)
         if array is None or (array.nbytes < prepared.SMALLEST and asked.max_bytes is None):
             continue
+        if is_elsewhere(array):
+            if asked == prepared.Fidelity():
+                continue  # nobody has asked, and it is not in memory
+            array = cast("Windows", array).items(0, array.shape[0])
         little = array.dtype.newbyteorder("<")
         copied = not array.flags.c_contiguous or array.dtype != little
         if copied and array.nbytes > _COPIED and asked == prepared.Fidelity():

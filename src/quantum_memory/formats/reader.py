@@ -322,6 +322,7 @@ def read_memory(
     max_bytes: int | None = None,
     mmap: bool = False,
     progress: Callable[[int], object] | None = None,
+    leave: Callable[[Reader], Any] | None = None,
 ) -> MemoryState:
     """Read a whole memory, checking every byte.
 
@@ -334,6 +335,9 @@ def read_memory(
         What the other arrays may take; by default all the memory of the machine.
     mmap
         Map the file instead of copying from it.
+    leave
+        Returns what stands for the amplitudes of a state vector that are to stay where they are, and are read when they
+        are used; None where they are to be read.
 
     Raises
     ------
@@ -343,19 +347,25 @@ def read_memory(
     check_verify(verify)
     if mmap and out is not None:
         raise InvalidStateError("out= and mmap=True exclude each other", path=reader.name, next_step="leave one out")
+    left = None if leave is None else leave(reader)
     spared = {
         path for path in reader.entries if (reader.is_mapped(path) if mmap else out is not None and path == AMPLITUDES)
     }
+    spared |= {AMPLITUDES} if left is not None else set()
     check_budget(
         sum(entry.nbytes for path, entry in reader.entries.items() if path not in spared), max_bytes, reader.name
     )
     reader.check_rest()
+    arrays: dict[str, AnyArray]
     if mmap:
         arrays = {path: reader.map(path, verify=verify, progress=progress) for path in reader.entries}
     else:
         buffers = {} if out is None else {AMPLITUDES: _buffer(reader, out)}
         arrays = {
-            path: reader.read(path, out=buffers.get(path), verify=verify, progress=progress) for path in reader.entries
+            path: left
+            if left is not None and path == AMPLITUDES
+            else reader.read(path, out=buffers.get(path), verify=verify, progress=progress)
+            for path in reader.entries
         }
     with well_formed(reader.name):
         return MemoryState.unflatten(reader.document, arrays, reader.record)

@@ -17,6 +17,7 @@ from quantum_memory.durability.atomic import DurableFile
 from quantum_memory.durability.files import Buffer, ReadableFile
 from quantum_memory.errors import RESTORE, IntegrityError, InvalidStateError, QuantumMemoryError
 from quantum_memory.formats.foreign import foreign
+from quantum_memory.formats.urls import URL, is_url, local_path, storage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
@@ -241,9 +242,11 @@ def open_reader(path: Path, options: OpenOptions) -> Reader:
         raise
 
 
-def opened(path: Path, options: OpenOptions) -> tuple[ReadableFile, Handler]:
-    """Return an open file and the handler of its format; see `open_reader`."""
-    source = ReadableFile(os.fspath(path))
+def opened(path: Path, options: OpenOptions) -> tuple[Readable, Handler]:
+    """Return an open file, or what stands for one, and the handler of its format; see `open_reader`."""
+    if is_url(path):
+        return storage().open(URL.parse(path), options)
+    source = ReadableFile(os.fspath(local_path(path)))
     try:
         head = source.read(0, min(HEAD_BYTES, source.size))
         handler = _handler_of(head, source)

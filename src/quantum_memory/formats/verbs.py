@@ -32,6 +32,8 @@ from quantum_memory.formats.registry import (
     open_reader,
     opened,
 )
+from quantum_memory.formats.stored_amplitudes import left_there
+from quantum_memory.formats.urls import URL, is_url, local_path, storage
 from quantum_memory.state.memory_state import MemoryState, as_memory_state
 
 if TYPE_CHECKING:
@@ -135,6 +137,9 @@ def write(memory: Prepared, path: Path, options: SaveOptions, asked: Fidelity | 
     asked
         How to pack its quantum state; None where nobody has asked, and it is as the format has it by default.
     """
+    if is_url(path):
+        return storage().save(URL.parse(path), memory, options, asked)
+    path = local_path(path)
     kind = format_of_suffix(path)
     handler = kind.handler
     if options.compression not in handler.compressions:
@@ -329,7 +334,10 @@ def load(
     def wanted(reader: Reader, verify: Verify = "full") -> MemoryState | dict[str, Any]:
         if only is not None:
             return StateFile(reader).select(only, verify=verify, max_bytes=max_bytes, progress=progress)
-        return read_memory(reader, out=out, verify=verify, max_bytes=max_bytes, mmap=mmap, progress=progress)
+        leave = left_there if is_url(path) and out is None and not mmap else None
+        return read_memory(
+            reader, out=out, verify=verify, max_bytes=max_bytes, mmap=mmap, progress=progress, leave=leave
+        )
 
     def loaded(path: Path, verify: Verify = "full") -> MemoryState | dict[str, Any]:
         with closing(open_reader(path, options)) as reader:
@@ -410,7 +418,7 @@ def info(
     """
     options = OpenOptions(max_bytes, allow_pickle, state_id, key)
     source, handler = opened(path, options)
-    with source:
+    with closing(source):
         listed = None if state_id is not None else handler.contents(source)
         if listed is not None:
             return listed

@@ -109,7 +109,7 @@ def verify(
     options = OpenOptions(max_bytes, allow_pickle, state_id, key)
     source, handler = opened(path, options)
     # Closed here, and not when the last error that names them is forgotten.
-    with source, closing(handler.each(source, options)) as readers:
+    with closing(source), closing(handler.each(source, options)) as readers:
         reports = {reader.member: _verify(reader, progress) for reader in readers}
     return next(iter(reports.values())) if len(reports) == 1 else _together(reports, source.name, source.size)
 

@@ -105,9 +105,9 @@ def held_by(path: str, key: OneKey | None) -> Held | None:
         return None
     # Pickles are read with a list of what they may name, and run no code.
     options = OpenOptions(allow_pickle=True, key=key if is_sealed(path) else None)
-    source, handler = opened(path, options)
-    with source:
-        listed = handler.contents(source)
+    file, handler = opened(path, options)
+    with closing(file):
+        listed = handler.contents(file)
     if listed is not None:
         return Held(frozenset(one["content_id"] for one in listed["states"]), several=True)
     with closing(open_reader(path, options)) as reader:

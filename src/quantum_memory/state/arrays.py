@@ -63,6 +63,11 @@ class Windows(Protocol):
         """Return items ``start:stop`` in C order, as a contiguous little-endian array of their own."""
 
 
+def is_elsewhere(array: object) -> bool:
+    """Tell whether an array is not in memory: `Windows`, or what stands for them."""
+    return not isinstance(array, np.ndarray)
+
+
 def dtype_name(dtype: np.dtype[np.generic]) -> str | None:
     """Return the stored name of `dtype` in either byte order, or None when no format stores it directly."""
     return _NAME_OF.get(dtype.newbyteorder("<"))

@@ -83,19 +83,19 @@ class DenseArray:
 
     def __eq__(self, other: object) -> bool:
         """Tell whether class, dims, order, labels, dtype and every bit agree; none is hashable."""
-        if type(self) is not type(other) or not isinstance(other, DenseArray):
+        if not isinstance(other, DenseArray) or self._class() is not other._class():
             return NotImplemented
         mine, theirs = (self.dims, self.qubit_order, self.labels), (other.dims, other.qubit_order, other.labels)
-        return mine == theirs and same_bits(self._array, other._array)
+        return mine == theirs and same_bits(self._whole(), other._whole())
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> Array:
-        return np.asarray(self._array, dtype=dtype, copy=copy)
+        return np.asarray(self._whole(), dtype=dtype, copy=copy)
 
     def __dlpack__(self, **options: Any) -> Any:
-        return self._array.__dlpack__(**options)
+        return self._whole().__dlpack__(**options)
 
     def __dlpack_device__(self) -> tuple[int, int]:
-        return self._array.__dlpack_device__()
+        return self._whole().__dlpack_device__()
 
     def with_qubit_order(self, order: QubitOrder) -> Self:
         """Return the same with its unstated order stated; no data moves.
@@ -135,7 +135,7 @@ class DenseArray:
     def site_tensor(self) -> Array:
         """Return a view of the array with one axis per site, site 0 first (a matrix: rows, then columns)."""
         significant = self._significant_dims()
-        tensor = self._array.reshape(significant * self._array.ndim)
+        tensor = self._whole().reshape(significant * self._array.ndim)
         if self.qubit_order == "big":
             return tensor
         n = self.n_sites
@@ -149,18 +149,27 @@ class DenseArray:
             )
         return self.dims if self.qubit_order == "big" else self.dims[::-1]
 
+    def _class(self) -> type:
+        """Return the class that says what it is, wherever its numbers are."""
+        return type(self)
+
+    def _whole(self) -> Array:
+        """Return the array, in memory."""
+        return self._array
+
     def _like(self, array: Array, order: QubitOrder) -> Self:
         """Return one of the same class, dims and labels."""
         return type(self)(array, qubit_order=order, dims=self.dims, labels=self.labels)
 
     def _reversed(self, dims: tuple[int, ...]) -> Array:
         """Return a copy of the array with the digits of every index, of dimensions `dims`, in reverse."""
-        if self._array.ndim > 1:
+        array = self._whole()
+        if array.ndim > 1:
             order = reversal(dims)
-            return self._array[np.ix_(*[order] * self._array.ndim)]
-        mirrored = np.empty_like(self._array)
+            return array[np.ix_(*[order] * array.ndim)]
+        mirrored = np.empty_like(array)
         start = 0
-        for block in reversed_blocks(self._array, dims):
+        for block in reversed_blocks(array, dims):
             mirrored[start : start + len(block)] = block
             start += len(block)
         return mirrored

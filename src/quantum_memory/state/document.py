@@ -19,11 +19,12 @@ import numpy as np
 
 from quantum_memory.errors import RESTORE, IntegrityError, InvalidStateError, UnsafeError, UnsupportedVersionError
 from quantum_memory.state import adapters, dtypes, tensors
-from quantum_memory.state.arrays import HIDDEN, array_digest, dtype_name
+from quantum_memory.state.arrays import HIDDEN, array_digest, dtype_name, is_elsewhere
 from quantum_memory.state.json_text import is_unicode, to_json
 from quantum_memory.state.matrix_product_state import MatrixProductState
 from quantum_memory.state.operator import Operator
 from quantum_memory.state.quantum_state import DensityMatrix, StateVector
+from quantum_memory.state.sharded_state import ShardedStateVector
 from quantum_memory.state.stabilizer_state import StabilizerState
 
 if TYPE_CHECKING:
@@ -221,7 +222,7 @@ class _Flattener:
         if kind is OrderedDict and set(vars(value)) == {"_metadata"}:  # what Module.state_dict() returns
             items = self._pairs(value, path, by_key=False)
             return {"$state_dict": {"items": items, "metadata": self.node(value._metadata, (*path, "metadata"))}}
-        if kind in get_args(QuantumState):
+        if kind in get_args(QuantumState) or kind is ShardedStateVector:
             return {"$state": self._state(value, path)}
         if tensors.is_tensor(value):
             return self._tensor(value, path)
@@ -283,7 +284,12 @@ class _Flattener:
         return {"$torch": {"$array": known[0], **facts}}
 
     def _state(self, state: QuantumState, path: tuple[str, ...]) -> Json:
-        return state_node(state, lambda array, name: self._array(array, (*path, *name)))
+        def place(array: Any, name: tuple[str, ...]) -> Json:
+            if is_elsewhere(array):
+                return {"$array": self._keep(array, (*path, *name))}
+            return self._array(array, (*path, *name))
+
+        return state_node(state, place)
 
     def _keep(self, array: AnyArray, path: tuple[str, ...]) -> str:
         if array.ndim > MAX_DIMENSIONS:
@@ -414,7 +420,8 @@ def state_node(state: QuantumState, place: Any) -> dict[str, Json]:
         return {"kind": "operator", **common, "matrix": place(state.matrix, ("operator",))}
     if isinstance(state, DensityMatrix):
         return {"kind": "density_matrix", **common, "matrix": place(state.matrix, ("matrix",))}
-    return {"kind": "state_vector", **common, "amplitudes": place(state.amplitudes, ("amplitudes",))}
+    amplitudes = state.shards if isinstance(state, ShardedStateVector) else state.amplitudes
+    return {"kind": "state_vector", **common, "amplitudes": place(amplitudes, ("amplitudes",))}
 
 
 def state_from_node(node: dict[str, Json], fetch: Any) -> QuantumState:
@@ -431,7 +438,9 @@ def state_from_node(node: dict[str, Json], fetch: Any) -> QuantumState:
             log_scale=unflatten(log_scale, {}),
         )
     if kind == "state_vector":
-        return StateVector(fetch(node["amplitudes"]), qubit_order=node["qubit_order"], dims=node["dims"], labels=labels)
+        amplitudes = fetch(node["amplitudes"])
+        vector_of = ShardedStateVector if is_elsewhere(amplitudes) else StateVector
+        return vector_of(amplitudes, qubit_order=node["qubit_order"], dims=node["dims"], labels=labels)
     if kind in {"density_matrix", "operator"}:
         matrix_of = DensityMatrix if kind == "density_matrix" else Operator
         return matrix_of(fetch(node["matrix"]), qubit_order=node["qubit_order"], dims=node["dims"], labels=labels)

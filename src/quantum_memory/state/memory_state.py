@@ -12,6 +12,7 @@ from quantum_memory.state import adapters
 from quantum_memory.state.document import Flat, QuantumState, content_id, flatten, identify, unflatten_parts
 from quantum_memory.state.emotional_state import EmotionalContext
 from quantum_memory.state.matrix_product_state import MatrixProductState
+from quantum_memory.state.metrics import fidelity
 from quantum_memory.state.operator import Operator
 from quantum_memory.state.quantum_state import DensityMatrix, StateVector
 from quantum_memory.state.stabilizer_state import StabilizerState
@@ -145,6 +146,30 @@ class MemoryState(Mapping[str, Any]):
         if self.quantum is None:
             raise InvalidStateError("the memory has no quantum state", next_step="its other parts are plain values")
         return adapters.given(self.quantum, framework, **options)
+
+    def fidelity(self, other: object, *, squared: bool = True, executor: Any = None) -> float:
+        """Return the fidelity of the quantum state with that of another memory, or with another state.
+
+        See `metrics.fidelity`. Of two state vectors that were loaded from an address no amplitudes are gathered.
+
+        Parameters
+        ----------
+        other
+            A `MemoryState`, or what `as_memory_state` takes.
+        squared
+            With False, the root fidelity.
+        executor
+            A `concurrent.futures.Executor`, or a client of Dask, which does the work for two state vectors.
+
+        Raises
+        ------
+        InvalidStateError
+            One of them has no quantum state, or they cannot be compared.
+        """
+        first, second = self.quantum, as_memory_state(other).quantum
+        if first is None or second is None or isinstance(first, Operator) or isinstance(second, Operator):
+            raise InvalidStateError("one of them holds no quantum state", next_step="compare memories that hold one")
+        return fidelity(first, second, squared=squared, executor=executor)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the nested-dict form; parts that there are not are left out."""

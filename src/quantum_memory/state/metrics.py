@@ -23,9 +23,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from quantum_memory.errors import InvalidStateError
-from quantum_memory.state import tensor_chain
+from quantum_memory.state import products, tensor_chain
 from quantum_memory.state.matrix_product_state import MatrixProductState
 from quantum_memory.state.quantum_state import DensityMatrix, StateVector
+from quantum_memory.state.sharded_state import InMemory, ShardedStateVector
 from quantum_memory.state.sites import (
     check_budget,
     checked_sites,
@@ -54,8 +55,14 @@ _Amplitudes: TypeAlias = StateVector | MatrixProductState
 _MAX_BYTES = 1 << 30
 
 
-def overlap(a: PureState, b: PureState) -> complex:
-    """Return ``<a|b> / (|a| |b|)``, accumulated in double precision."""
+def overlap(a: PureState, b: PureState, *, executor: Any = None) -> complex:
+    """Return ``<a|b> / (|a| |b|)``, accumulated in double precision.
+
+    Parameters
+    ----------
+    executor
+        See `fidelity`.
+    """
     if isinstance(a, DensityMatrix) or isinstance(b, DensityMatrix):
         raise InvalidStateError("only pure states have an overlap", next_step="use fidelity")
     if isinstance(a, StabilizerState) or isinstance(b, StabilizerState):
@@ -63,6 +70,10 @@ def overlap(a: PureState, b: PureState) -> complex:
     _common_order(a, b)
     if isinstance(a, MatrixProductState) and isinstance(b, MatrixProductState):
         return a.normalized().inner(b.normalized())
+    if isinstance(a, StateVector) and isinstance(b, StateVector) and a.qubit_order == b.qubit_order:
+        first, second = (x.shards if isinstance(x, ShardedStateVector) else InMemory(x.amplitudes) for x in (a, b))
+        found = products.products(first, second, executor, step=products.vectors_step(first, second))
+        return found.ab / (checked_total(math.sqrt(found.aa)) * checked_total(math.sqrt(found.bb)))
     inner, aa, bb = 0j, 0.0, 0.0
     for left, right in _aligned_blocks(a, b):
         inner += complex(np.vdot(left, right))
@@ -71,7 +82,9 @@ def overlap(a: PureState, b: PureState) -> complex:
     return inner / (checked_total(math.sqrt(aa)) * checked_total(math.sqrt(bb)))
 
 
-def fidelity(a: QuantumState, b: QuantumState, *, squared: bool = True, max_bytes: int = _MAX_BYTES) -> float:
+def fidelity(
+    a: QuantumState, b: QuantumState, *, squared: bool = True, max_bytes: int = _MAX_BYTES, executor: Any = None
+) -> float:
     """Return the Uhlmann fidelity ``F = (Tr sqrt(sqrt(rho) sigma sqrt(rho)))^2``.
 
     For pure states this is ``|<a|b>|^2``, for one pure state ``<a|sigma|a>``. Rounding above 1 is cut off.
@@ -84,6 +97,10 @@ def fidelity(a: QuantumState, b: QuantumState, *, squared: bool = True, max_byte
         With False, the root fidelity ``sqrt(F)``, which QuTiP calls fidelity.
     max_bytes
         Largest matrix to make.
+    executor
+        A `concurrent.futures.Executor`, or a client of Dask, which does the work for two state vectors of one qubit
+        order. Its tasks read the amplitudes of a `ShardedStateVector` where they are; by default this thread does,
+        and nothing is gathered either.
 
     Raises
     ------
@@ -91,7 +108,7 @@ def fidelity(a: QuantumState, b: QuantumState, *, squared: bool = True, max_byte
         When a state is zero, not finite, or a matrix that is not Hermitian or not positive; when dims, labels or
         orders do not fit together.
     """
-    root = min(1.0, _root_fidelity(a, b, max_bytes))
+    root = min(1.0, _root_fidelity(a, b, max_bytes, executor))
     return root**2 if squared else root
 
 
@@ -194,7 +211,7 @@ def classical_fidelity(p: ArrayLike, q: ArrayLike) -> float:
     return min(1.0, float(np.sqrt(first / first.sum()).ravel() @ np.sqrt(second / second.sum()).ravel()) ** 2)
 
 
-def _root_fidelity(a: QuantumState, b: QuantumState, max_bytes: int) -> float:
+def _root_fidelity(a: QuantumState, b: QuantumState, max_bytes: int, executor: Any = None) -> float:
     """Return ``sqrt F``, with its rounding."""
     if isinstance(a, StabilizerState) and isinstance(b, StabilizerState):
         _common_order(a, b)
@@ -202,7 +219,7 @@ def _root_fidelity(a: QuantumState, b: QuantumState, max_bytes: int) -> float:
     a, b = _without_tableaus(a, b, max_bytes)
     if not isinstance(a, DensityMatrix):
         if not isinstance(b, DensityMatrix):
-            return abs(overlap(a, b))
+            return abs(overlap(a, b, executor=executor))
         a, b = b, a
     order = _common_order(a, b)
     if isinstance(b, DensityMatrix):
@@ -291,8 +308,8 @@ def _blocks(a: PureState) -> Iterator[Array]:
     elif isinstance(a, MatrixProductState):
         yield from a.amplitude_blocks(qubit_order="big")
     else:
-        for part in parts(len(a.amplitudes)):
-            yield a.amplitudes[part].astype(double(a.dtype), copy=False)
+        for part in parts(math.prod(a.dims)):
+            yield a.block(part.start, part.stop).astype(double(a.dtype), copy=False)
 
 
 def _aligned_blocks(a: _Amplitudes, b: _Amplitudes) -> Iterator[tuple[Array, Array]]:
@@ -303,12 +320,12 @@ def _aligned_blocks(a: _Amplitudes, b: _Amplitudes) -> Iterator[tuple[Array, Arr
     if isinstance(b, MatrixProductState):
         blocks = b.amplitude_blocks(qubit_order=a.qubit_order)
     elif a.qubit_order == b.qubit_order:
-        blocks = (b.amplitudes[part] for part in parts(len(b.amplitudes)))
+        blocks = (b.block(part.start, part.stop) for part in parts(math.prod(b.dims)))
     else:
         blocks = reversed_blocks(b.amplitudes, b.dims if b.qubit_order == "big" else b.dims[::-1])
     start = 0
     for block in blocks:
-        other = a.amplitudes[start : start + len(block)]
+        other = a.block(start, start + len(block))
         start += len(block)
         yield other.astype(double(other.dtype), copy=False), block.astype(double(block.dtype), copy=False)
 

@@ -160,12 +160,16 @@ class StateVector(_DenseState):
         dims: Sequence[int] | None = None,
         labels: Sequence[str] | None = None,
     ) -> None:
-        super().__init__(checked_array(amplitudes, 1, "a state vector"), qubit_order, dims, labels)
+        super().__init__(self._checked(amplitudes), qubit_order, dims, labels)
 
     @property
     def amplitudes(self) -> Array:
         """The array of amplitudes, shape (dimension,)."""
         return self._array
+
+    def block(self, start: int, stop: int) -> Array:
+        """Return amplitudes ``start:stop``."""
+        return self._array[start:stop]
 
     def norm(self) -> float:
         """Return the norm ``sqrt(sum |c|^2)``, accumulated in double precision."""
@@ -174,7 +178,8 @@ class StateVector(_DenseState):
     def normalized(self) -> StateVector:
         """Return a new state: the amplitudes divided by their norm, in the same dtype."""
         norm = checked_total(self.norm())
-        return self._like(np.divide(self._array, norm, out=np.empty_like(self._array)), self.qubit_order)
+        whole = self._whole()
+        return self._like(np.divide(whole, norm, out=np.empty_like(whole)), self.qubit_order)
 
     def amplitude(self, digits: Digits) -> complex:
         """Return the amplitude of one basis state; see `index` for the order of the digits."""
@@ -191,9 +196,9 @@ class StateVector(_DenseState):
         number = checked_cut(cut, self.n_sites)
         rows = math.prod(self.dims[:number])
         if self._significant_dims() is self.dims:
-            matrix = self._array.reshape(rows, -1)
+            matrix = self._whole().reshape(rows, -1)
         else:
-            matrix = self._array.reshape(-1, rows)
+            matrix = self._whole().reshape(-1, rows)
         norm = checked_total(self.norm())
         values: NDArray[np.float64] = np.linalg.svd(matrix.astype(double(self.dtype)), compute_uv=False)
         return values / norm
@@ -211,8 +216,9 @@ class StateVector(_DenseState):
             Before anything is allocated, when the matrix is larger than `max_bytes`.
         """
         check_budget(len(self._array) * self.nbytes, max_bytes, "the density matrix")
-        matrix = np.empty((len(self._array), len(self._array)), self.dtype)
-        np.multiply(self._array[:, None], self._array.conj(), out=matrix)
+        whole = self._whole()
+        matrix = np.empty((len(whole), len(whole)), self.dtype)
+        np.multiply(whole[:, None], whole.conj(), out=matrix)
         return DensityMatrix(matrix, qubit_order=self.qubit_order, dims=self.dims, labels=self.labels)
 
     def problems(self, atol: float | None = None) -> list[str]:
@@ -226,6 +232,10 @@ class StateVector(_DenseState):
         bad = sum(int(np.count_nonzero(~np.isfinite(self._array[part]))) for part in parts(len(self._array)))
         norm = math.nan if bad else self.norm()
         return vector_problems(bad, norm, self.dtype, len(self._array), atol)
+
+    @staticmethod
+    def _checked(amplitudes: Any) -> Array:
+        return checked_array(amplitudes, 1, "a state vector")
 
     def _weights(self, part: slice) -> NDArray[np.float64]:
         block = self._array[part].astype(double(self.dtype))

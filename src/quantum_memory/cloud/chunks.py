@@ -1,0 +1,191 @@
+"""Chunks of an array on their way to Zarr and back, with their digests."""
+
+from __future__ import annotations
+
+import hashlib
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+import numpy as np
+import xxhash
+import zarr
+from zarr.codecs import BytesCodec, Crc32cCodec
+
+from quantum_memory.cloud.layout import DIGEST_BYTES, DIGEST_ROWS, DIGESTS, Place, node_name
+from quantum_memory.formats.record import squared_norm
+from quantum_memory.state.arrays import CHUNK_BYTES, STORABLE, bytes_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from zarr.abc.store import Store
+
+    from quantum_memory.state.arrays import AnyArray
+
+T = TypeVar("T")
+
+IN_FLIGHT = 4
+"""Chunks that are written or read at the same time."""
+
+
+def digests_of(items: AnyArray) -> bytes:
+    """Return the rows of digests of the items of a chunk, a contiguous little-endian array of one axis."""
+    raw = bytes_of(items)
+    return b"".join(_digest(raw[start : start + CHUNK_BYTES]) for start in range(0, len(raw), CHUNK_BYTES))
+
+
+def squares_of(items: AnyArray) -> list[float]:
+    """Return the squared norm of each MiB of a chunk."""
+    step = CHUNK_BYTES // items.itemsize
+    return [squared_norm(items[start : start + step]) for start in range(0, len(items), step)]
+
+
+def is_zero(items: AnyArray) -> bool:
+    """Tell whether all bits are zero."""
+    raw = items.view(np.uint8)
+    if raw[:4096].any():
+        return False
+    whole = len(raw) - len(raw) % 8
+    return not (raw[:whole].view(np.uint64).any() or raw[whole:].any())
+
+
+def zero_digests(nbytes: int) -> bytes:
+    """Return the rows of digests of so many bytes that are zero."""
+    whole, rest = divmod(nbytes, CHUNK_BYTES)
+    return _zero_digest(CHUNK_BYTES) * whole + (_zero_digest(rest) if rest else b"")
+
+
+def is_right(items: AnyArray, rows: bytes, *, full: bool) -> bool:
+    """Tell whether the items of a chunk are those that its digests are of.
+
+    Parameters
+    ----------
+    full
+        Compare the SHA-256 as well as the quick checksum.
+    """
+    raw = bytes_of(items)
+    for index, start in enumerate(range(0, len(raw), CHUNK_BYTES)):
+        part, row = raw[start : start + CHUNK_BYTES], rows[index * DIGEST_BYTES : (index + 1) * DIGEST_BYTES]
+        if xxhash.xxh3_64_intdigest(part).to_bytes(8, "little") != row[:8]:
+            return False
+        if full and hashlib.sha256(part).digest() != row[8:]:
+            return False
+    return True
+
+
+class Rows:
+    """The chunks of one array in a store.
+
+    Parameters
+    ----------
+    store
+        Of a session of Icechunk.
+    path
+        Of the array in the memory.
+    place
+        How it is cut.
+    """
+
+    def __init__(self, store: Store, path: str, place: Place) -> None:
+        self._store = store
+        self._name = node_name(path)
+        self.place = place
+        self._array: zarr.Array[Any] | None = None
+        self._sparse: zarr.Array[Any] | None = None
+
+    def create(self) -> None:
+        """Make the array, with nothing in it, in the place of one that is there."""
+        place = self.place
+        zarr.create_array(
+            self._store,
+            name=self._name,
+            shape=place.zarr_shape,
+            chunks=place.zarr_chunks,
+            dtype=np.dtype(STORABLE[place.dtype]),
+            serializer=BytesCodec(endian="little") if place.itemsize > 1 else BytesCodec(endian=None),
+            compressors=[Crc32cCodec()],
+            filters=None,
+            fill_value=0,
+            overwrite=True,
+        )
+
+    def read(self, index: int, out: AnyArray | None = None) -> AnyArray:
+        """Return the items of a chunk, as an array of one axis of its own, or in `out`."""
+        place = self.place
+        found = np.asarray(self.array[place.selection(index)]).reshape(-1)
+        if out is None:
+            return np.ascontiguousarray(found, np.dtype(STORABLE[place.dtype]))
+        out[...] = found
+        return out
+
+    def write(self, index: int, items: AnyArray, *, zero: bool) -> None:
+        """Write the items of a chunk; of one that is all zero nothing is stored."""
+        shaped = items.reshape(self.place.shape_of(index))
+        if zero:
+            self._dropping[self.place.selection(index)] = shaped
+        else:
+            self.array[self.place.selection(index)] = shaped
+
+    @property
+    def array(self) -> zarr.Array[Any]:
+        """The Zarr array. It compares no chunk with zero, to which -0.0 would be equal: that is done here, quicker."""
+        if self._array is None:
+            self._array = self._opened(write_empty_chunks=True)
+        return self._array
+
+    @property
+    def _dropping(self) -> zarr.Array[Any]:
+        if self._sparse is None:
+            self._sparse = self._opened(write_empty_chunks=False)
+        return self._sparse
+
+    def _opened(self, *, write_empty_chunks: bool) -> zarr.Array[Any]:
+        mode: Literal["r", "r+"] = "r" if self._store.read_only else "r+"
+        found = zarr.open_array(self._store, path=self._name, mode=mode, zarr_format=3)
+        return found.with_config({"write_empty_chunks": write_empty_chunks})  # as an argument of open it is ignored
+
+
+def write_digests(store: Store, path: str, rows: bytes) -> None:
+    """Write the rows of digests of an array of several MiB."""
+    table = np.frombuffer(rows, np.uint8).reshape(-1, DIGEST_BYTES)
+    array = zarr.create_array(
+        store,
+        name=f"{DIGESTS}/{node_name(path)}",
+        shape=table.shape,
+        chunks=(min(len(table), DIGEST_ROWS), DIGEST_BYTES),
+        dtype=np.uint8,
+        compressors=[Crc32cCodec()],
+        filters=None,
+        fill_value=0,
+        overwrite=True,
+        config={"write_empty_chunks": True},
+    )
+    array[...] = table
+
+
+def read_digests(store: Store, path: str, rows: slice) -> bytes:
+    """Return some rows of the digests of an array of several MiB."""
+    array = zarr.open_array(store, path=f"{DIGESTS}/{node_name(path)}", mode="r", zarr_format=3)
+    return np.asarray(array[rows]).astype(np.uint8, copy=False).tobytes()
+
+
+def at_once(work: Callable[[T], object], items: Iterable[T]) -> None:
+    """Do some work on each of several things, a few at a time; the first error ends it."""
+    with ThreadPoolExecutor(IN_FLIGHT) as pool:
+        running = [pool.submit(work, item) for item in items]
+        try:
+            for one in running:
+                one.result()
+        finally:
+            for one in running:
+                one.cancel()
+
+
+def _digest(raw: memoryview) -> bytes:
+    return xxhash.xxh3_64_intdigest(raw).to_bytes(8, "little") + hashlib.sha256(raw).digest()
+
+
+@lru_cache(maxsize=8)
+def _zero_digest(nbytes: int) -> bytes:
+    return _digest(memoryview(bytes(nbytes)))

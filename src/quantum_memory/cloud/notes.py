@@ -1,0 +1,100 @@
+"""Small files beside a repository: who is writing to it, and what was last cleaned or acknowledged.
+
+They are objects under ``quantum-memory/`` in the prefix of the repository, or files in its folder, written durably.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import TYPE_CHECKING, Protocol
+
+from quantum_memory.durability.atomic import DurableFile, is_leftover, sync_folder
+from quantum_memory.durability.files import ReadableFile, current
+from quantum_memory.errors import MissingFileError, StorageError
+
+if TYPE_CHECKING:
+    from obstore.store import S3Store
+
+FOLDER = "quantum-memory"
+
+
+class Notes(Protocol):
+    """Small texts by name."""
+
+    def write(self, name: str, text: bytes) -> None:
+        """Write a note, which replaces one of the same name."""
+
+    def read(self, name: str) -> bytes | None:
+        """Return a note, None where there is none."""
+
+    def remove(self, name: str) -> None:
+        """Remove a note, if it is there."""
+
+    def names(self, folder: str) -> list[str]:
+        """Return the names of the notes whose name begins with ``folder/``."""
+
+
+class ObjectNotes:
+    """Notes as objects."""
+
+    def __init__(self, store: S3Store) -> None:
+        self._store = store
+
+    def write(self, name: str, text: bytes) -> None:
+        self._store.put(f"{FOLDER}/{name}", text)
+
+    def read(self, name: str) -> bytes | None:
+        try:
+            return bytes(self._store.get(f"{FOLDER}/{name}").bytes())
+        except FileNotFoundError:
+            return None
+
+    def remove(self, name: str) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            self._store.delete(f"{FOLDER}/{name}")
+
+    def names(self, folder: str) -> list[str]:
+        found = self._store.list_with_delimiter(f"{FOLDER}/{folder}")["objects"]
+        return sorted(f"{folder}/{one['path'].rpartition('/')[2]}" for one in found)
+
+
+class FileNotes:
+    """Notes as files, each of which is there as a whole, or not, after a power cut."""
+
+    def __init__(self, root: str) -> None:
+        self._root = os.path.join(root, FOLDER)
+
+    def write(self, name: str, text: bytes) -> None:
+        path = os.path.join(self._root, name)
+        self._make(os.path.dirname(path))
+        with DurableFile(path, overwrite=True, durable=True) as file:
+            file.write(text)
+
+    def read(self, name: str) -> bytes | None:
+        try:
+            with ReadableFile(os.path.join(self._root, name)) as file:
+                return file.read(0, file.size)
+        except MissingFileError:
+            return None
+
+    def remove(self, name: str) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            current().unlink(os.path.join(self._root, name))
+
+    def names(self, folder: str) -> list[str]:
+        try:
+            found = current().names(os.path.join(self._root, folder))
+        except FileNotFoundError:
+            return []
+        return sorted(f"{folder}/{name}" for name in found if not is_leftover(name))
+
+    def _make(self, folder: str) -> None:
+        files = current()
+        try:
+            for made in (self._root, folder):
+                with contextlib.suppress(FileExistsError):
+                    files.mkdir(made)
+                    sync_folder(files, os.path.dirname(made))
+        except OSError as error:
+            raise StorageError.from_os_error(error, "make a folder", folder) from error

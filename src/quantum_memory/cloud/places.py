@@ -1,0 +1,296 @@
+"""Where a repository is: a prefix in object storage, or a folder, and how a change of it is made to last.
+
+What differs between the two is here and nowhere else. Object storage orders those who commit by conditional writes, and
+an object is durable when the request is answered. A folder has neither: who commits holds its lock, everything that the
+commit names is made durable before a reference names it, and the reference is replaced by a durable write.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import uuid
+from typing import TYPE_CHECKING, Protocol
+
+import icechunk
+from obstore.exceptions import AlreadyExistsError, GenericError, NotSupportedError, PreconditionError
+from obstore.store import S3Store
+
+from quantum_memory.cloud.notes import FOLDER, FileNotes, Notes, ObjectNotes
+from quantum_memory.durability.atomic import DurableFile, remove_leftovers, sync_folder, temporary_name
+from quantum_memory.durability.files import current, sync_file_system
+from quantum_memory.durability.locks import only_one
+from quantum_memory.errors import ConflictError, StorageError, UnsafeError
+from quantum_memory.formats.urls import S3, URL
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from obstore.store import S3Config
+
+
+_WAIT = 60.0
+_ALONE = "QMEM_SINGLE_WRITER"
+"""Set to 1 by who knows that nobody else writes there, where the storage cannot keep writers apart."""
+
+
+_PROBED: dict[tuple[str, str | None], str | None] = {}
+"""What was found, by this process, of each bucket that it has written to."""
+
+
+class Place(Protocol):
+    """A place for a repository.
+
+    Attributes
+    ----------
+    notes
+        The small files beside it.
+    """
+
+    @property
+    def notes(self) -> Notes: ...
+
+    def storage(self) -> icechunk.Storage:
+        """Return where it is, for Icechunk."""
+
+    def create(self) -> None:
+        """Make an empty repository; where somebody else has just made one, that is it."""
+
+    def check_writable(self) -> None:
+        """Refuse a place that cannot keep two writers apart.
+
+        Raises
+        ------
+        UnsafeError
+        """
+
+    def move(self, repository: icechunk.Repository, branch: str, to: str, *, seen: str, durable: bool = True) -> None:
+        """Let a branch end at a snapshot, durably, if it still ends where it was seen to.
+
+        Raises
+        ------
+        ConflictError
+            It does not.
+        """
+
+    def tag(self, repository: icechunk.Repository, name: str, snapshot: str) -> None:
+        """Name a snapshot, durably.
+
+        Raises
+        ------
+        ConflictError
+            There is a tag of that name, or has been one.
+        """
+
+
+def place_of(url: URL) -> Place:
+    """Return the place that an address means."""
+    return ObjectPlace(url) if url.scheme == S3 else FolderPlace(url)
+
+
+class ObjectPlace:
+    """A prefix in object storage that speaks S3.
+
+    Credentials, region and endpoint are those of the environment (``AWS_ACCESS_KEY_ID``, ``AWS_SECRET_ACCESS_KEY``,
+    ``AWS_SESSION_TOKEN``, ``AWS_REGION``, ``AWS_ENDPOINT_URL``), but for an endpoint in the address.
+    """
+
+    def __init__(self, url: URL) -> None:
+        self._url = url
+        self._endpoint = url.endpoint or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+        self.notes: Notes = ObjectNotes(self.objects())
+
+    def storage(self) -> icechunk.Storage:
+        return icechunk.s3_storage(
+            bucket=self._url.bucket,
+            prefix=self._url.key or None,
+            region=_region(),
+            endpoint_url=self._endpoint,
+            allow_http=self._plain,
+            force_path_style=self._endpoint is not None,
+            from_env=True,
+        )
+
+    def objects(self, prefix: str | None = None) -> S3Store:
+        """Return the objects under the prefix of the address, or under another one."""
+        config: S3Config = {"region": _region()}
+        if self._endpoint is not None:
+            config |= {"endpoint": self._endpoint, "virtual_hosted_style_request": False}
+        return S3Store(
+            self._url.bucket,
+            prefix=(self._url.key if prefix is None else prefix) or None,
+            config=config,
+            client_options={"allow_http": self._plain},
+        )
+
+    def create(self) -> None:
+        self.check_writable()
+        try:
+            icechunk.Repository.create(self.storage())
+        except icechunk.IcechunkError:
+            if not icechunk.Repository.exists(self.storage()):
+                raise
+
+    def check_writable(self) -> None:
+        if os.environ.get(_ALONE) == "1":
+            return
+        where = (self._url.bucket, self._endpoint)
+        if where not in _PROBED:
+            _PROBED[where] = probe(self.objects())
+        if (why := _PROBED[where]) is not None:
+            raise UnsafeError(
+                f"this storage does not keep two writers apart: {why}",
+                path=str(self._url),
+                next_step=f"use one that has conditional writes, or let there be one writer, and set {_ALONE}=1",
+            )
+
+    def move(
+        self,
+        repository: icechunk.Repository,
+        branch: str,
+        to: str,
+        *,
+        seen: str,
+        durable: bool = True,  # noqa: ARG002 - an object always is
+    ) -> None:
+        try:
+            repository.reset_branch(branch, to, from_snapshot_id=seen)
+        except icechunk.IcechunkError as error:
+            if "branch update conflict" not in str(error):
+                raise
+            # Where only the answer to our own request was lost, the request was tried again, and has met itself.
+            if not any(one.id == to for one in repository.ancestry(branch=branch)):
+                raise ConflictError("somebody else has written a newer version meanwhile") from error
+
+    def tag(self, repository: icechunk.Repository, name: str, snapshot: str) -> None:
+        try:
+            repository.create_tag(name, snapshot_id=snapshot)
+        except icechunk.IcechunkError as error:
+            if _tagged(repository, name) == snapshot:
+                return  # only the answer was lost
+            raise (tag_exists(name) if "already exists" in str(error) else error) from error
+
+    @property
+    def _plain(self) -> bool:
+        return (self._endpoint or "").startswith("http://")
+
+
+class FolderPlace:
+    """A folder on a local disk."""
+
+    def __init__(self, url: URL) -> None:
+        self._url = url
+        self._root = url.key
+        self.notes: Notes = FileNotes(self._root)
+
+    def storage(self) -> icechunk.Storage:
+        if "ICECHUNK_LOG" not in os.environ:
+            icechunk.set_logs_filter("error")  # it warns of several committers, which the lock keeps apart
+        return icechunk.local_filesystem_storage(self._root)
+
+    def create(self) -> None:
+        files, parent = current(), os.path.dirname(self._root)
+        try:
+            os.makedirs(parent, exist_ok=True)
+            remove_leftovers(parent)
+            made = os.path.join(parent, temporary_name(os.path.basename(self._root)))
+            self.storage()  # which sets what is logged
+            icechunk.Repository.create(icechunk.local_filesystem_storage(made))
+            sync_file_system(made)
+            try:
+                files.rename(made, self._root)  # which is there, or is not
+            except OSError:
+                shutil.rmtree(made, ignore_errors=True)
+                if not icechunk.Repository.exists(self.storage()):
+                    raise
+            sync_folder(files, parent)
+        except OSError as error:
+            raise StorageError.from_os_error(error, "make a repository in this folder", self._root) from error
+
+    def check_writable(self) -> None:
+        pass  # the lock says it
+
+    def move(self, repository: icechunk.Repository, branch: str, to: str, *, seen: str, durable: bool = True) -> None:
+        with self._locked():
+            if repository.lookup_branch(branch) != seen:
+                raise ConflictError("somebody else has written a newer version meanwhile")
+            if durable:
+                sync_file_system(self._root)
+            self._write_reference(f"branch.{branch}", to, overwrite=True, durable=durable)
+
+    def tag(self, repository: icechunk.Repository, name: str, snapshot: str) -> None:  # noqa: ARG002 - as the other has
+        with self._locked():
+            if os.path.exists(os.path.join(self._root, "refs", f"tag.{name}")):
+                raise tag_exists(name)
+            sync_file_system(self._root)
+            self._write_reference(f"tag.{name}", snapshot, overwrite=False)
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        if os.environ.get(_ALONE) == "1":
+            yield
+            return
+        with only_one(self._root, _WAIT):
+            yield
+
+    def _write_reference(self, name: str, snapshot: str, *, overwrite: bool, durable: bool = True) -> None:
+        """Write what Icechunk's own ``refs/NAME/ref.json`` is, which it replaces without making anything durable."""
+        folder = os.path.join(self._root, "refs", name)
+        files = current()
+        try:
+            with contextlib.suppress(FileExistsError):
+                files.mkdir(folder)
+                sync_folder(files, os.path.dirname(folder))
+        except OSError as error:
+            raise StorageError.from_os_error(error, "make a reference", folder) from error
+        with DurableFile(os.path.join(folder, "ref.json"), overwrite=overwrite, durable=durable) as file:
+            file.write(f'{{"snapshot":"{snapshot}"}}'.encode())
+
+
+def tag_exists(name: str) -> ConflictError:
+    """Return what is said of a tag that cannot be made."""
+    return ConflictError(
+        f"there is a tag {name!r} already, or there has been one", next_step="tags stay; choose another name"
+    )
+
+
+def _tagged(repository: icechunk.Repository, name: str) -> str | None:
+    try:
+        return repository.lookup_tag(name)
+    except icechunk.IcechunkError:
+        return None
+
+
+def _region() -> str:
+    return os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
+
+
+def probe(store: S3Store) -> str | None:
+    """Say which conditional write an object store does not keep to; None: none was seen.
+
+    A few small requests, one after the other: it finds stores that do not know the conditions, and not those which know
+    them and fail when two writers come at the same instant.
+    """
+    name = f"{FOLDER}/probe-{uuid.uuid4().hex}"
+    try:
+        first = store.put(name, b"first")
+        try:
+            store.put(name, b"second", mode="create")
+            return "it writes over an object that was to be new (If-None-Match is ignored)"
+        except AlreadyExistsError:
+            pass
+        store.put(name, b"third")
+        try:
+            store.put(name, b"fourth", mode={"e_tag": first["e_tag"]})
+            return "it writes over an object that has changed (If-Match is ignored)"
+        except PreconditionError:
+            pass
+    except (GenericError, NotSupportedError) as error:
+        if "501" in str(error) or isinstance(error, NotSupportedError):
+            return "it does not have conditional writes"
+        raise
+    finally:
+        with contextlib.suppress(Exception):
+            store.delete(name)
+    return None

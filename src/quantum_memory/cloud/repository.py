@@ -1,0 +1,324 @@
+"""Versions of a memory, one after another: an Icechunk repository, as this package uses it.
+
+Everything that is written goes to a branch of its own, which nobody reads; at its end the main line is let end there.
+What that branch is called says when it was begun, so that whoever cleans up knows who is still writing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import secrets
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import icechunk
+
+from quantum_memory.cloud.errors import told
+from quantum_memory.cloud.places import Place, place_of, tag_exists
+from quantum_memory.errors import ConflictError, InvalidStateError, MissingError, MissingFileError
+
+if TYPE_CHECKING:
+    import datetime
+    from collections.abc import Callable, Iterator
+
+    import zarr.abc.store
+
+    from quantum_memory.formats.urls import URL
+
+MAIN = "main"
+_WRITING = re.compile(r"writing-([0-9a-f]{12})-[0-9a-f]{16}")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=:,-]{0,127}")
+_UNFINISHED = "quantum-memory: unfinished"
+"""What a commit says that only prepares another one."""
+
+
+@dataclass(frozen=True)
+class Version:
+    """One version of a memory.
+
+    Attributes
+    ----------
+    id
+        Of its snapshot.
+    parent
+        Of the version before; None of the first.
+    written_at
+        When, by the clock of who wrote it.
+    message, metadata
+        What was said of it when it was written.
+    tags
+        Its names.
+    """
+
+    id: str
+    parent: str | None
+    written_at: datetime.datetime
+    message: str
+    metadata: dict[str, Any]
+    tags: tuple[str, ...] = ()
+
+
+@dataclass
+class Writing:
+    """A version that is being written.
+
+    Attributes
+    ----------
+    line
+        The branch that is to end with it.
+    seen
+        The snapshot that the branch ended with when this began.
+    branch
+        Where it is written meanwhile.
+    session
+        The Icechunk session.
+    """
+
+    line: str
+    seen: str
+    branch: str
+    session: icechunk.Session = field(repr=False)
+
+
+class Repository:
+    """A repository at an address.
+
+    Parameters
+    ----------
+    url
+        The address; what version it names does not matter here.
+    create
+        Make it where there is none.
+
+    Raises
+    ------
+    MissingFileError
+        There is none, and none is to be made.
+    StorageError
+        The storage cannot be reached, or refuses.
+    """
+
+    def __init__(self, url: URL, *, create: bool = False) -> None:
+        self.url = url.at(None)
+        with told(self.url, "open it"):
+            self._place: Place = place_of(url)
+            storage = self._place.storage()
+            if not icechunk.Repository.exists(storage):
+                if not create:
+                    raise MissingFileError("there is no repository", next_step="check the address, or save to it first")
+                self._place.create()
+            self._repository = icechunk.Repository.open(storage)
+
+    # What is there
+
+    def find(self, name: str | None = None) -> str:
+        """Return the snapshot of a version: the newest, or that of a tag, of a branch or of the snapshot itself.
+
+        Raises
+        ------
+        MissingFileError
+            There is none.
+        """
+        with told(self.url.at(name), "look it up"):
+            found = self._tagged(name) if name is not None else None
+            found = found or self._end_of(MAIN if name is None else name)
+            if found is None and name is not None and re.fullmatch(r"[0-9A-Z]{20}", name):
+                found = self._snapshot(name)
+        if found is None:
+            raise MissingFileError(
+                f"there is no tag, branch or snapshot {name!r}",
+                path=str(self.url),
+                next_step="qmem checkpoint list, or Repository(...).tags(), say which there are",
+            )
+        return found
+
+    def store(self, snapshot: str) -> zarr.abc.store.Store:
+        """Return a version as Zarr reads it."""
+        with told(self.url, "open a version of it"):
+            return self._repository.readonly_session(snapshot_id=snapshot).store
+
+    def tags(self) -> dict[str, str]:
+        """Return the snapshot of each tag."""
+        with told(self.url, "list its tags"):
+            return {name: self._repository.lookup_tag(name) for name in sorted(self._repository.list_tags())}
+
+    def branches(self) -> dict[str, str]:
+        """Return the snapshot that each branch ends with."""
+        with told(self.url, "list its branches"):
+            names = sorted(name for name in self._repository.list_branches() if not _WRITING.fullmatch(name))
+            return {name: self._repository.lookup_branch(name) for name in names}
+
+    def history(self, name: str | None = None) -> Iterator[Version]:
+        """Yield versions, the newest first, back from one of them."""
+        names: dict[str, list[str]] = {}
+        for tag, snapshot in self.tags().items():
+            names.setdefault(snapshot, []).append(tag)
+        start = self.find(name)
+        with told(self.url, "read its history"):
+            chain = [one for one in self._repository.ancestry(snapshot_id=start) if one.message != _UNFINISHED]
+        for one, before in zip(chain, [*chain[1:], None], strict=True):
+            if one.parent_id is None:
+                continue  # the empty one that every repository begins with
+            parent = None if before is None or before.parent_id is None else before.id
+            yield Version(one.id, parent, one.written_at, one.message, dict(one.metadata), tuple(names.get(one.id, ())))
+
+    # What is changed
+
+    @contextlib.contextmanager
+    def writing(self, line: str = MAIN, seen: str | None = None) -> Iterator[Writing]:
+        """Begin a version for a block, in which it is committed, or is gone.
+
+        Parameters
+        ----------
+        line
+            The branch that is to end with it.
+        seen
+            The snapshot that it follows, where that is known already.
+        """
+        with told(self.url, "begin a version"):
+            self._place.check_writable()
+            seen = self._repository.lookup_branch(line) if seen is None else seen
+            branch = f"writing-{int(time.time()):012x}-{secrets.token_hex(8)}"
+            self._repository.create_branch(branch, seen)
+        try:
+            with told(self.url, "begin a version"):
+                session = self._repository.writable_session(branch)
+            yield Writing(line, seen, branch, session)
+        finally:
+            with contextlib.suppress(icechunk.IcechunkError):
+                self._repository.delete_branch(branch)
+
+    def prepare(self, writing: Writing) -> None:
+        """Commit what a version begins with, where nobody reads it, so that its session can be handed out in parts."""
+        with told(self.url, "prepare a version"):
+            if writing.session.has_uncommitted_changes:
+                writing.session.commit(_UNFINISHED)
+            writing.session = self._repository.writable_session(writing.branch)
+
+    def commit(
+        self,
+        writing: Writing,
+        message: str,
+        metadata: dict[str, Any] | None = None,
+        *,
+        durable: bool = True,
+        check: Callable[[str], object] | None = None,
+    ) -> str:
+        """Let a branch end with a version that was written, durably, and return its snapshot.
+
+        Parameters
+        ----------
+        check
+            Called with the address of the version before anybody else sees it; what it raises undoes it.
+
+        Raises
+        ------
+        ConflictError
+            Somebody else has written a version meanwhile; or it took so long that the parts of it were cleaned away.
+        """
+        with told(self.url, "commit a version"):
+            try:
+                snapshot = writing.session.commit(message, metadata)
+            except icechunk.ConflictError as error:
+                raise ConflictError(
+                    "its writing took so long that it was given up for dead", next_step="write it again, in less time"
+                ) from error
+            if check is not None:
+                check(str(self.url.at(snapshot)))
+            self._place.move(self._repository, writing.line, snapshot, seen=writing.seen, durable=durable)
+        return snapshot
+
+    def tag(self, name: str, snapshot: str) -> None:
+        """Name a version.
+
+        Raises
+        ------
+        ConflictError
+            There is a tag or a branch of that name, or has been a tag.
+        InvalidStateError
+            It is no name.
+        """
+        checked_name(name)
+        with told(self.url, f"tag a version as {name}"):
+            if self._end_of(name) is not None:
+                raise ConflictError(f"there is a branch {name!r}", next_step="choose another name")
+            if self._tagged(name) is not None:
+                raise tag_exists(name)
+            self._place.tag(self._repository, name, snapshot)
+
+    def untag(self, name: str) -> None:
+        """Remove a tag; the name is not free again.
+
+        Raises
+        ------
+        MissingError
+            There is none.
+        """
+        with told(self.url, f"remove the tag {name}"):
+            if self._tagged(name) is None:
+                raise MissingError(f"there is no tag {name!r:.60}", next_step="see tags()")
+            self._repository.delete_tag(name)
+
+    def branch(self, name: str, snapshot: str) -> None:
+        """Begin a branch at a version.
+
+        Raises
+        ------
+        ConflictError
+            There is a tag or a branch of that name.
+        InvalidStateError
+            It is no name.
+        """
+        checked_name(name)
+        with told(self.url, f"make the branch {name}"):
+            if self._end_of(name) is not None or self._tagged(name) is not None:
+                raise ConflictError(f"there is a tag or a branch {name!r} already", next_step="choose another name")
+            self._repository.create_branch(name, snapshot)
+
+    def rollback(self, snapshot: str, line: str = MAIN) -> None:
+        """Let a branch end with another version, durably; those after it are kept until they are cleaned away."""
+        with told(self.url, "go back to a version"):
+            self._place.check_writable()
+            self._place.move(self._repository, line, snapshot, seen=self._repository.lookup_branch(line))
+
+    def _tagged(self, name: str) -> str | None:
+        return self._looked_up(self._repository.lookup_tag, name)
+
+    def _end_of(self, name: str) -> str | None:
+        return self._looked_up(self._repository.lookup_branch, name)
+
+    def _snapshot(self, name: str) -> str | None:
+        try:
+            return str(self._repository.lookup_snapshot(name).id)
+        except icechunk.IcechunkError as error:
+            if "not found" in str(error) or "invalid snapshot id" in str(error):
+                return None
+            raise
+
+    @staticmethod
+    def _looked_up(look: Any, name: str) -> str | None:
+        if not _NAME.fullmatch(name):
+            return None
+        try:
+            return str(look(name))
+        except icechunk.IcechunkError as error:
+            if "ref not found" in str(error):
+                return None
+            raise
+
+
+def checked_name(name: str) -> str:
+    """Return a name that a version can have.
+
+    Raises
+    ------
+    InvalidStateError
+    """
+    if not _NAME.fullmatch(name) or _WRITING.fullmatch(name):
+        raise InvalidStateError(
+            f"a version cannot be called {name!r:.60}",
+            next_step="use letters, digits, and . _ - + = : , with a letter or a digit first",
+        )
+    return name

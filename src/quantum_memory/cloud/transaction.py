@@ -1,0 +1,427 @@
+"""One version of a state vector, written by many: each writes its own amplitudes, and one commits.
+
+A `Part` is handed to a task, a thread or a rank of MPI, pickled or not (it is about a kilobyte long), writes whole
+chunks, and is handed back. What it has to say of them, their digests and their norms, it carries along: nothing is read
+again to commit.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from quantum_memory.cloud.chunks import (
+    Rows,
+    at_once,
+    digests_of,
+    is_zero,
+    read_digests,
+    squares_of,
+    zero_digests,
+)
+from quantum_memory.cloud.errors import told
+from quantum_memory.cloud.layout import DIGEST_BYTES, Place
+from quantum_memory.cloud.repository import Repository, Writing
+from quantum_memory.cloud.writer import SnapshotWriter, settled
+from quantum_memory.cloud.zarr_format import before_of, line_and_tag
+from quantum_memory.errors import InvalidStateError
+from quantum_memory.formats.prepared import Prepared
+from quantum_memory.formats.reader import AMPLITUDES, outline
+from quantum_memory.formats.registry import Saved
+from quantum_memory.formats.urls import URL
+from quantum_memory.state.arrays import dtype_name
+from quantum_memory.state.memory_state import MemoryState
+from quantum_memory.state.quantum_state import StateVector
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import TracebackType
+
+    import icechunk
+
+    from quantum_memory.cloud.reader import SnapshotReader
+    from quantum_memory.state.arrays import AnyArray
+    from quantum_memory.state.dense_array import QubitOrder
+
+
+@dataclass(frozen=True)
+class _Chunk:
+    """What is said of a chunk that was written: rows of digests, and the squared norm of each MiB, as float64."""
+
+    digests: bytes
+    squares: bytes
+
+
+@dataclass
+class Part:
+    """What one writer writes of a state vector. It can be pickled.
+
+    Attributes
+    ----------
+    chunk
+        Amplitudes in a chunk: what is written begins at a multiple of it, and ends at one or at the end of the state.
+    size
+        Amplitudes of the state.
+    """
+
+    _fork: icechunk.session.ForkSession = field(repr=False)
+    _place: Place
+    _name: str
+    _has_old: bool
+    _done: dict[int, _Chunk] = field(default_factory=dict, repr=False)
+
+    @property
+    def chunk(self) -> int:
+        """Amplitudes in a chunk."""
+        return self._place.chunk
+
+    @property
+    def size(self) -> int:
+        """Amplitudes of the state."""
+        return self._place.size
+
+    def write(self, where: int | slice, amplitudes: AnyArray) -> None:
+        """Write amplitudes, chunk by chunk; chunks that are as they were in the version before are not written again.
+
+        Parameters
+        ----------
+        where
+            Index of the first amplitude, or the slice of all.
+        amplitudes
+            1-D array, of the dtype of the state.
+
+        Raises
+        ------
+        InvalidStateError
+            They are of another dtype, do not fit, or do not begin and end where chunks do; or a chunk of them has been
+            written already.
+        StorageError
+            The storage cannot be reached, or refuses.
+        """
+        start, stop = self._checked(where, amplitudes)
+        indices = range(start // self.chunk, -(-stop // self.chunk))
+        if done := [index for index in indices if index in self._done]:
+            raise InvalidStateError(
+                f"amplitudes from {done[0] * self.chunk} on have been written already",
+                path=self._name,
+                next_step="write each chunk once",
+            )
+        store = self._fork.store
+        rows = Rows(store, AMPLITUDES, self._place)
+        with told(self._name, "write amplitudes"):
+            old = self._old(indices)
+            little = amplitudes.dtype.newbyteorder("<")
+
+            def write(index: int) -> None:
+                part = self._place.items(index)
+                items = np.array(amplitudes[part.start - start : part.stop - start], dtype=little, order="C", copy=True)
+                zero = is_zero(items)
+                digests = zero_digests(items.nbytes) if zero else digests_of(items)
+                before = old.get(index)
+                if digests != before and not (zero and before is None):
+                    rows.write(index, items, zero=zero)
+                self._done[index] = _Chunk(digests, np.array(squares_of(items)).tobytes())
+
+            at_once(write, indices)
+
+    def _old(self, indices: range) -> dict[int, bytes]:
+        """Return the digests that chunks have in the version before."""
+        if not self._has_old or not indices:
+            return {}
+        first, last = self._place.row_slice(indices[0]), self._place.row_slice(indices[-1])
+        if self._place.mebibytes <= 1:
+            return {}  # it is one small chunk
+        rows = read_digests(self._fork.store, AMPLITUDES, slice(first.start, last.stop))
+        found = {}
+        for index in indices:
+            part = self._place.row_slice(index)
+            found[index] = rows[(part.start - first.start) * DIGEST_BYTES : (part.stop - first.start) * DIGEST_BYTES]
+        return found
+
+    def _checked(self, where: int | slice, amplitudes: AnyArray) -> tuple[int, int]:
+        if not isinstance(amplitudes, np.ndarray) or amplitudes.ndim != 1:
+            raise InvalidStateError("amplitudes are an array of one axis", path=self._name, next_step="reshape it")
+        if dtype_name(amplitudes.dtype) != self._place.dtype:
+            raise InvalidStateError(
+                f"the amplitudes are {amplitudes.dtype}, and the state is {self._place.dtype}",
+                path=self._name,
+                next_step="convert explicitly, or begin a transaction with this dtype",
+            )
+        if isinstance(where, slice):
+            start, stop, step = where.indices(self.size)
+            if step != 1 or stop - start != len(amplitudes):
+                raise InvalidStateError(
+                    f"{len(amplitudes)} amplitudes are no {where}",
+                    path=self._name,
+                    next_step="give as many as there are",
+                )
+        else:
+            start, stop = where, where + len(amplitudes)
+        whole = start % self.chunk == 0 and (stop % self.chunk == 0 or stop == self.size)
+        if not 0 <= start <= stop <= self.size or not whole:
+            raise InvalidStateError(
+                f"amplitudes {start} to {stop} are not whole chunks of {self.chunk} of a state of {self.size}",
+                path=self._name,
+                next_step=f"begin at a multiple of {self.chunk}, and end at one, or begin with another chunk_bytes",
+            )
+        return start, stop
+
+
+class Transaction:
+    """A version of a state vector that is being written; see `transaction`.
+
+    Attributes
+    ----------
+    chunk
+        Amplitudes in a chunk.
+    size
+        Amplitudes of the state.
+    saved
+        What was saved, after the block has ended; otherwise None.
+    """
+
+    def __init__(
+        self,
+        url: URL,
+        memory: MemoryState | None,
+        dtype: Any,
+        *,
+        chunk_bytes: int | None,
+        partial: bool,
+        durable: bool,
+        message: str | None,
+        metadata: dict[str, Any] | None,
+    ) -> None:
+        self._url = url
+        self._given = memory
+        self._dtype = dtype
+        self._chunk_bytes = chunk_bytes
+        self._partial = partial
+        self._durable = durable
+        self._said = (message, metadata)
+        self._stack = contextlib.ExitStack()
+        self._done: dict[int, _Chunk] = {}
+        self.saved: Saved | None = None
+
+    def __enter__(self) -> Transaction:
+        with contextlib.ExitStack() as stack:
+            self._repository = Repository(self._url, create=True)
+            line, self._tag = line_and_tag(self._repository, self._url)
+            self._writing: Writing = stack.enter_context(self._repository.writing(line))
+            self._before: SnapshotReader | None = before_of(self._repository, self._writing.seen)
+            self._memory = self._described()
+            array = self._memory.arrays[AMPLITUDES]
+            self._place = Place.cut(dtype_name(array.dtype) or "", array.shape, self._chunk_bytes)
+            old = None if self._before is None else self._before.entries.get(AMPLITUDES)
+            cut = (self._place.dtype, self._place.shape, self._place.chunk, self._place.rows)
+            self._has_old = old is not None and (old.dtype, old.shape, old.chunk, old.rows) == cut
+            if self._partial and not self._has_old:
+                raise InvalidStateError(
+                    "there is no state of this dtype, size and chunk before it, of which parts could stay",
+                    path=str(self._url),
+                    next_step="leave partial out, and write all of it",
+                )
+            with told(self._url, "begin a transaction"):
+                if not self._has_old:
+                    Rows(self._writing.session.store, AMPLITUDES, self._place).create()
+                self._repository.prepare(self._writing)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._stack:
+            if kind is None:
+                self._commit()
+
+    @property
+    def chunk(self) -> int:
+        """Amplitudes in a chunk."""
+        return self._place.chunk
+
+    @property
+    def size(self) -> int:
+        """Amplitudes of the state."""
+        return self._place.size
+
+    def fork(self) -> Part:
+        """Return a part, for one writer."""
+        with told(self._url, "hand out a part"):
+            return Part(self._writing.session.fork(), self._place, str(self._url), self._has_old)
+
+    def merge(self, *parts: Part) -> None:
+        """Take parts back that were written.
+
+        Raises
+        ------
+        InvalidStateError
+            A chunk was written by two of them.
+        """
+        for part in parts:
+            if twice := self._done.keys() & part._done.keys():
+                raise InvalidStateError(
+                    f"amplitudes from {min(twice) * self.chunk} on were written by two parts",
+                    path=str(self._url),
+                    next_step="give each chunk to one of them",
+                )
+            self._done |= part._done
+        with told(self._url, "take parts back"):
+            self._writing.session.merge(*(part._fork for part in parts))
+
+    def _commit(self) -> None:
+        place, store = self._place, self._writing.session.store
+        rows, squares = self._rows()
+        others = {path: array for path, array in self._memory.arrays.items() if path != AMPLITUDES}
+        with told(self._url, "write what belongs to the state"):
+            writer = SnapshotWriter(store, self._before, self._chunk_bytes)
+            places = writer.write_arrays(others)
+            old = self._before.rows(AMPLITUDES) if self._before is not None and self._has_old else None
+            places[AMPLITUDES] = settled(store, AMPLITUDES, place, rows, old)
+            writer.forget(set(places))
+            content = writer.describe(self._memory, places, squares)
+        snapshot = self._writing.seen
+        if self._writing.session.has_uncommitted_changes:
+            message, metadata = self._said
+            said = {**(metadata or {}), "content_id": content}
+            snapshot = self._repository.commit(
+                self._writing, message or f"save {content[:16]}", said, durable=self._durable
+            )
+        if self._tag is not None:
+            self._repository.tag(self._tag, snapshot)
+        self.saved = Saved(str(self._url), "zarr", place.nbytes + writer.stored, content, self._memory.raw_bytes)
+
+    def _rows(self) -> tuple[bytes, list[float]]:
+        """Return all digests and squared norms, of chunks that were not written those of the version before."""
+        missing = [index for index in range(self._place.chunks) if index not in self._done]
+        if missing and not self._partial:
+            raise InvalidStateError(
+                f"{len(missing)} of {self._place.chunks} chunks were not written, the first from amplitude "
+                f"{missing[0] * self.chunk} on",
+                path=str(self._url),
+                next_step="write all of them, or begin with partial=True to keep what the version before has there",
+            )
+        for index in missing:
+            self._done[index] = self._kept(index)
+        done = [self._done[index] for index in range(self._place.chunks)]
+        squares = np.frombuffer(b"".join(one.squares for one in done), np.float64)
+        return b"".join(one.digests for one in done), squares.tolist()
+
+    def _kept(self, index: int) -> _Chunk:
+        """Return what is said of a chunk of the version before; its norm is computed from it."""
+        assert self._before is not None  # noqa: S101 - `__enter__` has seen to it
+        part = self._place.row_slice(index)
+        digests = self._before.rows(AMPLITUDES)[part.start * DIGEST_BYTES : part.stop * DIGEST_BYTES]
+        return _Chunk(digests, np.array(squares_of(self._before.chunk(AMPLITUDES, index))).tobytes())
+
+    def _described(self) -> Prepared:
+        """Return the memory that is written, with amplitudes that take no memory in the place of those to come."""
+        given = self._given
+        if given is None:
+            if self._before is None:
+                raise InvalidStateError(
+                    "there is no state yet, and nobody has said of what kind it is",
+                    path=str(self._url),
+                    next_step='say it: transaction(url, n_qubits=33, dtype="complex64", qubit_order="little")',
+                )
+            given = _like(self._before)
+        return Prepared.plain(given)
+
+
+def transaction(
+    url: str,
+    *,
+    n_qubits: int | None = None,
+    dims: Sequence[int] | None = None,
+    dtype: Any = np.complex128,
+    qubit_order: QubitOrder = "unstated",
+    labels: Sequence[str] | None = None,
+    classical: Any = None,
+    emotion: Any = None,
+    metadata: dict[str, Any] | None = None,
+    chunk_bytes: int | None = None,
+    partial: bool = False,
+    durable: bool = True,
+    message: str | None = None,
+) -> Transaction:
+    """Begin a version of a state vector that several write, and that becomes visible as a whole, or not at all.
+
+    Use it as a context manager: the version is committed when the block ends, and when it ends with an error nothing
+    has happened. The one who holds it hands out parts with `Transaction.fork` and takes them back with
+    `Transaction.merge`.
+
+    Parameters
+    ----------
+    url
+        An address, as ``s3://bucket/run-42`` or ``s3://bucket/run-42@step-7`` for a version with a tag.
+    n_qubits, dims
+        Size of the state. With neither, the state is like that of the version before, in everything.
+    dtype, qubit_order, labels
+        See `StateVector`.
+    classical, emotion, metadata
+        Other parts of the memory; see `MemoryState`. They are written by the one who commits.
+    chunk_bytes
+        How long a chunk is, a multiple of 1 MiB; by default 8 MiB, and longer for states above 8 TiB.
+    partial
+        Keep what the version before has where nothing is written.
+    durable
+        See `quantum_memory.save`.
+    message
+        What the history says of the version.
+
+    Raises
+    ------
+    InvalidStateError
+        The parts of what is said do not fit together; not all of the state was written; it is like the version before,
+        and there is none.
+    ConflictError
+        Somebody else has written a version meanwhile: begin again from that; or the tag exists.
+    UnsafeError
+        The storage does not keep two writers apart.
+    StorageError
+        The storage cannot be reached, or refuses.
+
+    Examples
+    --------
+    >>> with transaction("s3://bucket/run-42", n_qubits=33, dtype="complex64") as tx:  # doctest: +SKIP
+    ...     parts = executor.map(simulate, [(tx.fork(), lo) for lo in range(0, tx.size, tx.size // 64)])
+    ...     tx.merge(*parts)
+    """
+    address = URL.parse(url)
+    memory = None
+    if n_qubits is not None or dims is not None:
+        size = 1 << n_qubits if n_qubits is not None else math.prod(dims or ())
+        amplitudes = np.broadcast_to(np.zeros((), dtype), (size,))
+        state = StateVector(amplitudes, qubit_order=qubit_order, dims=dims, labels=labels)
+        memory = MemoryState(state, classical, emotion, metadata)
+    if chunk_bytes is not None and (chunk_bytes < 1 << 20 or chunk_bytes % (1 << 20)):
+        raise InvalidStateError(f"a chunk of {chunk_bytes} bytes", next_step="give a multiple of 1 MiB (1048576)")
+    return Transaction(
+        address,
+        memory,
+        dtype,
+        chunk_bytes=chunk_bytes,
+        partial=partial,
+        durable=durable,
+        message=message,
+        metadata=None,
+    )
+
+
+def _like(before: SnapshotReader) -> MemoryState:
+    """Return the memory of the version before, over amplitudes that take no memory."""
+    state = outline(before)
+    if not isinstance(state, StateVector):
+        raise InvalidStateError(
+            "the version before holds no state vector",
+            path=before.name,
+            next_step="say what the next one is: n_qubits, dtype, qubit_order",
+        )
+    entry = before.entries[AMPLITUDES]
+    arrays: dict[str, AnyArray] = {path: before.read(path) for path in before.entries if path != AMPLITUDES}
+    arrays[AMPLITUDES] = np.broadcast_to(np.zeros((), state.dtype), entry.shape)
+    return MemoryState.unflatten(before.document, arrays, before.record)

@@ -1,0 +1,195 @@
+"""A state vector whose amplitudes are elsewhere: in object storage, in a file, in the workers of a cluster."""
+
+from __future__ import annotations
+
+import math
+import threading
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+
+from quantum_memory.errors import BudgetError, InvalidStateError
+from quantum_memory.state import products
+from quantum_memory.state.arrays import is_elsewhere
+from quantum_memory.state.quantum_state import StateVector
+from quantum_memory.state.sites import checked_operator, checked_sites, checked_total
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import ArrayLike
+
+    from quantum_memory.state.arrays import AnyArray, Windows
+    from quantum_memory.state.dense_array import QubitOrder
+    from quantum_memory.state.sites import Array, Sites
+
+
+class ShardedStateVector(StateVector):
+    """A state vector of which a run of amplitudes is read at a time.
+
+    Whatever can be computed run by run is: norm, fidelity, expectation values, reduced states of a few qubits, samples,
+    single amplitudes. What needs all amplitudes at once (`amplitudes` itself, the other qubit order, Schmidt values,
+    another library) reads them into memory, where they stay.
+
+    Parameters
+    ----------
+    shards
+        The amplitudes: anything with ``dtype``, ``shape``, ``ndim``, ``nbytes`` and ``items(start, stop)``. With an
+        attribute ``step``, that many are read at a time. It is pickled when an executor does the work.
+    qubit_order, dims, labels
+        See `StateVector`.
+    """
+
+    def __init__(
+        self,
+        shards: Windows,
+        *,
+        qubit_order: QubitOrder,
+        dims: Sequence[int] | None = None,
+        labels: Sequence[str] | None = None,
+    ) -> None:
+        super().__init__(cast("Any", shards), qubit_order=qubit_order, dims=dims, labels=labels)
+        self.shards = shards
+        self._gathered: Array | None = None
+
+    @property
+    def amplitudes(self) -> Array:
+        """The array of amplitudes, shape (dimension,), read into memory when it is first asked for.
+
+        Raises
+        ------
+        BudgetError
+            They do not fit into the memory of this machine.
+        """
+        return self._whole()
+
+    def gather(self) -> StateVector:
+        """Return the state with its amplitudes in memory; see `amplitudes`."""
+        return StateVector(self._whole(), qubit_order=self.qubit_order, dims=self.dims, labels=self.labels)
+
+    def norm(self, executor: Any = None) -> float:
+        """Return the norm, in double precision; see `fidelity` for `executor`."""
+        return math.sqrt(products.squared_norm(self.shards, executor, step=products.vectors_step(self.shards)))
+
+    def expectation(self, operator: ArrayLike, sites: Sites, executor: Any = None) -> complex:
+        """Return the expectation value of an operator on a few sites; see `StateVector.expectation`.
+
+        Parameters
+        ----------
+        executor
+            A `concurrent.futures.Executor`, or a client of Dask, which does the work: its tasks read the amplitudes
+            where they are, a few chunks at a time.
+        """
+        where = checked_sites(sites, self.n_sites)
+        matrix = checked_operator(operator, [self.dims[site] for site in where])
+        traced = self._traced(where, executor)
+        checked_total(abs(traced.trace()))
+        return complex((matrix * traced.T).sum() / traced.trace())
+
+    def _reduced(self, sites: tuple[int, ...]) -> Array:
+        return self._traced(sites, None)
+
+    def _traced(self, sites: tuple[int, ...], executor: Any) -> Array:
+        step = products.vectors_step(self.shards)
+        if set(self.dims) != {2} or step & (step - 1) or len(self._array) % min(step, len(self._array)):
+            return super()._reduced(sites)
+        last = self.n_sites - 1
+        if self._significant_dims() is self.dims and self.qubit_order == "big":
+            bits = [last - site for site in sites]
+        else:
+            bits = list(sites)
+        return products.reduced(self.shards, bits, executor, step=min(step, len(self._array)))
+
+    @staticmethod
+    def _checked(amplitudes: Any) -> Array:
+        if amplitudes.ndim != 1 or amplitudes.dtype.kind not in "fc":
+            said = f"{amplitudes.ndim} axes of {amplitudes.dtype}"
+            raise InvalidStateError(
+                f"a state vector has one axis of real or complex numbers, not {said}",
+                next_step="reshape or convert it explicitly",
+            )
+        return cast("Array", _Sliced(amplitudes))
+
+    def _class(self) -> type:
+        return StateVector
+
+    def _whole(self) -> Array:
+        if self._gathered is None:
+            try:
+                self._gathered = np.empty(self.shards.shape, self.shards.dtype)
+            except MemoryError:
+                raise BudgetError(
+                    f"its amplitudes need {self.nbytes} bytes of memory, which there are not",
+                    next_step="use what is computed without them, such as norm, fidelity and expectation",
+                ) from None
+            step = products.vectors_step(self.shards)
+            for low in range(0, len(self._gathered), step):
+                high = min(low + step, len(self._gathered))
+                self._gathered[low:high] = self.shards.items(low, high)
+        return self._gathered
+
+    def _like(self, array: Array, order: QubitOrder) -> Any:
+        if is_elsewhere(array):
+            return ShardedStateVector(self.shards, qubit_order=order, dims=self.dims, labels=self.labels)
+        return StateVector(array, qubit_order=order, dims=self.dims, labels=self.labels)
+
+
+class _Sliced:
+    """Amplitudes that are elsewhere, for code that takes slices of an array; the run that was read last is kept."""
+
+    def __init__(self, shards: Windows) -> None:
+        self.shards = shards
+        self.dtype, self.shape, self.ndim, self.nbytes = shards.dtype, shards.shape, shards.ndim, shards.nbytes
+        self._step = products.vectors_step(shards)
+        self._kept: tuple[int, AnyArray] | None = None
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, key: int | slice) -> Any:
+        if not isinstance(key, slice):
+            index = range(len(self))[key]
+            return self[index : index + 1][0]
+        start, stop, _ = key.indices(len(self))
+        parts = [self._run(run)[max(start, run) - run : stop - run] for run in self._runs(start, stop)]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts or [np.empty(0, self.dtype)])
+
+    def _runs(self, start: int, stop: int) -> range:
+        return range(start // self._step * self._step, stop, self._step)
+
+    def _run(self, start: int) -> AnyArray:
+        with self._lock:
+            if self._kept is None or self._kept[0] != start:
+                self._kept = None  # before another is read: one is in memory
+                self._kept = (start, self.shards.items(start, min(start + self._step, len(self))))
+            return self._kept[1]
+
+
+class InMemory:
+    """Amplitudes in memory, for code that reads a run of items at a time.
+
+    Parameters
+    ----------
+    array
+        All of them.
+    start, stop
+        Those that are kept.
+    """
+
+    def __init__(self, array: AnyArray, start: int = 0, stop: int | None = None) -> None:
+        self._start = start
+        self._array = array[start:stop]
+        self.dtype, self.ndim = array.dtype, 1
+        self.shape, self.nbytes = array.shape, array.nbytes
+
+    def part(self, start: int, stop: int) -> InMemory:
+        """Return the same, with no others in memory than items ``start:stop``, to be pickled."""
+        made = InMemory(self._array[:0])
+        made._start, made._array = start, self.items(start, stop)
+        made.shape, made.nbytes = self.shape, self.nbytes
+        return made
+
+    def items(self, start: int, stop: int) -> AnyArray:
+        """Return items ``start:stop`` of the whole array."""
+        return self._array[start - self._start : stop - self._start]
