@@ -25,6 +25,8 @@ _HOMES = {
     "open": "formats.verbs",
     "recompress": "formats.convert",
     "save": "formats.verbs",
+    "repository": "cloud.verbs",
+    "transaction": "cloud.verbs",
     "verify": "formats.verify",
     "verify_certificate": "formats.certify",
     "BackgroundCompressor": "formats.background",
@@ -60,6 +62,7 @@ _HOMES = {
     "MigrationUtilities": "lifecycle.migration.utilities",
     "VersionManager": "lifecycle.version_manager",
     "MemoryState": "state.memory_state",
+    "ShardedStateVector": "state.sharded_state",
     "StateVector": "state.quantum_state",
     "DensityMatrix": "state.quantum_state",
     "MatrixProductState": "state.matrix_product_state",
@@ -94,7 +97,9 @@ __all__ = [  # noqa: RUF022 - as in _HOMES
     "info",
     "load",
     "recompress",
+    "repository",
     "save",
+    "transaction",
     "verify",
     "verify_certificate",
     "BackgroundCompressor",
@@ -130,6 +135,7 @@ __all__ = [  # noqa: RUF022 - as in _HOMES
     "MigrationUtilities",
     "VersionManager",
     "MemoryState",
+    "ShardedStateVector",
     "StateVector",
     "DensityMatrix",
     "MatrixProductState",
@@ -158,6 +164,7 @@ __all__ = [  # noqa: RUF022 - as in _HOMES
 ]
 
 if TYPE_CHECKING:
+    from quantum_memory.cloud.verbs import repository, transaction
     from quantum_memory.encoding.pad_encoding import PADEncoding
     from quantum_memory.encryption.keys import Key
     from quantum_memory.errors import (
@@ -219,6 +226,7 @@ if TYPE_CHECKING:
     from quantum_memory.state.operator import Operator
     from quantum_memory.state.pad import PAD, PADScale
     from quantum_memory.state.quantum_state import DensityMatrix, StateVector
+    from quantum_memory.state.sharded_state import ShardedStateVector
     from quantum_memory.state.stabilizer_state import StabilizerState
 
 

@@ -8,7 +8,6 @@ again to commit.
 from __future__ import annotations
 
 import contextlib
-import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -27,25 +26,27 @@ from quantum_memory.cloud.errors import told
 from quantum_memory.cloud.layout import DIGEST_BYTES, Place
 from quantum_memory.cloud.repository import Repository, Writing
 from quantum_memory.cloud.writer import SnapshotWriter, settled
-from quantum_memory.cloud.zarr_format import before_of, line_and_tag
+from quantum_memory.cloud.zarr_format import already_there, before_of, line_and_tag
 from quantum_memory.errors import InvalidStateError
 from quantum_memory.formats.prepared import Prepared
 from quantum_memory.formats.reader import AMPLITUDES, outline
 from quantum_memory.formats.registry import Saved
-from quantum_memory.formats.urls import URL
-from quantum_memory.state.arrays import dtype_name
+from quantum_memory.state.arrays import CHUNK_BYTES, dtype_name, is_elsewhere
 from quantum_memory.state.memory_state import MemoryState
+from quantum_memory.state.products import part_of, ranges, shared_out
 from quantum_memory.state.quantum_state import StateVector
+from quantum_memory.state.windows import DaskRow, InMemory
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator
     from types import TracebackType
 
     import icechunk
 
     from quantum_memory.cloud.reader import SnapshotReader
-    from quantum_memory.state.arrays import AnyArray
-    from quantum_memory.state.dense_array import QubitOrder
+    from quantum_memory.formats.registry import SaveOptions
+    from quantum_memory.formats.urls import URL
+    from quantum_memory.state.arrays import AnyArray, Windows
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,12 @@ class Part:
     def size(self) -> int:
         """Amplitudes of the state."""
         return self._place.size
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the amplitudes that were written."""
+        parts = map(self._place.items, self._done)
+        return int(self._place.itemsize * sum(part.stop - part.start for part in parts))
 
     def write(self, where: int | slice, amplitudes: AnyArray) -> None:
         """Write amplitudes, chunk by chunk; chunks that are as they were in the version before are not written again.
@@ -187,22 +194,19 @@ class Transaction:
     def __init__(
         self,
         url: URL,
-        memory: MemoryState | None,
-        dtype: Any,
+        given: Prepared | None,
         *,
-        chunk_bytes: int | None,
-        partial: bool,
-        durable: bool,
-        message: str | None,
-        metadata: dict[str, Any] | None,
+        chunk_bytes: int | None = None,
+        partial: bool = False,
+        durable: bool = True,
+        message: str | None = None,
     ) -> None:
         self._url = url
-        self._given = memory
-        self._dtype = dtype
+        self._given = given
         self._chunk_bytes = chunk_bytes
         self._partial = partial
         self._durable = durable
-        self._said = (message, metadata)
+        self._message = message
         self._stack = contextlib.ExitStack()
         self._done: dict[int, _Chunk] = {}
         self.saved: Saved | None = None
@@ -249,6 +253,11 @@ class Transaction:
         """Amplitudes of the state."""
         return self._place.size
 
+    @property
+    def follows(self) -> bool:
+        """Whether there is a version before this one."""
+        return self._before is not None
+
     def fork(self) -> Part:
         """Return a part, for one writer."""
         with told(self._url, "hand out a part"):
@@ -286,10 +295,11 @@ class Transaction:
             content = writer.describe(self._memory, places, squares)
         snapshot = self._writing.seen
         if self._writing.session.has_uncommitted_changes:
-            message, metadata = self._said
-            said = {**(metadata or {}), "content_id": content}
             snapshot = self._repository.commit(
-                self._writing, message or f"save {content[:16]}", said, durable=self._durable
+                self._writing,
+                self._message or f"save {content[:16]}",
+                {"content_id": content},
+                durable=self._durable,
             )
         if self._tag is not None:
             self._repository.tag(self._tag, snapshot)
@@ -320,96 +330,78 @@ class Transaction:
 
     def _described(self) -> Prepared:
         """Return the memory that is written, with amplitudes that take no memory in the place of those to come."""
-        given = self._given
-        if given is None:
+        if self._given is None:
             if self._before is None:
                 raise InvalidStateError(
                     "there is no state yet, and nobody has said of what kind it is",
                     path=str(self._url),
                     next_step='say it: transaction(url, n_qubits=33, dtype="complex64", qubit_order="little")',
                 )
-            given = _like(self._before)
-        return Prepared.plain(given)
+            return Prepared.plain(_like(self._before))
+        return self._given
 
 
-def transaction(
-    url: str,
-    *,
-    n_qubits: int | None = None,
-    dims: Sequence[int] | None = None,
-    dtype: Any = np.complex128,
-    qubit_order: QubitOrder = "unstated",
-    labels: Sequence[str] | None = None,
-    classical: Any = None,
-    emotion: Any = None,
-    metadata: dict[str, Any] | None = None,
-    chunk_bytes: int | None = None,
-    partial: bool = False,
-    durable: bool = True,
-    message: str | None = None,
-) -> Transaction:
-    """Begin a version of a state vector that several write, and that becomes visible as a whole, or not at all.
-
-    Use it as a context manager: the version is committed when the block ends, and when it ends with an error nothing
-    has happened. The one who holds it hands out parts with `Transaction.fork` and takes them back with
-    `Transaction.merge`.
-
-    Parameters
-    ----------
-    url
-        An address, as ``s3://bucket/run-42`` or ``s3://bucket/run-42@step-7`` for a version with a tag.
-    n_qubits, dims
-        Size of the state. With neither, the state is like that of the version before, in everything.
-    dtype, qubit_order, labels
-        See `StateVector`.
-    classical, emotion, metadata
-        Other parts of the memory; see `MemoryState`. They are written by the one who commits.
-    chunk_bytes
-        How long a chunk is, a multiple of 1 MiB; by default 8 MiB, and longer for states above 8 TiB.
-    partial
-        Keep what the version before has where nothing is written.
-    durable
-        See `quantum_memory.save`.
-    message
-        What the history says of the version.
+def saved_by(executor: Any, url: URL, memory: Prepared, options: SaveOptions) -> Saved:
+    """Save a memory whose state vector an executor writes; see `quantum_memory.save`.
 
     Raises
     ------
     InvalidStateError
-        The parts of what is said do not fit together; not all of the state was written; it is like the version before,
-        and there is none.
-    ConflictError
-        Somebody else has written a version meanwhile: begin again from that; or the tag exists.
-    UnsafeError
-        The storage does not keep two writers apart.
-    StorageError
-        The storage cannot be reached, or refuses.
-
-    Examples
-    --------
-    >>> with transaction("s3://bucket/run-42", n_qubits=33, dtype="complex64") as tx:  # doctest: +SKIP
-    ...     parts = executor.map(simulate, [(tx.fork(), lo) for lo in range(0, tx.size, tx.size // 64)])
-    ...     tx.merge(*parts)
+        It holds no state vector.
     """
-    address = URL.parse(url)
-    memory = None
-    if n_qubits is not None or dims is not None:
-        size = 1 << n_qubits if n_qubits is not None else math.prod(dims or ())
-        amplitudes = np.broadcast_to(np.zeros((), dtype), (size,))
-        state = StateVector(amplitudes, qubit_order=qubit_order, dims=dims, labels=labels)
-        memory = MemoryState(state, classical, emotion, metadata)
-    if chunk_bytes is not None and (chunk_bytes < 1 << 20 or chunk_bytes % (1 << 20)):
+    array: Any = memory.arrays.get(AMPLITUDES)
+    if array is None:
+        raise InvalidStateError(
+            "an executor writes the amplitudes of a state vector, and there is none",
+            path=str(url),
+            next_step="leave the executor out",
+        )
+    shards: Windows = array if is_elsewhere(array) else InMemory(array)
+    with Transaction(url, memory, durable=options.durable) as tx:
+        if tx.follows and not options.overwrite:
+            raise already_there(url)
+        for part in _written_parts(executor, tx, shards):
+            tx.merge(part)
+            if options.progress is not None:
+                options.progress(part.nbytes)
+    assert tx.saved is not None  # noqa: S101 - the block has ended
+    return tx.saved
+
+
+def _written_parts(executor: Any, tx: Transaction, shards: Windows) -> Iterator[Part]:
+    if isinstance(shards, DaskRow) and hasattr(executor, "get_executor"):
+        # Its blocks go from where they are to who writes them, and past nobody else.
+        from dask.delayed import delayed  # noqa: PLC0415 - who has a client of it has it
+
+        write = delayed(_write_block, pure=False)
+        blocks = shards.blocks(tx.chunk)
+        futures = executor.compute([write(tx.fork(), k * tx.chunk, block) for k, block in enumerate(blocks)])
+        yield from (future.result() for future in futures)
+        return
+    tasks = ((tx.fork(), part_of(shards, low, high), low, high) for low, high in ranges(tx.size, tx.chunk))
+    yield from shared_out(_write_run, tasks, executor)
+
+
+def _write_run(part: Part, shards: Windows, start: int, stop: int) -> Part:
+    """Write a run of amplitudes, one chunk after the other, and return the part."""
+    for low in range(start, stop, part.chunk):
+        part.write(low, shards.items(low, min(low + part.chunk, stop)))
+    return part
+
+
+def _write_block(part: Part, start: int, amplitudes: AnyArray) -> Part:
+    part.write(start, np.asarray(amplitudes))
+    return part
+
+
+def begin(
+    url: URL, memory: MemoryState | None, *, chunk_bytes: int | None, partial: bool, durable: bool, message: str | None
+) -> Transaction:
+    """Return a transaction; see `quantum_memory.transaction`."""
+    if chunk_bytes is not None and (chunk_bytes < CHUNK_BYTES or chunk_bytes % CHUNK_BYTES):
         raise InvalidStateError(f"a chunk of {chunk_bytes} bytes", next_step="give a multiple of 1 MiB (1048576)")
-    return Transaction(
-        address,
-        memory,
-        dtype,
-        chunk_bytes=chunk_bytes,
-        partial=partial,
-        durable=durable,
-        message=message,
-        metadata=None,
-    )
+    given = None if memory is None else Prepared.plain(memory)
+    return Transaction(url, given, chunk_bytes=chunk_bytes, partial=partial, durable=durable, message=message)
 
 
 def _like(before: SnapshotReader) -> MemoryState:

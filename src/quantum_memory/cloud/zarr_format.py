@@ -69,6 +69,10 @@ class ZarrStorage:
             from quantum_memory.formats.packing import packed  # noqa: PLC0415 - as in `formats.verbs`
 
             memory = packed(memory, asked, options.progress)
+        if options.executor is not None:
+            from quantum_memory.cloud.transaction import saved_by  # noqa: PLC0415 - it imports this
+
+            return saved_by(options.executor, url, memory, options)
         repository = Repository(url, create=True)
         line, tag = line_and_tag(repository, url)
         for attempt in range(_TRIES):
@@ -103,11 +107,7 @@ def _written(
     with repository.writing(line) as writing:
         before = before_of(repository, writing.seen)
         if before is not None and not options.overwrite:
-            raise ConflictError(
-                "there is a memory already",
-                path=str(repository.url),
-                next_step="say overwrite: the one that is there stays as an older version",
-            )
+            raise already_there(repository.url)
         writer = SnapshotWriter(writing.session.store, before, progress=options.progress)
         content = writer.write(memory)
         if not writing.session.has_uncommitted_changes:
@@ -119,6 +119,15 @@ def _written(
         except ConflictError as error:
             raise _Behind from error
     return snapshot, writer, content
+
+
+def already_there(url: URL) -> ConflictError:
+    """Return what is said where nothing is to be written over."""
+    return ConflictError(
+        "there is a memory already",
+        path=str(url),
+        next_step="say overwrite: the one that is there stays as an older version",
+    )
 
 
 def before_of(repository: Repository, snapshot: str) -> SnapshotReader | None:
@@ -157,4 +166,10 @@ def _check_options(url: URL, options: SaveOptions, asked: Fidelity | None) -> No
     if asked is not None and asked.max_bytes is not None:
         raise InvalidStateError(
             "max_bytes is for files, whose length is known", path=str(url), next_step="give fidelity instead"
+        )
+    if asked is not None and options.executor is not None:
+        raise InvalidStateError(
+            "an executor writes amplitudes as they are",
+            path=str(url),
+            next_step="leave fidelity and effort out, or the executor",
         )

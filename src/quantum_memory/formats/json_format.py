@@ -24,7 +24,7 @@ from quantum_memory.formats.form_reader import with_forms
 from quantum_memory.formats.reader import WholeReader, read_memory
 from quantum_memory.formats.registry import Handler, SaveOptions
 from quantum_memory.formats.seal import FORMAT, VERSION, check_format
-from quantum_memory.state.arrays import STORABLE, chunk_bytes, chunk_count
+from quantum_memory.state.arrays import STORABLE, chunk_bytes, chunk_count, whole_copy
 from quantum_memory.state.document import identify, well_formed
 from quantum_memory.state.json_text import check_values, from_json, max_nodes, to_json
 from quantum_memory.state.quantum_state import StateVector
@@ -115,7 +115,7 @@ def to_text(memory: Prepared, *, max_text_bytes: int | None = None, readable: bo
             next_step="save it as .qms, or raise max_text_bytes",
         )
     # Copies: were the caller to change an array meanwhile, its digest and its data would not fit together.
-    arrays = {path: array.copy() for path, array in arrays.items()}
+    arrays = {path: whole_copy(array) for path, array in arrays.items()}
     identities = identify(arrays)
     listed = {
         path: {

@@ -79,6 +79,7 @@ class SaveOptions:
     readable: bool = False
     effort: Effort = "fast"
     encrypt: Sequence[Key] | Lock | None = None
+    executor: Any = None
 
 
 @dataclass(frozen=True)

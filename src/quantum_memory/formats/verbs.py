@@ -70,6 +70,7 @@ def save(
     max_bytes: int | None = None,
     effort: str | None = None,
     encrypt: Keys | None = None,
+    executor: Any = None,
 ) -> Saved:
     """Save a state so that it survives a kill or a power cut from the moment this returns.
 
@@ -79,8 +80,9 @@ def save(
         A `StateVector`, `DensityMatrix`, `MatrixProductState`, `MemoryState`, array or dict (see `as_memory_state`).
         It is streamed: beside it, a few MiB of memory are needed.
     path
-        Where to; the suffix says the format: ``.qms``, ``.h5``, ``.json``, ``.json.zlib``, ``.msgpack``, ``.npz``,
-        ``.pkl`` or ``.b64``.
+        Where to: an address (``s3://bucket/prefix@tag``, ``icechunk+file:///folder@tag``), at which a new version is
+        made, or a file, whose suffix says the format: ``.qms``, ``.h5``, ``.json``, ``.json.zlib``, ``.msgpack``,
+        ``.npz``, ``.pkl`` or ``.b64``.
     compression
         "none", "auto" for what pays, or the name of one that the format has; ``.qms`` has "lz4", "zlib", "zstd" and
         "pcodec". All are lossless.
@@ -108,6 +110,9 @@ def save(
     encrypt
         Keys (see `Key`) or passphrases, each of which then opens the file. Only ``.qms`` is encrypted; a new file is
         one that its owner alone can read.
+    executor
+        A `concurrent.futures.Executor`, or a client of Dask, whose tasks write the amplitudes of a state vector to an
+        address. They read a `ShardedStateVector` where it is; of others each gets the amplitudes that it writes.
 
     Raises
     ------
@@ -119,7 +124,9 @@ def save(
     memory = as_memory_state(state)
     asked = Fidelity.asked(fidelity, max_bytes, effort)
     keys = None if encrypt is None else _keys(encrypt)
-    options = SaveOptions(compression, overwrite, durable, progress, max_text_bytes, readable, encrypt=keys)
+    options = SaveOptions(
+        compression, overwrite, durable, progress, max_text_bytes, readable, encrypt=keys, executor=executor
+    )
     return write(Prepared.plain(memory), path, options, asked)
 
 
@@ -140,6 +147,10 @@ def write(memory: Prepared, path: Path, options: SaveOptions, asked: Fidelity | 
     if is_url(path):
         return storage().save(URL.parse(path), memory, options, asked)
     path = local_path(path)
+    if options.executor is not None:
+        raise InvalidStateError(
+            "a file is written by one process", path=path, next_step="leave the executor out, or save to an address"
+        )
     kind = format_of_suffix(path)
     handler = kind.handler
     if options.compression not in handler.compressions:

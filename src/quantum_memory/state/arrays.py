@@ -7,6 +7,7 @@ neither strides nor the byte order of the machine are part of them.
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import re
 from concurrent.futures import ThreadPoolExecutor
@@ -66,6 +67,13 @@ class Windows(Protocol):
 def is_elsewhere(array: object) -> bool:
     """Tell whether an array is not in memory: `Windows`, or what stands for them."""
     return not isinstance(array, np.ndarray)
+
+
+def whole_copy(array: AnyArray | Windows) -> AnyArray:
+    """Return an array of its own, in memory."""
+    return (
+        array.copy() if isinstance(array, np.ndarray) else array.items(0, math.prod(array.shape)).reshape(array.shape)
+    )
 
 
 def dtype_name(dtype: np.dtype[np.generic]) -> str | None:

@@ -438,9 +438,7 @@ def state_from_node(node: dict[str, Json], fetch: Any) -> QuantumState:
             log_scale=unflatten(log_scale, {}),
         )
     if kind == "state_vector":
-        amplitudes = fetch(node["amplitudes"])
-        vector_of = ShardedStateVector if is_elsewhere(amplitudes) else StateVector
-        return vector_of(amplitudes, qubit_order=node["qubit_order"], dims=node["dims"], labels=labels)
+        return StateVector(fetch(node["amplitudes"]), qubit_order=node["qubit_order"], dims=node["dims"], labels=labels)
     if kind in {"density_matrix", "operator"}:
         matrix_of = DensityMatrix if kind == "density_matrix" else Operator
         return matrix_of(fetch(node["matrix"]), qubit_order=node["qubit_order"], dims=node["dims"], labels=labels)

@@ -26,7 +26,7 @@ from quantum_memory.errors import InvalidStateError
 from quantum_memory.state import products, tensor_chain
 from quantum_memory.state.matrix_product_state import MatrixProductState
 from quantum_memory.state.quantum_state import DensityMatrix, StateVector
-from quantum_memory.state.sharded_state import InMemory, ShardedStateVector
+from quantum_memory.state.sharded_state import ShardedStateVector
 from quantum_memory.state.sites import (
     check_budget,
     checked_sites,
@@ -38,6 +38,7 @@ from quantum_memory.state.sites import (
     shannon_entropy,
 )
 from quantum_memory.state.stabilizer_state import StabilizerState
+from quantum_memory.state.windows import InMemory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

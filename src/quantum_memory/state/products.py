@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from quantum_memory.state.sites import double
+from quantum_memory.state.sites import BLOCK, double
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -54,7 +54,7 @@ def products(a: Windows, b: Windows, executor: Any = None, *, step: int) -> Prod
     step
         Items that are read at once.
     """
-    tasks = ((_part(a, *one), _part(b, *one), step, *one) for one in _ranges(a.shape[0], step))
+    tasks = ((part_of(a, *one), part_of(b, *one), step, *one) for one in ranges(a.shape[0], step))
     sums = list(shared_out(_products, tasks, executor))
     re, im, aa, bb = (math.fsum(column) for column in zip(*sums, strict=True))
     return Products(complex(re, im), aa, bb)
@@ -62,7 +62,7 @@ def products(a: Windows, b: Windows, executor: Any = None, *, step: int) -> Prod
 
 def squared_norm(a: Windows, executor: Any = None, *, step: int) -> float:
     """Return ``<a|a>``; see `products`."""
-    tasks = ((_part(a, *one), step, *one) for one in _ranges(a.shape[0], step))
+    tasks = ((part_of(a, *one), step, *one) for one in ranges(a.shape[0], step))
     return math.fsum(shared_out(_squares, tasks, executor))
 
 
@@ -117,14 +117,14 @@ def as_executor(executor: Any) -> Executor:
     return given
 
 
-def _part(a: Windows, start: int, stop: int) -> Windows:
+def part_of(a: Windows, start: int, stop: int) -> Windows:
     """Return what a task is given of a vector: of one in memory only the items that it works on."""
     part = getattr(a, "part", None)
     made: Windows = a if part is None else part(start, stop)
     return made
 
 
-def _ranges(size: int, step: int) -> Iterator[tuple[int, int]]:
+def ranges(size: int, step: int) -> Iterator[tuple[int, int]]:
     """Yield ranges of items, each of whole steps."""
     chunks = -(-size // step)
     each = -(-chunks // _TASKS) * step
@@ -238,6 +238,8 @@ def _spread(number: int, gaps: list[int]) -> int:
 
 def vectors_step(*arrays: Any) -> int:
     """Return how many items of each of several vectors are read at once: whole chunks of all of them."""
-    steps: list[int] = [int(getattr(array, "step", 0)) or 1 << 18 for array in arrays]
+    steps = [int(array.step) for array in arrays if hasattr(array, "step")]
+    if not steps:
+        return BLOCK
     step = math.lcm(*steps)
     return step if step <= 8 * max(steps) else max(steps)

@@ -28,6 +28,7 @@ from quantum_memory.state.sites import (
     shannon_entropy,
     vector_problems,
 )
+from quantum_memory.state.windows import windows_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -132,7 +133,8 @@ class StateVector(_DenseState):
     ----------
     amplitudes
         1-D array of float16, float32, float64, complex64 or complex128, of any byte order and stride. It is not copied
-        and not checked: what is given is what is kept. `problems` says what is unphysical.
+        and not checked: what is given is what is kept. `problems` says what is unphysical. Of an array of Dask, or of
+        another that is not in memory, a `ShardedStateVector` is made.
     qubit_order
         See `QubitOrder`.
     dims
@@ -151,6 +153,14 @@ class StateVector(_DenseState):
     InvalidStateError
         When dtype, shape, dims or labels do not describe a state vector.
     """
+
+    def __new__(cls, amplitudes: Any = None, **options: Any) -> StateVector:  # noqa: ARG004 - another class
+        """Make one that leaves its amplitudes where they are, of amplitudes that are elsewhere."""
+        if cls is StateVector and windows_of(amplitudes) is not None:
+            from quantum_memory.state.sharded_state import ShardedStateVector  # noqa: PLC0415 - it is one of these
+
+            return super().__new__(ShardedStateVector)
+        return super().__new__(cls)
 
     def __init__(
         self,

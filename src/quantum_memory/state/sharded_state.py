@@ -13,6 +13,7 @@ from quantum_memory.state import products
 from quantum_memory.state.arrays import is_elsewhere
 from quantum_memory.state.quantum_state import StateVector
 from quantum_memory.state.sites import checked_operator, checked_sites, checked_total
+from quantum_memory.state.windows import windows_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,23 +34,29 @@ class ShardedStateVector(StateVector):
 
     Parameters
     ----------
-    shards
-        The amplitudes: anything with ``dtype``, ``shape``, ``ndim``, ``nbytes`` and ``items(start, stop)``. With an
-        attribute ``step``, that many are read at a time. It is pickled when an executor does the work.
+    amplitudes
+        An array of Dask, or anything with ``dtype``, ``shape``, ``ndim``, ``nbytes`` and
+        ``items(start, stop)``. With an attribute ``step``, that many are read at a time. It is pickled when an executor
+        does the work.
     qubit_order, dims, labels
         See `StateVector`.
+
+    Attributes
+    ----------
+    shards
+        The amplitudes, of which runs are read.
     """
 
     def __init__(
         self,
-        shards: Windows,
+        amplitudes: Any,
         *,
         qubit_order: QubitOrder,
         dims: Sequence[int] | None = None,
         labels: Sequence[str] | None = None,
     ) -> None:
-        super().__init__(cast("Any", shards), qubit_order=qubit_order, dims=dims, labels=labels)
-        self.shards = shards
+        super().__init__(amplitudes, qubit_order=qubit_order, dims=dims, labels=labels)
+        self.shards: Windows = cast("_Sliced", self._array).shards
         self._gathered: Array | None = None
 
     @property
@@ -102,6 +109,13 @@ class ShardedStateVector(StateVector):
 
     @staticmethod
     def _checked(amplitudes: Any) -> Array:
+        found = windows_of(amplitudes)
+        if found is None:
+            raise InvalidStateError(
+                f"a {type(amplitudes).__name__} is nothing of which a run of amplitudes is read",
+                next_step="give an array of Dask, or make a StateVector of an array in memory",
+            )
+        amplitudes = found
         if amplitudes.ndim != 1 or amplitudes.dtype.kind not in "fc":
             said = f"{amplitudes.ndim} axes of {amplitudes.dtype}"
             raise InvalidStateError(
@@ -109,6 +123,9 @@ class ShardedStateVector(StateVector):
                 next_step="reshape or convert it explicitly",
             )
         return cast("Array", _Sliced(amplitudes))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_gathered": None}
 
     def _class(self) -> type:
         return StateVector
@@ -144,6 +161,9 @@ class _Sliced:
         self._kept: tuple[int, AnyArray] | None = None
         self._lock = threading.Lock()
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Sliced, (self.shards,)
+
     def __len__(self) -> int:
         return self.shape[0]
 
@@ -164,32 +184,3 @@ class _Sliced:
                 self._kept = None  # before another is read: one is in memory
                 self._kept = (start, self.shards.items(start, min(start + self._step, len(self))))
             return self._kept[1]
-
-
-class InMemory:
-    """Amplitudes in memory, for code that reads a run of items at a time.
-
-    Parameters
-    ----------
-    array
-        All of them.
-    start, stop
-        Those that are kept.
-    """
-
-    def __init__(self, array: AnyArray, start: int = 0, stop: int | None = None) -> None:
-        self._start = start
-        self._array = array[start:stop]
-        self.dtype, self.ndim = array.dtype, 1
-        self.shape, self.nbytes = array.shape, array.nbytes
-
-    def part(self, start: int, stop: int) -> InMemory:
-        """Return the same, with no others in memory than items ``start:stop``, to be pickled."""
-        made = InMemory(self._array[:0])
-        made._start, made._array = start, self.items(start, stop)
-        made.shape, made.nbytes = self.shape, self.nbytes
-        return made
-
-    def items(self, start: int, stop: int) -> AnyArray:
-        """Return items ``start:stop`` of the whole array."""
-        return self._array[start - self._start : stop - self._start]

@@ -1,0 +1,183 @@
+"""State vectors whose amplitudes are elsewhere: what is computed of them run by run is what is computed of all."""
+
+from __future__ import annotations
+
+import copy
+import math
+import pickle
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import quantum_memory as qm
+from quantum_memory.errors import InvalidStateError
+from quantum_memory.state import products
+
+_QUBITS = 9
+
+
+class Shards:
+    """Amplitudes that count how many of them were read at once."""
+
+    ndim = 1
+
+    def __init__(self, amplitudes: np.ndarray, step: int = 32) -> None:
+        self.amplitudes = amplitudes
+        self.dtype, self.shape, self.nbytes = amplitudes.dtype, amplitudes.shape, amplitudes.nbytes
+        self.step = step
+        self.most = 0
+
+    def items(self, start: int, stop: int) -> np.ndarray:
+        self.most = max(self.most, stop - start)
+        return self.amplitudes[start:stop].copy()
+
+
+def _amplitudes(seed: int, dtype: str = "complex128", size: int = 1 << _QUBITS) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    return (rng.normal(size=size) + 1j * rng.normal(size=size)).astype(dtype)
+
+
+def _both(seed: int = 0, order: str = "little", step: int = 32, dtype: str = "complex128"):
+    amplitudes = _amplitudes(seed, dtype)
+    shards = Shards(amplitudes, step)
+    return qm.StateVector(shards, qubit_order=order), qm.StateVector(amplitudes, qubit_order=order), shards
+
+
+def test_a_state_vector_over_shards_is_one() -> None:
+    sharded, whole, shards = _both()
+    assert type(sharded) is qm.ShardedStateVector
+    assert isinstance(sharded, qm.StateVector)
+    assert sharded.norm() == pytest.approx(whole.norm(), rel=1e-15)
+    assert sharded.amplitude("010101010") == whole.amplitude("010101010")
+    assert np.array_equal(sharded.probabilities(), whole.probabilities())
+    assert np.array_equal(sharded.sample(20, seed=1), whole.sample(20, seed=1))
+    assert sharded.problems() == whole.problems()
+    assert shards.most == 32  # nothing was gathered
+
+
+def test_what_needs_all_of_them_reads_them_once() -> None:
+    sharded, whole, _ = _both(order="big")
+    assert np.array_equal(sharded.amplitudes, whole.amplitudes)
+    assert sharded.amplitudes is sharded.amplitudes
+    assert sharded == whole
+    assert whole == sharded
+    assert sharded.reordered("little") == whole.reordered("little")
+    assert type(sharded.normalized()) is qm.StateVector
+    assert np.allclose(sharded.schmidt_values(4), whole.schmidt_values(4))
+    assert np.array_equal(np.asarray(sharded), whole.amplitudes)
+    assert type(sharded.gather()) is qm.StateVector
+    other = qm.StateVector(Shards(_amplitudes(0)), qubit_order="unstated")
+    assert type(other.with_qubit_order("big")) is qm.ShardedStateVector
+    assert other.with_qubit_order("big") == whole
+    assert qm.MemoryState(sharded).content_id == qm.MemoryState(whole).content_id
+
+
+def test_copies_are_equal() -> None:
+    sharded, whole, _ = _both()
+    assert pickle.loads(pickle.dumps(sharded)) == whole
+    assert copy.deepcopy(sharded) == copy.copy(sharded) == whole
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    sites=st.lists(st.integers(0, _QUBITS - 1), min_size=1, max_size=4, unique=True),
+    step=st.sampled_from([2, 8, 32, 128, 512]),
+    order=st.sampled_from(["little", "big"]),
+    seed=st.integers(0, 99),
+    bits=st.integers(1, 9),
+)
+def test_partial_traces_are_those_of_the_whole(sites, step, order, seed, bits) -> None:
+    sharded, whole, shards = _both(seed, order, step)
+    rng = np.random.default_rng(seed)
+    operator = rng.normal(size=(2 ** len(sites),) * 2) + 1j * rng.normal(size=(2 ** len(sites),) * 2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(products, "BLOCK_BITS", bits)
+        assert sharded.expectation(operator, sites) == pytest.approx(whole.expectation(operator, sites), rel=1e-12)
+        reduced = sharded.reduced_density_matrix(sites).matrix
+    assert np.allclose(reduced, whole.reduced_density_matrix(sites).matrix, rtol=1e-12)
+    assert shards.most <= step
+
+
+def test_qudits_are_gathered_for_a_partial_trace() -> None:
+    amplitudes = _amplitudes(0, size=3**5)
+    sharded = qm.StateVector(Shards(amplitudes), qubit_order="big", dims=(3,) * 5)
+    whole = qm.StateVector(amplitudes, qubit_order="big", dims=(3,) * 5)
+    operator = np.diag([0, 1, 2])
+    assert sharded.expectation(operator, 2) == whole.expectation(operator, 2)
+
+
+@pytest.mark.parametrize("executor", [None, "threads"])
+@pytest.mark.parametrize("partner", ["sharded", "whole", "other steps"])
+def test_fidelity_is_that_of_the_whole(executor, partner) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        a, whole, shards = _both(1)
+        amplitudes = _amplitudes(2)
+        b = qm.StateVector(amplitudes, qubit_order="little")
+        expected = qm.metrics.fidelity(whole, b)
+        if partner != "whole":
+            b = qm.StateVector(Shards(amplitudes, 32 if partner == "sharded" else 64), qubit_order="little")
+        found = qm.MemoryState(a).fidelity(b, executor=pool if executor else None)
+        assert found == pytest.approx(expected, rel=1e-13)
+        assert a.norm(pool if executor else None) == pytest.approx(whole.norm(), rel=1e-15)
+        assert shards.most <= 64
+
+
+def test_norms_in_single_precision_do_not_drift() -> None:
+    amplitudes = np.full(1 << 22, 1e-3 * (1 + 1j), np.complex64)
+    exact = math.fsum(2 * [float(amplitudes[0].real) ** 2] * len(amplitudes))
+    drifted = abs(np.vdot(amplitudes, amplitudes).real / exact - 1)
+    state = qm.StateVector(Shards(amplitudes, 1 << 16), qubit_order="big")
+    assert abs(state.norm() ** 2 / exact - 1) < 1e-13
+    assert drifted > 1e-6  # what single precision makes of it
+    other = qm.StateVector(amplitudes, qubit_order="big")
+    assert abs(qm.metrics.fidelity(state, other) - 1) < 1e-13
+
+
+def test_states_in_other_orders_are_brought_into_one() -> None:
+    sharded, whole, _ = _both(1)
+    other = qm.StateVector(_amplitudes(2), qubit_order="big")
+    assert qm.metrics.fidelity(sharded, other) == pytest.approx(qm.metrics.fidelity(whole, other), rel=1e-13)
+
+
+class _Failing(Executor):
+    def __init__(self) -> None:
+        self.futures: list[Future] = []
+
+    def submit(self, fn, /, *args, **kwargs):
+        future: Future = Future()
+        if self.futures:
+            self.futures.append(future)  # never run
+        else:
+            self.futures.append(future)
+            future.set_exception(ZeroDivisionError())
+        return future
+
+
+def test_an_error_of_a_task_ends_the_others() -> None:
+    sharded, _, _ = _both(step=2)
+    executor = _Failing()
+    with pytest.raises(ZeroDivisionError):
+        sharded.norm(executor)
+    assert len(executor.futures) == 64
+    assert all(future.cancelled() for future in executor.futures[1:])
+
+
+@pytest.mark.parametrize("suffix", ["qms", "h5", "npz", "msgpack", "b64", "json"])
+def test_it_is_saved_run_by_run(tmp_path, suffix) -> None:
+    sharded, whole, shards = _both()
+    assert qm.save(sharded, tmp_path / f"x.{suffix}").content_id == qm.MemoryState(whole).content_id
+    assert qm.load(tmp_path / f"x.{suffix}").quantum == whole
+    assert shards.most <= 1 << 18
+
+
+def test_what_is_no_row_is_refused() -> None:
+    with pytest.raises(InvalidStateError, match="a ndarray is nothing of which"):
+        qm.ShardedStateVector(np.zeros(2), qubit_order="big")
+    shards = Shards(np.zeros(4, np.int64))
+    with pytest.raises(InvalidStateError, match="1 axes of int64"):
+        qm.StateVector(shards, qubit_order="big")
+    with pytest.raises(InvalidStateError, match="not a power of two"):
+        qm.StateVector(Shards(np.zeros(3)), qubit_order="big")
