@@ -24,6 +24,7 @@ from quantum_memory.cloud.chunks import (
 )
 from quantum_memory.cloud.errors import told
 from quantum_memory.cloud.layout import DIGEST_BYTES, Place
+from quantum_memory.cloud.ranks import among
 from quantum_memory.cloud.repository import Repository, Writing
 from quantum_memory.cloud.writer import SnapshotWriter, settled
 from quantum_memory.cloud.zarr_format import already_there, before_of, line_and_tag
@@ -33,7 +34,7 @@ from quantum_memory.formats.reader import AMPLITUDES, outline
 from quantum_memory.formats.registry import Saved
 from quantum_memory.state.arrays import CHUNK_BYTES, dtype_name, is_elsewhere
 from quantum_memory.state.memory_state import MemoryState
-from quantum_memory.state.products import part_of, ranges, shared_out
+from quantum_memory.state.products import CARRIED, part_of, ranges, shared_out
 from quantum_memory.state.quantum_state import StateVector
 from quantum_memory.state.windows import DaskRow, InMemory
 
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 
     import icechunk
 
+    from quantum_memory.cloud.ranks import Communicator
     from quantum_memory.cloud.reader import SnapshotReader
     from quantum_memory.formats.registry import SaveOptions
     from quantum_memory.formats.urls import URL
@@ -243,6 +245,24 @@ class Transaction:
             if kind is None:
                 self._commit()
 
+    def among(self, comm: Communicator) -> contextlib.AbstractContextManager[Part]:
+        """Give each rank of an MPI job a part, for a block; the first rank commits when all have ended theirs.
+
+        Every rank makes the same transaction and calls this, and none enters it otherwise. Where one fails all raise an
+        error, and nothing has happened.
+
+        Parameters
+        ----------
+        comm
+            A communicator of mpi4py.
+        """
+        return among(self, comm)
+
+    @property
+    def name(self) -> str:
+        """The address."""
+        return str(self._url)
+
     @property
     def chunk(self) -> int:
         """Amplitudes in a chunk."""
@@ -379,7 +399,7 @@ def _written_parts(executor: Any, tx: Transaction, shards: Windows) -> Iterator[
         yield from (future.result() for future in futures)
         return
     tasks = ((tx.fork(), part_of(shards, low, high), low, high) for low, high in ranges(tx.size, tx.chunk))
-    yield from shared_out(_write_run, tasks, executor)
+    yield from shared_out(_write_run, tasks, executor, most=CARRIED if isinstance(shards, InMemory) else None)
 
 
 def _write_run(part: Part, shards: Windows, start: int, stop: int) -> Part:

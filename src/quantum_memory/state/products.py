@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -31,6 +32,9 @@ BLOCK_BITS = 14
 
 _TASKS = 64
 """Tasks that a piece of work is cut into, where there is so much of it."""
+
+CARRIED = 8
+"""Tasks that are handed out at once, where they carry what they work on."""
 
 _TOGETHER = 4
 """Chunks that a task holds at once."""
@@ -55,7 +59,7 @@ def products(a: Windows, b: Windows, executor: Any = None, *, step: int) -> Prod
         Items that are read at once.
     """
     tasks = ((part_of(a, *one), part_of(b, *one), step, *one) for one in ranges(a.shape[0], step))
-    sums = list(shared_out(_products, tasks, executor))
+    sums = list(shared_out(_products, tasks, executor, most=_most(a, b)))
     re, im, aa, bb = (math.fsum(column) for column in zip(*sums, strict=True))
     return Products(complex(re, im), aa, bb)
 
@@ -63,7 +67,7 @@ def products(a: Windows, b: Windows, executor: Any = None, *, step: int) -> Prod
 def squared_norm(a: Windows, executor: Any = None, *, step: int) -> float:
     """Return ``<a|a>``; see `products`."""
     tasks = ((part_of(a, *one), step, *one) for one in ranges(a.shape[0], step))
-    return math.fsum(shared_out(_squares, tasks, executor))
+    return math.fsum(shared_out(_squares, tasks, executor, most=_most(a)))
 
 
 def reduced(a: Windows, bits: Sequence[int], executor: Any = None, *, step: int) -> Array:
@@ -87,24 +91,33 @@ def reduced(a: Windows, bits: Sequence[int], executor: Any = None, *, step: int)
     return total
 
 
-def shared_out(work: Callable[..., Any], tasks: Iterable[tuple[Any, ...]], executor: Any) -> Iterator[Any]:
+def shared_out(
+    work: Callable[..., Any], tasks: Iterable[tuple[Any, ...]], executor: Any, *, most: int | None = None
+) -> Iterator[Any]:
     """Yield what `work(*task)` returns for every task, in their order.
 
     Parameters
     ----------
     executor
         An executor, or a client of Dask; None: this thread. It is not closed.
+    most
+        How many tasks are handed out before the first has ended; by default all. For tasks that carry what they work
+        on, of which there would be as many copies.
     """
     if executor is None:
         yield from (work(*task) for task in tasks)
         return
     pool = as_executor(executor)
-    futures: list[Future[Any]] = [pool.submit(work, *task) for task in tasks]
+    waiting = iter(tasks)
+    running: deque[Future[Any]] = deque()
     try:
-        for future in futures:
-            yield future.result()
+        running.extend(pool.submit(work, *task) for task in itertools.islice(waiting, most))
+        while running:
+            yield running[0].result()
+            running.popleft()
+            running.extend(pool.submit(work, *task) for task in itertools.islice(waiting, 1))
     finally:
-        for future in futures:
+        for future in running:
             future.cancel()
 
 
@@ -115,6 +128,11 @@ def as_executor(executor: Any) -> Executor:
         return made
     given: Executor = executor
     return given
+
+
+def _most(*arrays: Windows) -> int | None:
+    """Return how many tasks are handed out at once: few where they carry items."""
+    return CARRIED if any(hasattr(array, "part") for array in arrays) else None
 
 
 def part_of(a: Windows, start: int, stop: int) -> Windows:
