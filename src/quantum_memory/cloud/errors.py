@@ -70,6 +70,7 @@ def _is_damage(error: Exception) -> bool:
         sign in text
         for sign in (
             "not found",
+            "NoSuchKey",
             "NotFound",
             "deserializ",
             "Flatbuffer",

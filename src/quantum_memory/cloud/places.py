@@ -8,6 +8,7 @@ commit names is made durable before a reference names it, and the reference is r
 from __future__ import annotations
 
 import contextlib
+import datetime
 import os
 import shutil
 import uuid
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 
 _WAIT = 60.0
+_LONGEST_CLEANING = datetime.timedelta(days=1)
 _ALONE = "QMEM_SINGLE_WRITER"
 """Set to 1 by who knows that nobody else writes there, where the storage cannot keep writers apart."""
 
@@ -73,6 +75,21 @@ class Place(Protocol):
         ConflictError
             It does not.
         """
+
+    def mend(self) -> None:
+        """Bring back what was being changed when somebody was cut off."""
+
+    def cleaning(self) -> contextlib.AbstractContextManager[None]:
+        """Be the only one who removes something, for a block.
+
+        Raises
+        ------
+        ConflictError
+            Somebody else is.
+        """
+
+    def expiring(self) -> contextlib.AbstractContextManager[None]:
+        """Let Icechunk write over snapshots in a block, after which they are durable, or as they were before."""
 
     def tag(self, repository: icechunk.Repository, name: str, snapshot: str) -> None:
         """Name a snapshot, durably.
@@ -171,6 +188,31 @@ class ObjectPlace:
                 return  # only the answer was lost
             raise (tag_exists(name) if "already exists" in str(error) else error) from error
 
+    def mend(self) -> None:
+        pass  # objects are written as a whole
+
+    @contextlib.contextmanager
+    def cleaning(self) -> Iterator[None]:
+        name, store = f"{FOLDER}/cleaning", self.objects()
+        try:
+            store.put(name, b"", mode="create")
+        except AlreadyExistsError as error:
+            begun = store.head(name)["last_modified"]
+            if datetime.datetime.now(datetime.UTC) - begun < _LONGEST_CLEANING:
+                raise ConflictError(
+                    f"somebody else has been removing something since {begun:%Y-%m-%d %H:%M:%S} UTC",
+                    next_step="wait for it; one that has not ended within a day is taken for dead",
+                ) from error
+            store.put(name, b"")
+        try:
+            yield
+        finally:
+            store.delete(name)
+
+    @contextlib.contextmanager
+    def expiring(self) -> Iterator[None]:
+        yield
+
     @property
     def _plain(self) -> bool:
         return (self._endpoint or "").startswith("http://")
@@ -225,6 +267,61 @@ class FolderPlace:
                 raise tag_exists(name)
             sync_file_system(self._root)
             self._write_reference(f"tag.{name}", snapshot, overwrite=False)
+
+    def mend(self) -> None:
+        if not os.path.isdir(self._held):
+            return
+        try:
+            with only_one(self._root, 0):
+                self._put_back()
+        except (ConflictError, StorageError, OSError):
+            pass  # somebody is at it, or this user may only read; what is read tells
+
+    @contextlib.contextmanager
+    def cleaning(self) -> Iterator[None]:
+        folder = os.path.join(self._root, FOLDER)
+        os.makedirs(folder, exist_ok=True)
+        try:
+            with only_one(folder, 0):
+                yield
+        except ConflictError as error:
+            raise ConflictError("somebody else is removing something", next_step="wait for it") from error
+
+    @contextlib.contextmanager
+    def expiring(self) -> Iterator[None]:
+        """Hold on to every snapshot by a second name, since Icechunk replaces some without making them durable."""
+        files = current()
+        with self._locked():
+            self._put_back()
+            os.makedirs(self._held, exist_ok=True)
+            for name in files.names(self._snapshots):
+                files.link(os.path.join(self._snapshots, name), os.path.join(self._held, name))
+            for folder in (self._held, os.path.dirname(self._held), self._root):
+                sync_folder(files, folder)
+            yield  # where it fails, or is cut off, who comes next puts back what was there
+            sync_file_system(self._root)
+            shutil.rmtree(self._held)
+            sync_folder(files, os.path.dirname(self._held))
+
+    def _put_back(self) -> None:
+        """Give snapshots back that were held on to, if there are any."""
+        files = current()
+        if not os.path.isdir(self._held):
+            return
+        for name in files.names(self._held):
+            # Of two names of one file this does nothing, and leaves both.
+            files.rename(os.path.join(self._held, name), os.path.join(self._snapshots, name))
+        sync_folder(files, self._snapshots)
+        shutil.rmtree(self._held)
+        sync_folder(files, os.path.dirname(self._held))
+
+    @property
+    def _snapshots(self) -> str:
+        return os.path.join(self._root, "snapshots")
+
+    @property
+    def _held(self) -> str:
+        return os.path.join(self._root, FOLDER, "expiring")
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:

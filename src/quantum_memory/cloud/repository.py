@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import icechunk
 
+from quantum_memory.cloud.cleaning import WRITING, Pruned, prune
 from quantum_memory.cloud.errors import told
 from quantum_memory.cloud.places import Place, place_of, tag_exists
 from quantum_memory.errors import ConflictError, InvalidStateError, MissingError, MissingFileError
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from quantum_memory.formats.urls import URL
 
 MAIN = "main"
-_WRITING = re.compile(r"writing-([0-9a-f]{12})-[0-9a-f]{16}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=:,-]{0,127}")
 _UNFINISHED = "quantum-memory: unfinished"
 """What a commit says that only prepares another one."""
@@ -104,6 +104,7 @@ class Repository:
         self.url = url.at(None)
         with told(self.url, "open it"):
             self._place: Place = place_of(url)
+            self._place.mend()
             storage = self._place.storage()
             if not icechunk.Repository.exists(storage):
                 if not create:
@@ -147,7 +148,7 @@ class Repository:
     def branches(self) -> dict[str, str]:
         """Return the snapshot that each branch ends with."""
         with told(self.url, "list its branches"):
-            names = sorted(name for name in self._repository.list_branches() if not _WRITING.fullmatch(name))
+            names = sorted(name for name in self._repository.list_branches() if not WRITING.fullmatch(name))
             return {name: self._repository.lookup_branch(name) for name in names}
 
     def history(self, name: str | None = None) -> Iterator[Version]:
@@ -283,6 +284,43 @@ class Repository:
             self._place.check_writable()
             self._place.move(self._repository, line, snapshot, seen=self._repository.lookup_branch(line))
 
+    def prune(
+        self,
+        keep: int | None = None,
+        within: datetime.timedelta | None = None,
+        *,
+        line: str = MAIN,
+        strangers: bool = False,
+        dry_run: bool = False,
+    ) -> Pruned:
+        """Remove old versions, and what no version needs any more, while others read and write.
+
+        Versions with a tag, and those that a branch ends with, always stay. What was written within the last hour
+        stays, and so does what was written since an hour before the oldest version that is being written was begun.
+
+        Parameters
+        ----------
+        keep
+            How many of the newest versions stay. With neither this nor `within` all do.
+        within
+            How old a version may be to stay.
+        line
+            The branch whose history is shortened.
+        strangers
+            Whether programs write there that do so without this package, so that nobody knows of what they have not
+            committed: then what was written within the last week stays.
+        dry_run
+            Say what would be removed of what is not needed even now; no version expires.
+
+        Raises
+        ------
+        ConflictError
+            Somebody else is removing something.
+        """
+        with told(self.url, "remove what is not needed"):
+            self._place.check_writable()
+            return prune(self._repository, self._place, keep, within, line, strangers=strangers, dry_run=dry_run)
+
     def _tagged(self, name: str) -> str | None:
         return self._looked_up(self._repository.lookup_tag, name)
 
@@ -293,7 +331,7 @@ class Repository:
         try:
             return str(self._repository.lookup_snapshot(name).id)
         except icechunk.IcechunkError as error:
-            if "not found" in str(error) or "invalid snapshot id" in str(error):
+            if any(sign in str(error) for sign in ("not found", "NoSuchKey", "invalid snapshot id")):
                 return None
             raise
 
@@ -316,7 +354,7 @@ def checked_name(name: str) -> str:
     ------
     InvalidStateError
     """
-    if not _NAME.fullmatch(name) or _WRITING.fullmatch(name):
+    if not _NAME.fullmatch(name) or WRITING.fullmatch(name):
         raise InvalidStateError(
             f"a version cannot be called {name!r:.60}",
             next_step="use letters, digits, and . _ - + = : , with a letter or a digit first",

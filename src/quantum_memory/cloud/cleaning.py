@@ -1,0 +1,139 @@
+"""Old versions expire, and what no version needs any more is removed, beside those who are writing.
+
+Icechunk removes what is older than a moment that it is told. What has been written for a version that is not committed
+yet belongs to no version, and would go: the commit would succeed, and every read of it fail. So nobody is asked for the
+moment. It is an hour before the oldest version that somebody is writing was begun, which the names of their branches
+say, or an hour ago.
+
+Who has been writing for longer than a week is taken for dead: the branch is removed, so that the commit is refused, and
+what it has written stays for another hour, in case that commit was being made just then.
+"""
+
+from __future__ import annotations
+
+import datetime
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from quantum_memory.cloud.errors import told
+from quantum_memory.errors import InvalidStateError
+
+if TYPE_CHECKING:
+    import icechunk
+
+    from quantum_memory.cloud.notes import Notes
+    from quantum_memory.cloud.places import Place
+
+_HOUR = datetime.timedelta(hours=1)
+"""By how much clocks of writers and of the storage may differ."""
+
+LONGEST_WRITING = datetime.timedelta(days=7)
+WRITING = re.compile(r"writing-([0-9a-f]{12})-[0-9a-f]{16}")
+"""The name of a branch to which a version is written, with the second since 1970 in which it was begun."""
+
+_GIVEN_UP = "given-up"
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """What was removed of a repository.
+
+    Attributes
+    ----------
+    versions
+        The snapshots that are in no history any more.
+    objects, bytes
+        What no version needs any more, and was removed, or would be.
+    before
+        Nothing younger than this was looked at.
+    writing
+        How many versions were being written meanwhile.
+    given_up
+        How many of them were given up for dead.
+    """
+
+    versions: tuple[str, ...]
+    objects: int
+    bytes: int
+    before: datetime.datetime
+    writing: int
+    given_up: int
+
+
+def prune(
+    repository: icechunk.Repository,
+    place: Place,
+    keep: int | None,
+    within: datetime.timedelta | None,
+    line: str,
+    *,
+    strangers: bool,
+    dry_run: bool,
+) -> Pruned:
+    """Remove old versions, and what no version needs; see `Repository.prune`."""
+    now = datetime.datetime.now(datetime.UTC)
+    with place.cleaning():
+        expired: set[str] = set()
+        moment = _oldest_kept(repository, keep, within, line, now)
+        if moment is not None and not dry_run:
+            with place.expiring():
+                expired = repository.expire_snapshots(moment)
+        names = [name for name in repository.list_branches() if WRITING.fullmatch(name)]
+        dead = [name for name in names if now - _begun(name) > LONGEST_WRITING]
+        begun = [_begun(name) for name in names] + _given_up(place.notes, now)
+        before = min([now - (LONGEST_WRITING if strangers else _HOUR), *(one - _HOUR for one in begun)])
+        if not dry_run:
+            for name in dead:
+                place.notes.write(f"{_GIVEN_UP}/{name}", now.isoformat().encode())
+                repository.delete_branch(name)
+        found = repository.garbage_collect(before, dry_run=dry_run)
+    objects = (
+        found.chunks_deleted
+        + found.manifests_deleted
+        + found.snapshots_deleted
+        + found.attributes_deleted
+        + found.transaction_logs_deleted
+    )
+    return Pruned(tuple(sorted(expired)), objects, found.bytes_deleted, before, len(names) - len(dead), len(dead))
+
+
+def _begun(name: str) -> datetime.datetime:
+    found = WRITING.fullmatch(name)
+    if found is None:
+        raise ValueError(f"{name} is not the name of a branch that is written to")
+    return datetime.datetime.fromtimestamp(int(found[1], 16), datetime.UTC)
+
+
+def _given_up(notes: Notes, now: datetime.datetime) -> list[datetime.datetime]:
+    """Return when those were begun that were given up within the last hour; older notes are removed."""
+    found = []
+    for name in notes.names(_GIVEN_UP):
+        text = notes.read(name)
+        if text is not None and now - datetime.datetime.fromisoformat(text.decode()) < _HOUR:
+            found.append(_begun(name.rpartition("/")[2]))
+        else:
+            notes.remove(name)
+    return found
+
+
+def _oldest_kept(
+    repository: icechunk.Repository,
+    keep: int | None,
+    within: datetime.timedelta | None,
+    line: str,
+    now: datetime.datetime,
+) -> datetime.datetime | None:
+    """Return when the oldest version was written that stays; None where all stay."""
+    if keep is None and within is None:
+        return None
+    if keep is not None and keep < 1:
+        raise InvalidStateError(f"{keep} versions are to be kept", next_step="keep at least 1")
+    with told(line, "read its history"):
+        chain = [one for one in repository.ancestry(branch=line) if one.parent_id is not None]
+    kept = [
+        one
+        for index, one in enumerate(chain)
+        if (keep is not None and index < keep) or (within is not None and now - one.written_at <= within)
+    ]
+    return min((one.written_at for one in kept or chain[:1]), default=None)
