@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import datetime
-import os
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -133,19 +133,23 @@ def test_one_at_a_time(url: str) -> None:
 def test_who_is_cut_off_while_versions_expire_loses_none(folder_url: str) -> None:
     for k in range(3):
         qm.save(_state(k), folder_url)
-    root = URL.parse(folder_url).key
     place = FolderPlace(URL.parse(folder_url))
-    snapshots = os.path.join(root, "snapshots")
-    before = {name: open(os.path.join(snapshots, name), "rb").read() for name in os.listdir(snapshots)}
-    with pytest.raises(KeyboardInterrupt), place.expiring():
-        for name in sorted(before)[:2]:  # what a power cut makes of a file that is replaced
-            os.unlink(os.path.join(snapshots, name))
-            open(os.path.join(snapshots, name), "wb").close()
-        raise KeyboardInterrupt
-    assert os.path.isdir(place._held)
+    snapshots = Path(URL.parse(folder_url).key, "snapshots")
+    before = {path: path.read_bytes() for path in snapshots.iterdir()}
+
+    def cut_off() -> None:
+        with place.expiring():
+            for path in sorted(before)[:2]:  # what a power cut makes of a file that is replaced
+                path.unlink()
+                path.touch()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        cut_off()
+    assert Path(place._held).is_dir()
     assert qm.load(folder_url).quantum == _state(2)
-    assert {name: open(os.path.join(snapshots, name), "rb").read() for name in os.listdir(snapshots)} == before
-    assert not os.path.exists(place._held)
+    assert {path: path.read_bytes() for path in snapshots.iterdir()} == before
+    assert not Path(place._held).exists()
     assert len(list(qm.repository(folder_url).history())) == 3
 
 
