@@ -27,7 +27,8 @@ _HOMES = {
     "save": "formats.verbs",
     "repository": "cloud.verbs",
     "transaction": "cloud.verbs",
-    "verify": "formats.verify",
+    "verify": "formats.verify_all",
+    "verify_all": "formats.verify_all",
     "verify_certificate": "formats.certify",
     "BackgroundCompressor": "formats.background",
     "BinaryFormatHandler": "formats.binary_format",
@@ -101,6 +102,7 @@ __all__ = [  # noqa: RUF022 - as in _HOMES
     "save",
     "transaction",
     "verify",
+    "verify_all",
     "verify_certificate",
     "BackgroundCompressor",
     "BinaryFormatHandler",
@@ -193,7 +195,7 @@ if TYPE_CHECKING:
     )
     from quantum_memory.formats.verbs import info, load, save
     from quantum_memory.formats.verbs import open as open  # noqa: A004 - not in __all__, which would hide Python's own
-    from quantum_memory.formats.verify import verify
+    from quantum_memory.formats.verify_all import verify, verify_all
     from quantum_memory.interop.provenance import circuit_of, provenance
     from quantum_memory.lifecycle.backup_manager import BackupManager
     from quantum_memory.lifecycle.checkpoint_manager import CheckpointManager

@@ -12,12 +12,14 @@ import datetime
 import os
 import shutil
 import uuid
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 import icechunk
 from obstore.exceptions import AlreadyExistsError, GenericError, NotSupportedError, PreconditionError
 from obstore.store import S3Store
 
+from quantum_memory.cloud.errors import told
 from quantum_memory.cloud.notes import FOLDER, FileNotes, Notes, ObjectNotes
 from quantum_memory.durability.atomic import DurableFile, remove_leftovers, sync_folder, temporary_name
 from quantum_memory.durability.files import current, sync_file_system
@@ -32,6 +34,9 @@ if TYPE_CHECKING:
 
 
 _WAIT = 60.0
+_DEEPEST = 8
+"""Levels of prefixes below an address at which repositories are looked for."""
+
 _LONGEST_CLEANING = datetime.timedelta(days=1)
 _ALONE = "QMEM_SINGLE_WRITER"
 """Set to 1 by who knows that nobody else writes there, where the storage cannot keep writers apart."""
@@ -343,6 +348,33 @@ class FolderPlace:
             raise StorageError.from_os_error(error, "make a reference", folder) from error
         with DurableFile(os.path.join(folder, "ref.json"), overwrite=overwrite, durable=durable) as file:
             file.write(f'{{"snapshot":"{snapshot}"}}'.encode())
+
+
+def repositories_below(url: URL) -> list[str] | None:
+    """Return the addresses of the repositories below an address; None where there is one at the address itself.
+
+    Raises
+    ------
+    StorageError
+        The storage cannot be reached, or refuses.
+    """
+    with told(url, "look for repositories"):
+        if url.name is not None or icechunk.Repository.exists(place_of(url).storage()):
+            return None
+        if url.scheme == S3:
+            keys = _keys_below(ObjectPlace(url).objects(""), url.key, _DEEPEST)
+        else:
+            keys = sorted(folder for folder, parts, _ in os.walk(url.key) if {"refs", "snapshots"} <= set(parts))
+    return [str(replace(url, key=key)) for key in keys]
+
+
+def _keys_below(store: S3Store, key: str, depth: int) -> list[str]:
+    found = store.list_with_delimiter(f"{key}/" if key else None)["common_prefixes"]
+    below = [prefix.rstrip("/") for prefix in found]
+    names = {prefix.rpartition("/")[2] for prefix in below}
+    if {"refs", "snapshots"} <= names:
+        return [key]
+    return [one for prefix in below for one in _keys_below(store, prefix, depth - 1)] if depth else []
 
 
 def tag_exists(name: str) -> ConflictError:

@@ -224,21 +224,32 @@ class SnapshotReader:
     ) -> int:
         for path, place in self.entries.items():
             self.rows(path)
-
-            def check(index: int, path: str = path) -> None:
-                items = self.chunk(path, index, full=True)
-                step = CHUNK_BYTES // items.itemsize
-                for start in range(0, len(items), step):
-                    part = items[start : start + step]
-                    if look is not None:
-                        look(path, part)
-                    if progress is not None:
-                        progress(part.nbytes)
-
-            at_once(check, range(place.chunks))
-            if not place.size:
-                self._empty(path)
+            self.check_chunks(path, 0, place.chunks, progress, look)
         return sum(place.mebibytes for place in self.entries.values())
+
+    def check_chunks(
+        self,
+        path: str,
+        first: int,
+        last: int,
+        progress: Callable[[int], object] | None = None,
+        look: Callable[[str, AnyArray], object] | None = None,
+    ) -> None:
+        """Check chunks ``first:last`` of an array against every digest there is; see `check_everything`."""
+
+        def check(index: int) -> None:
+            items = self.chunk(path, index, full=True)
+            step = CHUNK_BYTES // items.itemsize
+            for start in range(0, len(items), step):
+                part = items[start : start + step]
+                if look is not None:
+                    look(path, part)
+                if progress is not None:
+                    progress(part.nbytes)
+
+        at_once(check, range(first, last))
+        if not self.entries[path].size:
+            self._empty(path)
 
     def _empty(self, path: str) -> None:
         """See that an array without items is there."""

@@ -6,6 +6,7 @@ import random
 import time
 from typing import TYPE_CHECKING
 
+from quantum_memory.cloud.places import repositories_below
 from quantum_memory.cloud.reader import SnapshotReader
 from quantum_memory.cloud.repository import MAIN, Repository, checked_name
 from quantum_memory.cloud.writer import SnapshotWriter
@@ -42,6 +43,9 @@ class Zarr(Handler):
 
 class ZarrStorage:
     """See `formats.urls.Storage`."""
+
+    def below(self, url: URL) -> list[str] | None:
+        return repositories_below(url)
 
     def open(self, url: URL, options: OpenOptions) -> tuple[Readable, Handler]:
         if options.key is not None:

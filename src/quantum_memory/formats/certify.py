@@ -14,7 +14,7 @@ from quantum_memory.formats.form_reader import StoredRow, lossy_arrays
 from quantum_memory.formats.prepared import Prepared
 from quantum_memory.formats.reader import PACKED
 from quantum_memory.formats.registry import OpenOptions, is_sealed, open_reader
-from quantum_memory.formats.verify import verify
+from quantum_memory.formats.verify_all import verify
 from quantum_memory.state import metrics
 from quantum_memory.state.arrays import array_digest
 from quantum_memory.state.memory_state import as_memory_state

@@ -16,7 +16,7 @@ from quantum_memory.formats.reader import identities
 from quantum_memory.formats.registry import OpenOptions, Saved, SaveOptions, format_of_suffix, open_reader
 from quantum_memory.formats.urls import URL, is_url, storage
 from quantum_memory.formats.verbs import write
-from quantum_memory.formats.verify import verify
+from quantum_memory.formats.verify_all import verify
 from quantum_memory.state.document import content_id, well_formed
 
 if TYPE_CHECKING:

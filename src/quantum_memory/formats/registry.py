@@ -194,6 +194,9 @@ FORMATS = (
 )
 """All formats. A suffix that ends with another comes before it."""
 
+SUFFIXES = tuple(suffix for one in FORMATS for suffix in one.suffixes)
+"""All suffixes, with their dots."""
+
 HEAD_BYTES = 64
 """How much of a file is looked at to tell its format."""
 

@@ -39,7 +39,7 @@ def left_there(reader: Reader) -> StoredAmplitudes | None:
 
 
 @lru_cache(maxsize=_OPEN)
-def _reader_of(address: str) -> Reader:
+def reader_of(address: str) -> Reader:
     """Return a reader of an address that names a snapshot, which never changes: one for all tasks of a process."""
     return open_reader(address, OpenOptions())
 
@@ -81,7 +81,7 @@ class StoredAmplitudes:
         return self._reader.read_items(AMPLITUDES, start, stop)
 
     def _opened(self) -> Reader:
-        reader = _reader_of(self._path)
+        reader = reader_of(self._path)
         entry = reader.entries.get(AMPLITUDES)
         if entry is None or entry.identity != self._identity:
             raise ConflictError(

@@ -121,6 +121,9 @@ class Storage(Protocol):
             Called with the address of the version before anybody else sees it; what it raises undoes it.
         """
 
+    def below(self, url: URL) -> list[str] | None:
+        """Return the addresses of the repositories below an address, which is none of one; None where it is."""
+
     def open(self, url: URL, options: OpenOptions) -> tuple[Readable, Handler]:
         """Return what stands for a file, and what reads the memory at an address."""
 

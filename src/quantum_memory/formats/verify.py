@@ -8,14 +8,14 @@ import threading
 from collections import Counter
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from quantum_memory.formats.form_reader import lossy_arrays
 from quantum_memory.formats.reader import AMPLITUDES, identities, outline, read_memory
 from quantum_memory.formats.record import norm_of, squared_norm
-from quantum_memory.formats.registry import OpenOptions, opened
+from quantum_memory.formats.registry import opened
 from quantum_memory.state.document import content_id, well_formed
 from quantum_memory.state.matrix_product_state import MatrixProductState
 from quantum_memory.state.quantum_state import DensityMatrix, StateVector
@@ -23,11 +23,10 @@ from quantum_memory.state.sites import vector_problems
 from quantum_memory.state.stabilizer_state import StabilizerState
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Callable
 
-    from quantum_memory.encryption.keys import OneKey
     from quantum_memory.formats.reader import Reader
+    from quantum_memory.formats.registry import OpenOptions, Path, Progress
     from quantum_memory.state.arrays import AnyArray
     from quantum_memory.state.document import QuantumState
 
@@ -72,49 +71,43 @@ class VerifyReport:
         return asdict(self)
 
 
-def verify(
-    path: str | os.PathLike[str],
-    *,
-    progress: Callable[[int], object] | None = None,
-    max_bytes: int | None = None,
-    allow_pickle: bool = False,
-    state_id: str | None = None,
-    key: OneKey | None = None,
+def verify_one(
+    path: Path, options: OpenOptions, progress: Progress | None = None, seen: Callable[[Reader], Seen] | None = None
 ) -> VerifyReport:
-    """Check every byte of a file against its checksum and its SHA-256, needing at most 64 MiB of memory.
-
-    Whether the parts of the memory fit together is seen by putting it together, up to 32 MiB; in a larger one it is
-    seen of the quantum state only, from shapes. Values that are not finite are always counted, and the norm of state
-    vectors is always computed. Other states are looked at (norm, trace, eigenvalues, canonical form) where that is
-    quick: density matrices up to dimension 512, stabiliser states up to 2048 qubits, and matrix product states up to
-    2**21 numbers, and 2**28 products of two numbers in their norm, all of memories that are put together.
+    """Check every byte of a file; see `quantum_memory.verify`.
 
     Parameters
     ----------
-    path
-        The file.
-    progress
-        Called with the raw bytes of each chunk that is done.
-    max_bytes, allow_pickle, state_id, key
-        See `quantum_memory.load`.
-
-    Raises
-    ------
-    IntegrityError
-        The file is damaged. It says where.
-    WrongKeyError
-        It is encrypted, and not with this key, or none was given.
-    UnsupportedVersionError, MissingFileError, StorageError, UnsafeError
+    seen
+        Looks at the chunks of a reader; by default this process does.
     """
-    options = OpenOptions(max_bytes, allow_pickle, state_id, key)
     source, handler = opened(path, options)
     # Closed here, and not when the last error that names them is forgotten.
     with closing(source), closing(handler.each(source, options)) as readers:
-        reports = {reader.member: _verify(reader, progress) for reader in readers}
+        reports = {reader.member: _verify(reader, progress, seen) for reader in readers}
     return next(iter(reports.values())) if len(reports) == 1 else _together(reports, source.name, source.size)
 
 
-def _verify(reader: Reader, progress: Callable[[int], object] | None) -> VerifyReport:
+class Seen(NamedTuple):
+    """What was seen of chunks that are whole.
+
+    Attributes
+    ----------
+    chunks
+        How many there are.
+    odd
+        Of each array how many values are not finite.
+    squares
+        The squared norms of the parts of the state vector.
+    """
+
+    chunks: int
+    odd: Counter[str]
+    squares: list[float]
+
+
+def look_at(check: Callable[[Callable[[str, AnyArray], object]], int]) -> Seen:
+    """Return what is seen of the chunks that `check` calls its argument with; it returns their number."""
     odd: Counter[str] = Counter()
     squares: list[float] = []
     lock = threading.Lock()
@@ -126,7 +119,12 @@ def _verify(reader: Reader, progress: Callable[[int], object] | None) -> VerifyR
             odd[path] += count
             squares.append(square)
 
-    chunks = reader.check_everything(progress, look)
+    return Seen(check(look), odd, squares)
+
+
+def _verify(reader: Reader, progress: Progress | None, seen: Callable[[Reader], Seen] | None = None) -> VerifyReport:
+    everything = look_at(lambda look: reader.check_everything(progress, look)) if seen is None else seen(reader)
+    chunks, odd, squares = everything
     problems = None
     if sum(entry.nbytes for entry in reader.entries.values()) <= _PUT_TOGETHER:
         problems = _of_state(read_memory(reader).quantum, _tolerance(reader))
