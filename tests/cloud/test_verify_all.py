@@ -40,6 +40,8 @@ def folder(tmp_path: Path) -> Path:
         path.parent.mkdir(exist_ok=True)
         qm.save(_state(k), path, durable=False)
     (tmp_path / "notes.txt").write_text("not a state")
+    (tmp_path / "settings.json").write_text('{"not": "a state"}')
+    np.savez(tmp_path / "others.npz", x=np.arange(3))
     return tmp_path
 
 

@@ -14,8 +14,9 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from quantum_memory.durability.files import ReadableFile
 from quantum_memory.errors import RESTORE, IntegrityError, MissingFileError, QuantumMemoryError, StorageError
-from quantum_memory.formats.registry import SUFFIXES, OpenOptions, open_reader
+from quantum_memory.formats.registry import FORMATS, HEAD_BYTES, SUFFIXES, OpenOptions, format_of_head, open_reader
 from quantum_memory.formats.stored_amplitudes import reader_of
 from quantum_memory.formats.urls import URL, is_url, storage
 from quantum_memory.formats.verify import Seen, VerifyReport, look_at, verify_one
@@ -123,7 +124,9 @@ def verify_all(
     Parameters
     ----------
     paths
-        Files, folders and addresses; of a folder all files in it that may be saved states.
+        Files, folders and addresses. Of a folder every ``.qms`` file in it and below, and of the other suffixes the
+        files that begin as ours do: other programs have such files, too. Files of the first implementation are left
+        out, of which ``qmem migrate plan`` says what it makes of them.
     executor
         A `concurrent.futures.Executor`, or a client of Dask, which does the work. Its tasks open the files, which must
         be there for them as well.
@@ -237,7 +240,20 @@ def _in_folder(folder: str) -> Iterator[str]:
 
     for here, below, names in os.walk(folder, onerror=failed):
         below.sort()
-        yield from (os.path.join(here, name) for name in sorted(names) if name.lower().endswith(SUFFIXES))  # noqa: PTH118
+        yield from filter(_is_one_of_ours, (os.path.join(here, name) for name in sorted(names)))  # noqa: PTH118
+
+
+def _is_one_of_ours(path: str) -> bool:
+    """Tell whether a file is a saved state, whole or not; other programs have files with the suffixes of ours, too."""
+    if not path.lower().endswith(SUFFIXES) or path.lower().endswith(f".{FORMATS[0].name}"):
+        return path.lower().endswith(SUFFIXES)
+    try:
+        with ReadableFile(path) as source:
+            head = source.read(0, min(HEAD_BYTES, source.size))
+            found = format_of_head(head)
+            return found is not None and not found.is_legacy(head)
+    except QuantumMemoryError:
+        return True  # checking it says what is wrong
 
 
 def _batches(paths: Iterable[str]) -> Iterator[list[str]]:

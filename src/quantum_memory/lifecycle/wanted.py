@@ -12,8 +12,8 @@ from quantum_memory.durability.files import ReadableFile
 from quantum_memory.errors import IntegrityError, InvalidStateError, UnsafeError, UnsupportedVersionError
 from quantum_memory.formats.info import of_reader
 from quantum_memory.formats.registry import (
-    FORMATS,
     HEAD_BYTES,
+    SUFFIXES,
     OpenOptions,
     format_of_head,
     is_sealed,
@@ -116,5 +116,4 @@ def held_by(path: str, key: OneKey | None) -> Held | None:
 
 def may_be_one(head: bytes, path: str) -> bool:
     """Tell whether a file may be a saved state, by its first bytes or its name."""
-    suffixes = tuple(suffix for one in FORMATS for suffix in one.suffixes)
-    return format_of_head(head) is not None or path.lower().endswith(suffixes)
+    return format_of_head(head) is not None or path.lower().endswith(SUFFIXES)
