@@ -74,7 +74,7 @@ BEFORE = {
 WRITTEN = {
     "README.md": {
         "ghz.json", "ghz.npz", "ghz.qms", "run.qms", "general.qms", "small.qms", "quantum_memory.h5", "run",
-        "label.qms", "quantum_state.json", "quantum_state.json.zlib", "backups", "run-again",
+        "label.qms", "quantum_state.json", "quantum_state.json.zlib", "backups", "run-again", "states",
     },
 }  # fmt: skip
 SAID = {
