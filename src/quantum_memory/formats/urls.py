@@ -7,10 +7,11 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, quote, unquote
 
 from quantum_memory.errors import InvalidStateError, MissingError
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 S3, LOCAL, FILE = "s3", "icechunk+file", "file"
 _EXTRA = {"icechunk", "obstore", "zarr"}
 _PREFIXES = (f"{S3}://", f"{LOCAL}://")
+_BUCKET = re.compile(r"[A-Za-z0-9._-]+")
+_HTTP = re.compile(r"https?://[^\s/@?#]+(/[^\s@?#]*)?")
 
 
 @dataclass(frozen=True)
@@ -60,24 +63,32 @@ class URL:
             It is none that is read here.
         """
         said = os.fspath(text)
-        parts = urlsplit(said, allow_fragments=False)
-        if parts.scheme not in {S3, LOCAL} or (parts.scheme == S3 and not parts.netloc):
+        scheme, _, rest = said.partition("://")
+        if scheme not in {S3, LOCAL}:
             raise _malformed(said, "is no address of object storage")
-        if "@" in parts.netloc or parts.password is not None:
+        rest, _, query = rest.partition("?")
+        bucket, _, path = rest.partition("/") if scheme == S3 else ("", "", rest)
+        if "@" in bucket:
             raise _malformed(said, "holds credentials, which are never part of an address")
-        folder, slash, last = unquote(parts.path).rpartition("/")
+        folder, between, last = path.rpartition("/")
         stem, at, name = last.rpartition("@") if "@" in last else (last, "", "")
         if at and not (stem and name):
             raise _malformed(said, "has an @ without a name on both sides")
-        where = folder + slash + stem
-        query = dict(parse_qsl(parts.query, keep_blank_values=True))
-        endpoint = query.pop("endpoint", None)
-        if query or (endpoint is not None and parts.scheme != S3):
-            raise _malformed(said, f"has a part that is not known: {', '.join(query) or 'endpoint'}")
-        if parts.scheme == S3:
-            return cls(S3, parts.netloc, where.strip("/"), name or None, endpoint)
-        folder = os.path.abspath(parts.netloc + where)  # noqa: PTH100 - a path that links are not followed in
-        return cls(LOCAL, "", folder, name or None)
+        where = _unquoted(folder + between + stem, said)
+        endpoint = _endpoint(query, said) if query or said.endswith("?") else None
+        if scheme == S3:
+            key = where.strip("/")
+            if not _BUCKET.fullmatch(bucket):
+                raise _malformed(said, "has no bucket, or one of which there is none")
+            if key and not {"", ".", ".."}.isdisjoint(key.split("/")):
+                raise _malformed(said, "has a prefix with a part that is empty, . or ..")
+            return cls(S3, bucket, key, _unquoted(name, said) or None, endpoint)
+        if endpoint is not None:
+            raise _malformed(said, "has a part that is not known: endpoint")
+        folder = os.path.abspath(where)  # noqa: PTH100 - a path that links are not followed in
+        if not where or folder == os.path.dirname(folder):  # noqa: PTH120 - as above
+            raise _malformed(said, "names no folder")
+        return cls(LOCAL, "", folder, _unquoted(name, said) or None)
 
     def at(self, name: str | None) -> URL:
         """Return the address of another version."""
@@ -85,9 +96,10 @@ class URL:
 
     def __str__(self) -> str:
         where = f"{self.bucket}/{self.key}" if self.scheme == S3 else self.key
+        folder, slash, last = where.replace("%", "%25").replace("?", "%3F").rpartition("/")
         name = "" if self.name is None else f"@{self.name}"
-        endpoint = "" if self.endpoint is None else f"?endpoint={self.endpoint}"
-        return f"{self.scheme}://{where}{name}{endpoint}"
+        endpoint = "" if self.endpoint is None else f"?endpoint={quote(self.endpoint, safe=':/[]')}"
+        return f"{self.scheme}://{folder}{slash}{last.replace('@', '%40')}{name}{endpoint}"
 
 
 def is_url(path: object) -> bool:
@@ -96,10 +108,21 @@ def is_url(path: object) -> bool:
 
 
 def local_path(path: Path) -> Path:
-    """Return the path that a ``file://`` address means; anything else as it is."""
-    if isinstance(path, str) and path.startswith(f"{FILE}://"):
-        return unquote(urlsplit(path, allow_fragments=False).path)
-    return path
+    """Return the path that a ``file://`` address means; anything else as it is.
+
+    Raises
+    ------
+    InvalidStateError
+        It means no file of this machine.
+    """
+    if not isinstance(path, str) or not path.startswith(f"{FILE}://"):
+        return path
+    host, slash, rest = path.removeprefix(f"{FILE}://").partition("/")
+    if host not in {"", "localhost"} or not slash or "?" in rest:
+        raise InvalidStateError(
+            "it is no address of a file on this machine", path=path, next_step="write file:///folder/name.qms"
+        )
+    return unquote(slash + rest, errors="surrogateescape")
 
 
 class Storage(Protocol):
@@ -147,3 +170,26 @@ def _malformed(text: str, what: str) -> InvalidStateError:
     return InvalidStateError(
         f"it {what}", path=text, next_step="write s3://bucket/prefix@tag or icechunk+file:///folder@tag"
     )
+
+
+def _unquoted(part: str, said: str) -> str:
+    """Return a part of an address with its escapes resolved; what no engine takes for a name is refused."""
+    try:
+        found = unquote(part, errors="strict")
+        found.encode()
+    except UnicodeError:
+        raise _malformed(said, "is not in UTF-8") from None
+    if any(letter < " " or letter == "\x7f" for letter in found):
+        raise _malformed(said, "has a control character in it")
+    return found
+
+
+def _endpoint(query: str, said: str) -> str:
+    """Return the endpoint that an address says, in what follows its question mark."""
+    parts = parse_qsl(query, keep_blank_values=True)
+    if [name for name, _ in parts] != ["endpoint"]:
+        raise _malformed(said, f"has a part that is not known, or twice: {query:.60}")
+    endpoint = parts[0][1]
+    if not _HTTP.fullmatch(endpoint):
+        raise _malformed(said, "has an endpoint that is not of the form http://host:port or https://host:port")
+    return endpoint
