@@ -9,8 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import errno
 import os
+import pathlib
 import shutil
+import stat
+import tempfile
 import uuid
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
@@ -21,8 +25,8 @@ from obstore.store import S3Store
 
 from quantum_memory.cloud.errors import told
 from quantum_memory.cloud.notes import FOLDER, FileNotes, Notes, ObjectNotes
-from quantum_memory.durability.atomic import DurableFile, remove_leftovers, sync_folder, temporary_name
-from quantum_memory.durability.files import current, sync_file_system
+from quantum_memory.durability.atomic import DurableFile, is_leftover, sync_folder, temporary_name
+from quantum_memory.durability.files import current, is_at, sync_file_system
 from quantum_memory.durability.locks import only_one
 from quantum_memory.errors import ConflictError, StorageError, UnsafeError
 from quantum_memory.formats.urls import S3, URL
@@ -41,6 +45,13 @@ _LONGEST_CLEANING = datetime.timedelta(days=1)
 _ALONE = "QMEM_SINGLE_WRITER"
 """Set to 1 by who knows that nobody else writes there, where the storage cannot keep writers apart."""
 
+_NOT_CLEAN = "clean prefix"
+_FIRST = ("snapshots/1CECHNKREP0F1RSTCMT0", "refs/branch.main/ref.json")
+"""What a repository is made of that has no version yet, in the order in which Icechunk writes it."""
+
+_IN_THE_WAY = {errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR}
+_REFERENCE = "reference"
+_RANDOM_PART = len("0123456789abcdef.qmtmp")
 
 _PROBED: dict[tuple[str, str | None], str | None] = {}
 """What was found, by this process, of each bucket that it has written to."""
@@ -61,8 +72,17 @@ class Place(Protocol):
     def storage(self) -> icechunk.Storage:
         """Return where it is, for Icechunk."""
 
+    def exists(self) -> bool:
+        """Tell whether there is a repository; nothing is made."""
+
     def create(self) -> None:
-        """Make an empty repository; where somebody else has just made one, that is it."""
+        """Make an empty repository; where somebody else has just made one, that is it.
+
+        Raises
+        ------
+        ConflictError
+            There is something else.
+        """
 
     def check_writable(self) -> None:
         """Refuse a place that cannot keep two writers apart.
@@ -96,6 +116,9 @@ class Place(Protocol):
     def expiring(self) -> contextlib.AbstractContextManager[None]:
         """Let Icechunk write over snapshots in a block, after which they are durable, or as they were before."""
 
+    def keep(self) -> None:
+        """Make durable what others may have written without that."""
+
     def tag(self, repository: icechunk.Repository, name: str, snapshot: str) -> None:
         """Name a snapshot, durably.
 
@@ -104,6 +127,18 @@ class Place(Protocol):
         ConflictError
             There is a tag of that name, or has been one.
         """
+
+    def branch(self, repository: icechunk.Repository, name: str, snapshot: str) -> None:
+        """Begin a branch at a snapshot, durably.
+
+        Raises
+        ------
+        ConflictError
+            There is a branch of that name.
+        """
+
+    def end(self, repository: icechunk.Repository, branch: str) -> None:
+        """Remove a branch on which somebody has written; what goes wrong is left to whoever cleans up."""
 
 
 def place_of(url: URL) -> Place:
@@ -146,13 +181,39 @@ class ObjectPlace:
             client_options={"allow_http": self._plain},
         )
 
+    def exists(self) -> bool:
+        return icechunk.Repository.exists(self.storage())
+
     def create(self) -> None:
         self.check_writable()
         try:
             icechunk.Repository.create(self.storage())
-        except icechunk.IcechunkError:
-            if not icechunk.Repository.exists(self.storage()):
+        except icechunk.IcechunkError as error:
+            if self.exists():
+                return
+            if _NOT_CLEAN not in str(error):
                 raise
+            self._complete()
+
+    def _complete(self) -> None:
+        """Make a repository of what somebody has begun to make, who has died meanwhile, or is at it still.
+
+        What a repository begins with is the same wherever it is made: who is first at each object does not matter.
+        """
+        store = self.objects()
+        with tempfile.TemporaryDirectory() as folder:
+            FolderPlace.make(folder)
+            first = {name: pathlib.Path(folder, name).read_bytes() for name in _FIRST}
+        for batch in store.list():
+            for one in batch:
+                if one["path"] not in first and not one["path"].startswith(f"{FOLDER}/"):
+                    raise ConflictError(
+                        f"there is something else, such as {one['path']:.80}, and no repository",
+                        next_step="choose a prefix under which there is nothing",
+                    )
+        for name in _FIRST:
+            with contextlib.suppress(AlreadyExistsError):
+                store.put(name, first[name], mode="create")
 
     def check_writable(self) -> None:
         if os.environ.get(_ALONE) == "1":
@@ -181,9 +242,17 @@ class ObjectPlace:
         except icechunk.IcechunkError as error:
             if "branch update conflict" not in str(error):
                 raise
-            # Where only the answer to our own request was lost, the request was tried again, and has met itself.
-            if not any(one.id == to for one in repository.ancestry(branch=branch)):
-                raise ConflictError("somebody else has written a newer version meanwhile") from error
+            # Where only the answer to our own request was lost, the request was tried again, and has met itself: then
+            # the branch has come from there to where it is, and not from where it was before.
+            for one in repository.ancestry(branch=branch):
+                if one.id == to:
+                    return
+                if one.id == seen:
+                    break
+            raise moved() from error
+
+    def keep(self) -> None:
+        pass
 
     def tag(self, repository: icechunk.Repository, name: str, snapshot: str) -> None:
         try:
@@ -218,6 +287,19 @@ class ObjectPlace:
     def expiring(self) -> Iterator[None]:
         yield
 
+    def branch(self, repository: icechunk.Repository, name: str, snapshot: str) -> None:
+        try:
+            repository.create_branch(name, snapshot)
+        except icechunk.IcechunkError as error:
+            if "branch update conflict" not in str(error):
+                raise
+            if repository.lookup_branch(name) != snapshot:  # else only the answer was lost
+                raise branch_exists(name) from error
+
+    def end(self, repository: icechunk.Repository, branch: str) -> None:
+        with contextlib.suppress(icechunk.IcechunkError):
+            repository.delete_branch(branch)
+
     @property
     def _plain(self) -> bool:
         return (self._endpoint or "").startswith("http://")
@@ -228,32 +310,68 @@ class FolderPlace:
 
     def __init__(self, url: URL) -> None:
         self._url = url
-        self._root = url.key
+        self._root = os.path.realpath(url.key)
         self.notes: Notes = FileNotes(self._root)
 
     def storage(self) -> icechunk.Storage:
-        if "ICECHUNK_LOG" not in os.environ:
-            icechunk.set_logs_filter("error")  # it warns of several committers, which the lock keeps apart
+        _log_errors_only()
         return icechunk.local_filesystem_storage(self._root)
+
+    def exists(self) -> bool:
+        # Icechunk makes the folder that it is to look into, and panics where it cannot.
+        try:
+            mode = current().stat(self._root).st_mode
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            raise StorageError.from_os_error(error, "look into its folder", self._root) from error
+        if not stat.S_ISDIR(mode):
+            raise ConflictError("it is no folder", next_step="give the folder of a repository, or a name that is free")
+        return icechunk.Repository.exists(self.storage())
 
     def create(self) -> None:
         files, parent = current(), os.path.dirname(self._root)
         try:
             os.makedirs(parent, exist_ok=True)
-            remove_leftovers(parent)
-            made = os.path.join(parent, temporary_name(os.path.basename(self._root)))
-            self.storage()  # which sets what is logged
-            icechunk.Repository.create(icechunk.local_filesystem_storage(made))
-            sync_file_system(made)
-            try:
-                files.rename(made, self._root)  # which is there, or is not
-            except OSError:
-                shutil.rmtree(made, ignore_errors=True)
-                if not icechunk.Repository.exists(self.storage()):
+            self._remove_unfinished(parent)
+            with _locked_folder_in(parent, os.path.basename(self._root)) as made:
+                try:
+                    self.make(made)
+                    sync_file_system(made)
+                    files.rename(made, self._root)  # which is there, or is not
+                except BaseException:
+                    shutil.rmtree(made, ignore_errors=True)
                     raise
-            sync_folder(files, parent)
+                sync_folder(files, parent)
         except OSError as error:
-            raise StorageError.from_os_error(error, "make a repository in this folder", self._root) from error
+            if error.errno not in _IN_THE_WAY:
+                raise StorageError.from_os_error(error, "make a repository in this folder", self._root) from error
+            if not self.exists():
+                raise ConflictError(
+                    "there is something else in this folder, and no repository",
+                    next_step="choose a folder that is empty, or not there yet",
+                ) from error
+
+    @staticmethod
+    def make(folder: str) -> None:
+        """Make an empty repository in an empty folder."""
+        _log_errors_only()
+        icechunk.Repository.create(icechunk.local_filesystem_storage(folder))
+
+    def _remove_unfinished(self, parent: str) -> None:
+        """Remove what was to become this repository, and whose makers have died; those who live hold its lock."""
+        files, begin = current(), temporary_name(os.path.basename(self._root))[:-_RANDOM_PART]
+        for name in files.names(parent):
+            path = os.path.join(parent, name)
+            if not is_leftover(name) or name[:-_RANDOM_PART] != begin or not os.path.isdir(path):
+                continue
+            with contextlib.suppress(OSError):
+                fd = files.open(path, os.O_RDONLY)
+                try:
+                    if files.try_lock(fd):
+                        shutil.rmtree(path, ignore_errors=True)
+                finally:
+                    files.close(fd)
 
     def check_writable(self) -> None:
         pass  # the lock says it
@@ -261,17 +379,30 @@ class FolderPlace:
     def move(self, repository: icechunk.Repository, branch: str, to: str, *, seen: str, durable: bool = True) -> None:
         with self._locked():
             if repository.lookup_branch(branch) != seen:
-                raise ConflictError("somebody else has written a newer version meanwhile")
+                raise moved()
             if durable:
                 sync_file_system(self._root)
-            self._write_reference(f"branch.{branch}", to, overwrite=True, durable=durable)
+            self._write_reference(f"branch.{branch}", to, durable=durable)
+
+    def keep(self) -> None:
+        sync_file_system(self._root)
 
     def tag(self, repository: icechunk.Repository, name: str, snapshot: str) -> None:  # noqa: ARG002 - as the other has
         with self._locked():
-            if os.path.exists(os.path.join(self._root, "refs", f"tag.{name}")):
-                raise tag_exists(name)
             sync_file_system(self._root)
-            self._write_reference(f"tag.{name}", snapshot, overwrite=False)
+            if not self._new_reference(f"tag.{name}", snapshot):
+                raise tag_exists(name)
+
+    def branch(self, repository: icechunk.Repository, name: str, snapshot: str) -> None:  # noqa: ARG002 - as above
+        with self._locked():
+            sync_file_system(self._root)
+            if not self._new_reference(f"branch.{name}", snapshot):
+                raise branch_exists(name)
+
+    def end(self, repository: icechunk.Repository, branch: str) -> None:
+        with contextlib.suppress(icechunk.IcechunkError, OSError):
+            repository.delete_branch(branch)
+            current().rmdir(os.path.join(self._root, "refs", f"branch.{branch}"))  # which Icechunk leaves
 
     def mend(self) -> None:
         if not os.path.isdir(self._held):
@@ -336,16 +467,35 @@ class FolderPlace:
         with only_one(self._root, _WAIT):
             yield
 
-    def _write_reference(self, name: str, snapshot: str, *, overwrite: bool, durable: bool = True) -> None:
-        """Write what Icechunk's own ``refs/NAME/ref.json`` is, which it replaces without making anything durable."""
-        folder = os.path.join(self._root, "refs", name)
-        files = current()
+    def _new_reference(self, name: str, snapshot: str) -> bool:
+        """Make a reference that is there as a whole, or not, and return False where there is one, or has been one."""
+        files, refs = current(), os.path.join(self._root, "refs")
+        self._remove_unmade()
+        made = os.path.join(self._root, temporary_name(_REFERENCE))
         try:
-            with contextlib.suppress(FileExistsError):
-                files.mkdir(folder)
-                sync_folder(files, os.path.dirname(folder))
+            files.mkdir(made)
+            self._write(made, snapshot, overwrite=False)
+            files.rename(made, os.path.join(refs, name))
+            sync_folder(files, refs)
         except OSError as error:
-            raise StorageError.from_os_error(error, "make a reference", folder) from error
+            shutil.rmtree(made, ignore_errors=True)
+            if error.errno in _IN_THE_WAY:
+                return False
+            raise StorageError.from_os_error(error, "make a reference", self._root) from error
+        return True
+
+    def _remove_unmade(self) -> None:
+        """Remove references that were never made: whoever holds the lock knows that their makers have died."""
+        for name in current().names(self._root):
+            if is_leftover(name) and name.startswith(f".{_REFERENCE}."):
+                shutil.rmtree(os.path.join(self._root, name), ignore_errors=True)
+
+    def _write_reference(self, name: str, snapshot: str, *, durable: bool) -> None:
+        """Write what Icechunk's own ``refs/NAME/ref.json`` is, which it replaces without making anything durable."""
+        self._write(os.path.join(self._root, "refs", name), snapshot, overwrite=True, durable=durable)
+
+    @staticmethod
+    def _write(folder: str, snapshot: str, *, overwrite: bool, durable: bool = True) -> None:
         with DurableFile(os.path.join(folder, "ref.json"), overwrite=overwrite, durable=durable) as file:
             file.write(f'{{"snapshot":"{snapshot}"}}'.encode())
 
@@ -375,6 +525,46 @@ def _keys_below(store: S3Store, key: str, depth: int) -> list[str]:
     if {"refs", "snapshots"} <= names:
         return [key]
     return [one for prefix in below for one in _keys_below(store, prefix, depth - 1)] if depth else []
+
+
+@contextlib.contextmanager
+def _locked_folder_in(parent: str, name: str) -> Iterator[str]:
+    """Make a folder for what is to get a name in another folder, and hold its lock for a block."""
+    files = current()
+    while True:
+        made = os.path.join(parent, temporary_name(name))
+        files.mkdir(made)
+        fd = files.open(made, os.O_RDONLY)
+        try:
+            # Until it is locked, somebody may take it for a leftover, and remove it.
+            if _may_lock(fd) and is_at(files, fd, made):
+                yield made
+                return
+        finally:
+            files.closerange(fd, fd + 1)
+
+
+def _may_lock(fd: int) -> bool:
+    """Lock a folder; where there are no locks, there is nobody who would remove it either."""
+    try:
+        return current().try_lock(fd)
+    except OSError:
+        return True
+
+
+def _log_errors_only() -> None:
+    if "ICECHUNK_LOG" not in os.environ:
+        icechunk.set_logs_filter("error")  # it warns of several committers, which the lock keeps apart
+
+
+def moved() -> ConflictError:
+    """Return what is said to who comes second."""
+    return ConflictError("somebody else has written a newer version meanwhile")
+
+
+def branch_exists(name: str) -> ConflictError:
+    """Return what is said of a branch that cannot be made."""
+    return ConflictError(f"there is a tag or a branch {name!r} already", next_step="choose another name")
 
 
 def tag_exists(name: str) -> ConflictError:

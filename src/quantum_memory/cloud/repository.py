@@ -17,7 +17,7 @@ import icechunk
 
 from quantum_memory.cloud.cleaning import WRITING, Pruned, prune
 from quantum_memory.cloud.errors import told
-from quantum_memory.cloud.places import Place, place_of, tag_exists
+from quantum_memory.cloud.places import Place, branch_exists, place_of, tag_exists
 from quantum_memory.errors import ConflictError, InvalidStateError, MissingError, MissingFileError
 
 if TYPE_CHECKING:
@@ -105,12 +105,11 @@ class Repository:
         with told(self.url, "open it"):
             self._place: Place = place_of(url)
             self._place.mend()
-            storage = self._place.storage()
-            if not icechunk.Repository.exists(storage):
+            if not self._place.exists():
                 if not create:
                     raise MissingFileError("there is no repository", next_step="check the address, or save to it first")
                 self._place.create()
-            self._repository = icechunk.Repository.open(storage)
+            self._repository = icechunk.Repository.open(self._place.storage())
 
     # What is there
 
@@ -188,8 +187,7 @@ class Repository:
                 session = self._repository.writable_session(branch)
             yield Writing(line, seen, branch, session)
         finally:
-            with contextlib.suppress(icechunk.IcechunkError):
-                self._repository.delete_branch(branch)
+            self._place.end(self._repository, branch)
 
     def prepare(self, writing: Writing) -> None:
         """Commit what a version begins with, where nobody reads it, so that its session can be handed out in parts."""
@@ -275,8 +273,8 @@ class Repository:
         checked_name(name)
         with told(self.url, f"make the branch {name}"):
             if self._end_of(name) is not None or self._tagged(name) is not None:
-                raise ConflictError(f"there is a tag or a branch {name!r} already", next_step="choose another name")
-            self._repository.create_branch(name, snapshot)
+                raise branch_exists(name)
+            self._place.branch(self._repository, name, snapshot)
 
     def rollback(self, snapshot: str, line: str = MAIN) -> None:
         """Let a branch end with another version, durably; those after it are kept until they are cleaned away."""
