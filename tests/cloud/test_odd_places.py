@@ -108,7 +108,7 @@ def test_who_comes_first_makes_it_and_all_are_kept(url: str) -> None:
         try:
             ready.wait(30)
             qm.save(_other(seed), f"{url}@t{seed}")
-        except BaseException as error:  # noqa: BLE001 - for the thread that has started this one
+        except BaseException as error:
             failed.append(error)
 
     threads = [threading.Thread(target=save, args=(seed,)) for seed in range(4)]
