@@ -3,18 +3,48 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import re
 from typing import TYPE_CHECKING
 
 import icechunk
 from obstore.exceptions import BaseError
 
-from quantum_memory.errors import ConflictError, IntegrityError, QuantumMemoryError, StorageError
+from quantum_memory.errors import (
+    UPGRADE,
+    ConflictError,
+    IntegrityError,
+    InvalidStateError,
+    QuantumMemoryError,
+    StorageError,
+    UnsupportedVersionError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_GONE = "object store error Object at location"
+_ENGINES = (
+    icechunk.IcechunkError, BaseError, OSError, ArithmeticError, AssertionError, AttributeError, LookupError,
+    RuntimeError, TypeError, ValueError,
+)  # fmt: skip
+_PANICS = {"PanicException", "RustPanic"}
+"""What pyo3 makes of a panic: classes that it does not give out, one of which is no `Exception`."""
+
 _DENIED = ("AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "403 Forbidden", "Unauthorized")
+_NO_KEYS = ("credentials", "Ec2InstanceMetadata", "ImdsCredentialsError")
+_NO_ROOM = ("No space left on device", "Disk quota exceeded", "File too large")
+_GONE = ("NoSuchKey", "InvalidRange", "Requested range was invalid", "snapshot not found", "Object at location")
+"""An object is not there, or shorter than it was."""
+
+_UNREADABLE = (
+    "I/O error", "Invalid Icechunk metadata file", "invalid magic numbers", "Icechunk cannot read", "cannot serialize",
+    "cannot deserialize", "deserialization", "manifest information cannot be found",
+)  # fmt: skip
+"""An object is there, and is not what Icechunk writes. It calls what it cannot unpack an I/O error."""
+
+_MORE_MODERN = "written with a more modern version"
+_LONGEST = 300
+_PROCESS = os.getpid()
 
 
 @contextlib.contextmanager
@@ -27,9 +57,20 @@ def told(where: object, doing: str) -> Iterator[None]:
         Somebody else was quicker.
     IntegrityError
         An object is missing or damaged.
+    InvalidStateError
+        This process was forked from one that uses the engines, whose threads it does not have: it would wait for ever.
     StorageError
         The storage cannot be reached, or refuses.
+    UnsupportedVersionError
+        A later release of Icechunk has written it.
     """
+    if os.getpid() != _PROCESS:
+        raise InvalidStateError(
+            "this process was forked from one that uses object storage, and cannot use it",
+            path=str(where),
+            next_step='start workers with multiprocessing.get_context("spawn"), as '
+            'ProcessPoolExecutor(mp_context=get_context("spawn"))',
+        )
     try:
         yield
     except QuantumMemoryError as error:
@@ -40,49 +81,59 @@ def told(where: object, doing: str) -> Iterator[None]:
             path=str(where),
             next_step="try again from its newest version",
         ) from error
-    except (icechunk.IcechunkError, BaseError, OSError, ValueError, KeyError, TypeError) as error:
+    except _ENGINES as error:
+        raise _as_ours(error, str(where), doing) from error
+    except BaseException as error:
+        if type(error).__name__ not in _PANICS:
+            raise
         raise _as_ours(error, str(where), doing) from error
 
 
-def _as_ours(error: Exception, where: str, doing: str) -> QuantumMemoryError:
-    text = _first_line(error)
-    if any(word in str(error) for word in _DENIED):
+def _as_ours(error: BaseException, where: str, doing: str) -> QuantumMemoryError:
+    whole, text = str(error), _said(error)
+    if isinstance(error, OSError) and error.errno is not None:
+        return StorageError.from_os_error(error, doing, where)
+    if any(word in whole for word in _DENIED):
         return StorageError(
             f"the storage refused to {doing}: {text}",
             path=where,
             next_step="check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and the rights of that key",
         )
-    if _is_damage(error):
+    if any(word in whole for word in _NO_ROOM):
+        return StorageError(
+            f"could not {doing}: {text}",
+            path=where,
+            next_step="free some space and save again; the previous version is untouched",
+        )
+    if _MORE_MODERN in whole:
+        return UnsupportedVersionError(f"could not {doing}: {text}", path=where, next_step=UPGRADE)
+    if _is_damage(error, whole, text):
         return IntegrityError(
             f"could not {doing}: {text}", path=where, next_step="load an older version, or restore it from a copy"
         )
-    return StorageError(
-        f"could not {doing}: {text}", path=where, next_step="check the address, the endpoint and the network"
-    )
+    what = "check the address, the endpoint and the network"
+    if any(word in whole for word in _NO_KEYS):
+        what = "give AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and check the address and the network"
+    return StorageError(f"could not {doing}: {text}", path=where, next_step=what)
 
 
-def _is_damage(error: Exception) -> bool:
+def _is_damage(error: BaseException, whole: str, text: str) -> bool:
     """Tell whether the storage answered, and what it gave is not what was written."""
-    if isinstance(error, (ValueError, KeyError, TypeError)) and not isinstance(error, OSError):
-        return True
-    text = str(error)
-    return any(
-        sign in text
-        for sign in (
-            "not found",
-            "NoSuchKey",
-            "NotFound",
-            "deserializ",
-            "Flatbuffer",
-            "flatbuffer",
-            "invalid",
-            "decompress",
-            "magic",
-        )
-    )
+    if isinstance(error, icechunk.IcechunkError):
+        if any(sign in whole for sign in _GONE):
+            return True
+        return any(sign in whole for sign in _UNREADABLE) and "(os error" not in text
+    if isinstance(error, (BaseError, OSError)):
+        return False
+    return "(os error" not in whole  # what Zarr says of its own documents, or that Icechunk could not go on
 
 
-def _first_line(error: Exception) -> str:
-    """Return what an error says without its trace of the engine's own functions."""
-    lines = [line.strip(" |`->x") for line in str(error).splitlines()]
-    return next((line for line in lines if line), type(error).__name__)[:300]
+def _said(error: BaseException) -> str:
+    """Return the deepest cause that an error names, without the engine's own functions; in one line."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    causes = [line[3:].strip() for line in lines if line.startswith(("|->", "`->"))]
+    found = causes[-1] if causes else (lines or [type(error).__name__])[0].removeprefix("x ")
+    # As S3 says it: Error { code: "NoSuchBucket", message: "The specified bucket does not exist", ... }
+    if said := re.match(r'Error \{ code: "([^"]*)", message: "([^"]*)"', found):
+        found = f"{said[2]} ({said[1]})"
+    return found[:_LONGEST].rstrip(".")

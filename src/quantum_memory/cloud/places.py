@@ -159,6 +159,7 @@ class ObjectPlace:
         self.notes: Notes = ObjectNotes(self.objects())
 
     def storage(self) -> icechunk.Storage:
+        _quiet()
         return icechunk.s3_storage(
             bucket=self._url.bucket,
             prefix=self._url.key or None,
@@ -314,7 +315,7 @@ class FolderPlace:
         self.notes: Notes = FileNotes(self._root)
 
     def storage(self) -> icechunk.Storage:
-        _log_errors_only()
+        _quiet()
         return icechunk.local_filesystem_storage(self._root)
 
     def exists(self) -> bool:
@@ -355,7 +356,7 @@ class FolderPlace:
     @staticmethod
     def make(folder: str) -> None:
         """Make an empty repository in an empty folder."""
-        _log_errors_only()
+        _quiet()
         icechunk.Repository.create(icechunk.local_filesystem_storage(folder))
 
     def _remove_unfinished(self, parent: str) -> None:
@@ -552,9 +553,10 @@ def _may_lock(fd: int) -> bool:
         return True
 
 
-def _log_errors_only() -> None:
+def _quiet() -> None:
+    """Keep Icechunk from writing its log to the standard output, where nobody has asked for it."""
     if "ICECHUNK_LOG" not in os.environ:
-        icechunk.set_logs_filter("error")  # it warns of several committers, which the lock keeps apart
+        icechunk.set_logs_filter("off")
 
 
 def moved() -> ConflictError:

@@ -137,7 +137,15 @@ class Repository:
     def store(self, snapshot: str) -> zarr.abc.store.Store:
         """Return a version as Zarr reads it."""
         with told(self.url, "open a version of it"):
+            # Zarr is told of a snapshot that cannot be read that there is nothing in it.
+            self._repository.lookup_snapshot(snapshot)
             return self._repository.readonly_session(snapshot_id=snapshot).store
+
+    def content_of(self, snapshot: str) -> str | None:
+        """Return the `content_id` that was noted of a version when it was committed; None: none was."""
+        with told(self.url, "look up a version"):
+            noted = self._repository.lookup_snapshot(snapshot).metadata.get("content_id")
+        return noted if isinstance(noted, str) else None
 
     def tags(self) -> dict[str, str]:
         """Return the snapshot of each tag."""

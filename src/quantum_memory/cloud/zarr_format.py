@@ -13,6 +13,7 @@ from quantum_memory.cloud.writer import SnapshotWriter
 from quantum_memory.durability.files import ReadableBytes
 from quantum_memory.errors import ConflictError, InvalidStateError, MissingFileError
 from quantum_memory.formats.form_reader import with_forms
+from quantum_memory.formats.reader import damaged
 from quantum_memory.formats.registry import Handler, Saved
 
 if TYPE_CHECKING:
@@ -37,8 +38,7 @@ class Zarr(Handler):
     def open(self, source: Readable, options: OpenOptions) -> Reader:
         repository = Repository(self._url)
         snapshot = repository.find(self._url.name)
-        reader = SnapshotReader(repository.store(snapshot), source.name, str(self._url.at(snapshot)))
-        return with_forms(reader, options.max_bytes)
+        return with_forms(reader_of(repository, snapshot, source.name), options.max_bytes)
 
 
 class ZarrStorage:
@@ -134,11 +134,37 @@ def already_there(url: URL) -> ConflictError:
     )
 
 
+def reader_of(repository: Repository, snapshot: str, name: str) -> SnapshotReader:
+    """Return a reader of a version.
+
+    Parameters
+    ----------
+    name
+        What errors call it.
+
+    Raises
+    ------
+    MissingFileError
+        There is no memory in it.
+    IntegrityError
+        There is none, or another one, where the history says that there is one.
+    """
+    noted = repository.content_of(snapshot)
+    try:
+        reader = SnapshotReader(repository.store(snapshot), name, str(repository.url.at(snapshot)))
+    except MissingFileError as error:
+        if noted is None:
+            raise
+        raise damaged("its history says that there is a memory in it, and there is none", name) from error
+    if noted is not None and noted != reader.content:
+        raise damaged("the memory in it is not the one that its history says there is", name)
+    return reader
+
+
 def before_of(repository: Repository, snapshot: str) -> SnapshotReader | None:
     """Return a reader of a version that another one follows; None where it holds no memory."""
     try:
-        address = str(repository.url.at(snapshot))
-        return SnapshotReader(repository.store(snapshot), address, address)
+        return reader_of(repository, snapshot, str(repository.url.at(snapshot)))
     except MissingFileError:
         return None
 

@@ -167,8 +167,9 @@ def storage() -> Storage:
 
 
 def _malformed(text: str, what: str) -> InvalidStateError:
+    shown = text if text.isprintable() else repr(text)
     return InvalidStateError(
-        f"it {what}", path=text, next_step="write s3://bucket/prefix@tag or icechunk+file:///folder@tag"
+        f"it {what}", path=shown, next_step="write s3://bucket/prefix@tag or icechunk+file:///folder@tag"
     )
 
 
