@@ -12,7 +12,7 @@ import xxhash
 import zarr
 from zarr.codecs import BytesCodec, Crc32cCodec
 
-from quantum_memory.cloud.layout import DIGEST_BYTES, DIGEST_ROWS, DIGESTS, Place, node_name
+from quantum_memory.cloud.layout import DIGEST_BYTES, DIGEST_ROWS, DIGESTS, Place
 from quantum_memory.formats.record import squared_norm
 from quantum_memory.state.arrays import CHUNK_BYTES, STORABLE, bytes_of
 
@@ -81,15 +81,15 @@ class Rows:
     ----------
     store
         Of a session of Icechunk.
-    path
-        Of the array in the memory.
+    node
+        Where it is; see `layout.node_names`.
     place
         How it is cut.
     """
 
-    def __init__(self, store: Store, path: str, place: Place) -> None:
+    def __init__(self, store: Store, node: str, place: Place) -> None:
         self._store = store
-        self._name = node_name(path)
+        self._name = node
         self.place = place
         self._array: zarr.Array[Any] | None = None
         self._sparse: zarr.Array[Any] | None = None
@@ -146,12 +146,12 @@ class Rows:
         return found.with_config({"write_empty_chunks": write_empty_chunks})  # as an argument of open it is ignored
 
 
-def write_digests(store: Store, path: str, rows: bytes) -> None:
+def write_digests(store: Store, node: str, rows: bytes) -> None:
     """Write the rows of digests of an array of several MiB."""
     table = np.frombuffer(rows, np.uint8).reshape(-1, DIGEST_BYTES)
     array = zarr.create_array(
         store,
-        name=f"{DIGESTS}/{node_name(path)}",
+        name=f"{DIGESTS}/{node}",
         shape=table.shape,
         chunks=(min(len(table), DIGEST_ROWS), DIGEST_BYTES),
         dtype=np.uint8,
@@ -164,9 +164,9 @@ def write_digests(store: Store, path: str, rows: bytes) -> None:
     array[...] = table
 
 
-def read_digests(store: Store, path: str, rows: slice) -> bytes:
+def read_digests(store: Store, node: str, rows: slice) -> bytes:
     """Return some rows of the digests of an array of several MiB."""
-    array = zarr.open_array(store, path=f"{DIGESTS}/{node_name(path)}", mode="r", zarr_format=3)
+    array = zarr.open_array(store, path=f"{DIGESTS}/{node}", mode="r", zarr_format=3)
     return np.asarray(array[rows]).astype(np.uint8, copy=False).tobytes()
 
 

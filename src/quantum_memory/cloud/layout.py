@@ -29,7 +29,7 @@ from quantum_memory.state.arrays import CHUNK_BYTES, STORABLE, chunk_count
 from quantum_memory.state.document import ArrayIdentity
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 VERSION = "1.0"
 ATTRIBUTE = "quantum_memory"
@@ -167,7 +167,7 @@ class Place:
             return cls(dtype, shape, max(1, size), max(1, shape[0]) if shape else 1)
         row = itemsize * math.prod(shape[1:])
         unit = CHUNK_BYTES // math.gcd(CHUNK_BYTES, row)
-        if unit * row <= 4 * wanted:
+        if unit * row <= min(4 * wanted, MOST_CHUNK):
             rows = unit * max(1, wanted // (unit * row))
             return cls(dtype, shape, rows * math.prod(shape[1:]), rows)
         return cls(dtype, shape, wanted // itemsize, None)
@@ -181,6 +181,17 @@ def default_chunk(nbytes: int) -> int:
 def node_name(path: str) -> str:
     """Return where in a snapshot an array is: its path, with what Zarr gives a meaning to as ``%`` and two digits."""
     return "/".join(_component(part) for part in path.split("/"))
+
+
+def node_names(paths: Iterable[str]) -> dict[str, str]:
+    """Return where in a snapshot each of several arrays is.
+
+    Zarr has nothing below an array. Keys of two types may be spelled the same, so that one is an array and the other a
+    dict of arrays: such an array gets a ``%`` at its end, which no other name has there.
+    """
+    known = set(paths)
+    above = {path[:at] for path in known for at, letter in enumerate(path) if letter == "/"}
+    return {path: node_name(path) + ("%" if path in above else "") for path in known}
 
 
 def _component(part: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import zarr
 
 from quantum_memory.cloud.chunks import Rows, at_once, is_right, read_digests
 from quantum_memory.cloud.errors import told
-from quantum_memory.cloud.layout import ATTRIBUTE, DIGEST_BYTES, MOST_CHUNK, VERSION, Place
+from quantum_memory.cloud.layout import ATTRIBUTE, DIGEST_BYTES, MOST_CHUNK, VERSION, Place, node_names
 from quantum_memory.errors import IntegrityError, InvalidStateError, MissingFileError
 from quantum_memory.formats.form_nodes import Forms
 from quantum_memory.formats.reader import check_out, damaged, look_up, new_array
@@ -49,6 +50,10 @@ class SnapshotReader:
     ----------
     text
         What it says of itself, as it is written.
+    nodes
+        Where in the snapshot each array is.
+    content
+        Its `content_id`.
 
     Raises
     ------
@@ -96,6 +101,7 @@ class SnapshotReader:
         if set(parts) - {"forms"} != {"document", "record", "arrays", "content_id"}:
             raise IntegrityError("what it says of itself is not what a release writes")
         self.entries = {path: _place(path, node) for path, node in parts["arrays"].items()}
+        self.nodes = node_names(self.entries)
         self.document, self.record, self.content = parts["document"], parts["record"], parts["content_id"]
         self.forms = Forms.from_json(parts.get("forms"), self.entries)
         if self.forms.stored_paths(self.document) != set(self.entries):
@@ -122,7 +128,7 @@ class SnapshotReader:
             rows, right = place.digests, len(place.digests) == count * DIGEST_BYTES
         else:
             with told(self.name, f"read the digests of {path!r}"):
-                rows = read_digests(self._store, path, slice(0, count))
+                rows = read_digests(self._store, self.nodes[path], slice(0, count))
             right = len(rows) == count * DIGEST_BYTES and hashlib.sha256(rows).digest() == place.digests
         whole = b"".join(rows[i * DIGEST_BYTES + 8 : (i + 1) * DIGEST_BYTES] for i in range(count))
         if not right or combine_digests(whole, count) != place.sha256:
@@ -136,7 +142,7 @@ class SnapshotReader:
         if path in self._rows or place.mebibytes <= _FEW_ROWS:
             return self.rows(path)[part.start * DIGEST_BYTES : part.stop * DIGEST_BYTES]
         with told(self.name, f"read the digests of {path!r}"):
-            return read_digests(self._store, path, part)
+            return read_digests(self._store, self.nodes[path], part)
 
     def chunk(self, path: str, index: int, *, full: bool = False, out: AnyArray | None = None) -> AnyArray:
         """Return the items of one chunk, checked, as an array of one axis.
@@ -159,7 +165,7 @@ class SnapshotReader:
             rows = self._arrays.get(path)
             if rows is None:
                 place = look_up(self.entries, path, self.name)
-                rows = Rows(self._store, path, place)
+                rows = Rows(self._store, self.nodes[path], place)
                 found = rows.array
                 said = (place.zarr_shape, place.zarr_chunks, np.dtype(STORABLE[place.dtype]))
                 if (found.shape, found.chunks, found.dtype.newbyteorder("<")) != said:
@@ -216,6 +222,18 @@ class SnapshotReader:
 
     def check_rest(self) -> None:
         """Do nothing: what else is in the snapshot was read when it was opened."""
+
+    def is_whole(self) -> bool:
+        """Tell whether every chunk is there, and is what it was."""
+        try:
+            for path, place in self.entries.items():
+                self.rows(path)
+                at_once(partial(self.chunk, path), range(place.chunks))
+                if not place.size:
+                    self._empty(path)
+        except IntegrityError:
+            return False
+        return True
 
     def check_everything(
         self,

@@ -10,6 +10,7 @@ import contextlib
 import re
 import secrets
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 MAIN = "main"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=:,-]{0,127}")
+_SNAPSHOT = re.compile(r"[0-9A-Z]{20}")
+_LOOKUPS = 16
 _UNFINISHED = "quantum-memory: unfinished"
 """What a commit says that only prepares another one."""
 
@@ -74,12 +77,15 @@ class Writing:
         Where it is written meanwhile.
     session
         The Icechunk session.
+    origin
+        What its parts are copies of, once it has been prepared.
     """
 
     line: str
     seen: str
     branch: str
     session: icechunk.Session = field(repr=False)
+    origin: icechunk.session.ForkSession | None = field(default=None, repr=False)
 
 
 class Repository:
@@ -124,7 +130,7 @@ class Repository:
         with told(self.url.at(name), "look it up"):
             found = self._tagged(name) if name is not None else None
             found = found or self._end_of(MAIN if name is None else name)
-            if found is None and name is not None and re.fullmatch(r"[0-9A-Z]{20}", name):
+            if found is None and name is not None and _SNAPSHOT.fullmatch(name):
                 found = self._snapshot(name)
         if found is None:
             raise MissingFileError(
@@ -150,13 +156,27 @@ class Repository:
     def tags(self) -> dict[str, str]:
         """Return the snapshot of each tag."""
         with told(self.url, "list its tags"):
-            return {name: self._repository.lookup_tag(name) for name in sorted(self._repository.list_tags())}
+            names = sorted(self._repository.list_tags())
+            with ThreadPoolExecutor(_LOOKUPS) as pool:  # one request for each
+                found = zip(names, pool.map(self._tagged, names), strict=True)
+                return {name: snapshot for name, snapshot in found if snapshot is not None}
+
+    def has_tag(self, name: str) -> bool:
+        """Tell whether there is a tag of that name."""
+        with told(self.url.at(name), "look it up"):
+            return self._tagged(name) is not None
+
+    def has_branch(self, name: str) -> bool:
+        """Tell whether there is a branch of that name."""
+        with told(self.url.at(name), "look it up"):
+            return self._end_of(name) is not None
 
     def branches(self) -> dict[str, str]:
         """Return the snapshot that each branch ends with."""
         with told(self.url, "list its branches"):
             names = sorted(name for name in self._repository.list_branches() if not WRITING.fullmatch(name))
-            return {name: self._repository.lookup_branch(name) for name in names}
+            found = ((name, self._end_of(name)) for name in names)
+            return {name: snapshot for name, snapshot in found if snapshot is not None}
 
     def history(self, name: str | None = None) -> Iterator[Version]:
         """Yield versions, the newest first, back from one of them."""
@@ -201,8 +221,10 @@ class Repository:
         """Commit what a version begins with, where nobody reads it, so that its session can be handed out in parts."""
         with told(self.url, "prepare a version"):
             if writing.session.has_uncommitted_changes:
-                writing.session.commit(_UNFINISHED)
+                self._committed(writing, _UNFINISHED)
             writing.session = self._repository.writable_session(writing.branch)
+            # Of another session: one that has taken parts back hands out none, and one that has handed out some warns.
+            writing.origin = self._repository.writable_session(writing.branch).fork()
 
     def commit(
         self,
@@ -226,16 +248,33 @@ class Repository:
             Somebody else has written a version meanwhile; or it took so long that the parts of it were cleaned away.
         """
         with told(self.url, "commit a version"):
-            try:
-                snapshot = writing.session.commit(message, metadata)
-            except icechunk.ConflictError as error:
-                raise ConflictError(
-                    "its writing took so long that it was given up for dead", next_step="write it again, in less time"
-                ) from error
+            snapshot = self._committed(writing, message, metadata)
             if check is not None:
                 check(str(self.url.at(snapshot)))
             self._place.move(self._repository, writing.line, snapshot, seen=writing.seen, durable=durable)
         return snapshot
+
+    def _committed(self, writing: Writing, message: str, metadata: dict[str, Any] | None = None) -> str:
+        """Commit to the branch to which a version is written, and return the snapshot."""
+        begun = writing.session.snapshot_id
+        try:
+            return writing.session.commit(message, metadata)
+        except icechunk.ConflictError as error:
+            # Nobody else writes to that branch: where it has an end that is new, only the answer was lost.
+            end = self._end_of(writing.branch)
+            if end is None or end == begun:
+                raise ConflictError(
+                    "its writing took so long that it was given up for dead", next_step="write it again, in less time"
+                ) from error
+            return end
+
+    def keep(self, snapshot: str, *, durable: bool, check: Callable[[str], object] | None = None) -> None:
+        """Do for a version that is there already what `commit` does for a new one."""
+        with told(self.url, "make a version durable"):
+            if check is not None:
+                check(str(self.url.at(snapshot)))
+            if durable:
+                self._place.keep()
 
     def tag(self, name: str, snapshot: str) -> None:
         """Name a version.
@@ -360,7 +399,7 @@ def checked_name(name: str) -> str:
     ------
     InvalidStateError
     """
-    if not _NAME.fullmatch(name) or WRITING.fullmatch(name):
+    if not _NAME.fullmatch(name) or WRITING.fullmatch(name) or _SNAPSHOT.fullmatch(name):
         raise InvalidStateError(
             f"a version cannot be called {name!r:.60}",
             next_step="use letters, digits, and . _ - + = : , with a letter or a digit first",

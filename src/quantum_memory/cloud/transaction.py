@@ -8,6 +8,8 @@ again to commit.
 from __future__ import annotations
 
 import contextlib
+import operator
+import pickle
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -23,12 +25,12 @@ from quantum_memory.cloud.chunks import (
     zero_digests,
 )
 from quantum_memory.cloud.errors import told
-from quantum_memory.cloud.layout import DIGEST_BYTES, Place
+from quantum_memory.cloud.layout import DIGEST_BYTES, MOST_CHUNK, Place
 from quantum_memory.cloud.ranks import among
 from quantum_memory.cloud.repository import Repository, Writing
-from quantum_memory.cloud.writer import SnapshotWriter, settled
-from quantum_memory.cloud.zarr_format import already_there, before_of, line_and_tag
-from quantum_memory.errors import InvalidStateError
+from quantum_memory.cloud.writer import SnapshotWriter, clear, settled
+from quantum_memory.cloud.zarr_format import already_there, before_of, call, line_and_tag
+from quantum_memory.errors import IntegrityError, InvalidStateError
 from quantum_memory.formats.prepared import Prepared
 from quantum_memory.formats.reader import AMPLITUDES, outline
 from quantum_memory.formats.registry import Saved
@@ -39,7 +41,7 @@ from quantum_memory.state.quantum_state import StateVector
 from quantum_memory.state.windows import DaskRow, InMemory
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from types import TracebackType
 
     import icechunk
@@ -74,8 +76,10 @@ class Part:
     _fork: icechunk.session.ForkSession = field(repr=False)
     _place: Place
     _name: str
+    _of: str  # which transaction
     _has_old: bool
     _done: dict[int, _Chunk] = field(default_factory=dict, repr=False)
+    _taken: bool = False
 
     @property
     def chunk(self) -> int:
@@ -107,11 +111,17 @@ class Part:
         ------
         InvalidStateError
             They are of another dtype, do not fit, or do not begin and end where chunks do; or a chunk of them has been
-            written already.
+            written already, or the part has been taken back.
         StorageError
-            The storage cannot be reached, or refuses.
+            The storage cannot be reached, or refuses; then none of them counts as written, and may be written again.
         """
         start, stop = self._checked(where, amplitudes)
+        if self._taken:
+            raise InvalidStateError(
+                "this part has been taken back, and what is written to it now would be lost",
+                path=self._name,
+                next_step="ask the transaction for another one: fork()",
+            )
         indices = range(start // self.chunk, -(-stop // self.chunk))
         if done := [index for index in indices if index in self._done]:
             raise InvalidStateError(
@@ -119,8 +129,8 @@ class Part:
                 path=self._name,
                 next_step="write each chunk once",
             )
-        store = self._fork.store
-        rows = Rows(store, AMPLITUDES, self._place)
+        rows = Rows(self._fork.store, AMPLITUDES, self._place)
+        written: dict[int, _Chunk] = {}
         with told(self._name, "write amplitudes"):
             old = self._old(indices)
             little = amplitudes.dtype.newbyteorder("<")
@@ -130,21 +140,23 @@ class Part:
                 items = np.array(amplitudes[part.start - start : part.stop - start], dtype=little, order="C", copy=True)
                 zero = is_zero(items)
                 digests = zero_digests(items.nbytes) if zero else digests_of(items)
-                before = old.get(index)
-                if digests != before and not (zero and before is None):
+                if digests != old.get(index) and not (zero and not self._has_old):
                     rows.write(index, items, zero=zero)
-                self._done[index] = _Chunk(digests, np.array(squares_of(items)).tobytes())
+                written[index] = _Chunk(digests, np.array(squares_of(items)).tobytes())
 
             at_once(write, indices)
+        self._done |= written
 
     def _old(self, indices: range) -> dict[int, bytes]:
-        """Return the digests that chunks have in the version before."""
-        if not self._has_old or not indices:
+        """Return the digests that chunks have in the version before, where they are kept in the store."""
+        if not self._has_old or not indices or self._place.mebibytes <= 1:
             return {}
         first, last = self._place.row_slice(indices[0]), self._place.row_slice(indices[-1])
-        if self._place.mebibytes <= 1:
-            return {}  # it is one small chunk
-        rows = read_digests(self._fork.store, AMPLITUDES, slice(first.start, last.stop))
+        try:
+            with told(self._name, "read digests"):
+                rows = read_digests(self._fork.store, AMPLITUDES, slice(first.start, last.stop))
+        except IntegrityError:
+            return {}  # so that all is written
         found = {}
         for index in indices:
             part = self._place.row_slice(index)
@@ -152,8 +164,10 @@ class Part:
         return found
 
     def _checked(self, where: int | slice, amplitudes: AnyArray) -> tuple[int, int]:
-        if not isinstance(amplitudes, np.ndarray) or amplitudes.ndim != 1:
-            raise InvalidStateError("amplitudes are an array of one axis", path=self._name, next_step="reshape it")
+        if type(amplitudes) not in {np.ndarray, np.memmap} or amplitudes.ndim != 1:
+            raise InvalidStateError(
+                "amplitudes are a plain array of one axis", path=self._name, next_step="give np.asarray of it, reshaped"
+            )
         if dtype_name(amplitudes.dtype) != self._place.dtype:
             raise InvalidStateError(
                 f"the amplitudes are {amplitudes.dtype}, and the state is {self._place.dtype}",
@@ -169,7 +183,13 @@ class Part:
                     next_step="give as many as there are",
                 )
         else:
-            start, stop = where, where + len(amplitudes)
+            try:
+                start = operator.index(where)
+            except TypeError:
+                raise InvalidStateError(
+                    f"{where!r:.40} says no place", path=self._name, next_step="give an index, or a slice"
+                ) from None
+            stop = start + len(amplitudes)
         whole = start % self.chunk == 0 and (stop % self.chunk == 0 or stop == self.size)
         if not 0 <= start <= stop <= self.size or not whole:
             raise InvalidStateError(
@@ -198,6 +218,7 @@ class Transaction:
         url: URL,
         given: Prepared | None,
         *,
+        replaced: Mapping[str, Any] | None = None,
         chunk_bytes: int | None = None,
         partial: bool = False,
         durable: bool = True,
@@ -205,20 +226,28 @@ class Transaction:
     ) -> None:
         self._url = url
         self._given = given
+        self._replaced = dict(replaced or {})
         self._chunk_bytes = chunk_bytes
         self._partial = partial
         self._durable = durable
         self._message = message
         self._stack = contextlib.ExitStack()
         self._done: dict[int, _Chunk] = {}
+        self._handed = 0
+        self._is = "not begun"
         self.saved: Saved | None = None
 
     def __enter__(self) -> Transaction:
+        if self._is != "not begun":
+            raise InvalidStateError(
+                "a transaction is begun once", path=str(self._url), next_step="make another one for the next version"
+            )
         with contextlib.ExitStack() as stack:
             self._repository = Repository(self._url, create=True)
             line, self._tag = line_and_tag(self._repository, self._url)
             self._writing: Writing = stack.enter_context(self._repository.writing(line))
-            self._before: SnapshotReader | None = before_of(self._repository, self._writing.seen)
+            self._before: SnapshotReader | None
+            self._before, self._damaged = before_of(self._repository, self._writing.seen)
             self._memory = self._described()
             array = self._memory.arrays[AMPLITUDES]
             self._place = Place.cut(dtype_name(array.dtype) or "", array.shape, self._chunk_bytes)
@@ -232,17 +261,28 @@ class Transaction:
                     next_step="leave partial out, and write all of it",
                 )
             with told(self._url, "begin a transaction"):
+                store = self._writing.session.store
+                if self._damaged:
+                    clear(store)
                 if not self._has_old:
-                    Rows(self._writing.session.store, AMPLITUDES, self._place).create()
+                    Rows(store, AMPLITUDES, self._place).create()
                 self._repository.prepare(self._writing)
             self._stack = stack.pop_all()
+        self._is = "open"
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         with self._stack:
+            was, self._is = self._is, "over"
             if kind is None:
+                if was != "open":
+                    raise InvalidStateError(
+                        "not all parts that it was given could be taken back",
+                        path=str(self._url),
+                        next_step="write the version again",
+                    )
                 self._commit()
 
     def among(self, comm: Communicator) -> contextlib.AbstractContextManager[Part]:
@@ -276,43 +316,66 @@ class Transaction:
     @property
     def follows(self) -> bool:
         """Whether there is a version before this one."""
-        return self._before is not None
+        return self._before is not None or self._damaged
 
     def fork(self) -> Part:
         """Return a part, for one writer."""
+        self._check_open()
+        self._handed += 1
         with told(self._url, "hand out a part"):
-            return Part(self._writing.session.fork(), self._place, str(self._url), self._has_old)
+            # Icechunk hands out none once it has taken one back; a copy of one that nobody has written to is as good.
+            fork = pickle.loads(pickle.dumps(self._writing.origin))  # noqa: S301 - it has just been made here
+            return Part(fork, self._place, str(self._url), self._writing.branch, self._has_old)
 
     def merge(self, *parts: Part) -> None:
-        """Take parts back that were written.
+        """Take parts back that were written. They cannot be written to any more.
 
         Raises
         ------
         InvalidStateError
-            A chunk was written by two of them.
+            A chunk was written by two of them, or one is a part of another transaction; then none was taken back.
         """
+        self._check_open()
+        done = dict(self._done)
         for part in parts:
-            if twice := self._done.keys() & part._done.keys():
+            if not isinstance(part, Part) or part._of != self._writing.branch:
+                raise InvalidStateError(
+                    f"{part!r:.60} is no part of this transaction",
+                    path=str(self._url),
+                    next_step="give the parts that its fork() has returned, after they were written",
+                )
+            if twice := done.keys() & part._done.keys():
                 raise InvalidStateError(
                     f"amplitudes from {min(twice) * self.chunk} on were written by two parts",
                     path=str(self._url),
                     next_step="give each chunk to one of them",
                 )
-            self._done |= part._done
+            done |= part._done
+        self._is = "broken"
         with told(self._url, "take parts back"):
             self._writing.session.merge(*(part._fork for part in parts))
+        self._is, self._done = "open", done
+        for part in parts:
+            part._taken = True
+
+    def _check_open(self) -> None:
+        if self._is != "open":
+            raise InvalidStateError(
+                f"the transaction is {self._is}",
+                path=str(self._url),
+                next_step="hand out parts and take them back in its with block",
+            )
 
     def _commit(self) -> None:
         place, store = self._place, self._writing.session.store
         rows, squares = self._rows()
         others = {path: array for path, array in self._memory.arrays.items() if path != AMPLITUDES}
-        with told(self._url, "write what belongs to the state"):
-            writer = SnapshotWriter(store, self._before, self._chunk_bytes)
-            places = writer.write_arrays(others)
-            old = self._before.rows(AMPLITUDES) if self._before is not None and self._has_old else None
-            places[AMPLITUDES] = settled(store, AMPLITUDES, place, rows, old)
-            writer.forget(set(places))
-            content = writer.describe(self._memory, places, squares)
+        writer = SnapshotWriter(store, str(self._url), self._before, chunk_bytes=self._chunk_bytes)
+        writer.make_room(self._memory.arrays)
+        places = writer.write_arrays(others)
+        with told(self._url, "write the digests of the state"):
+            places[AMPLITUDES] = settled(store, AMPLITUDES, place, rows, self._old_rows())
+        content = writer.describe(self._memory, places, squares)
         snapshot = self._writing.seen
         if self._writing.session.has_uncommitted_changes:
             snapshot = self._repository.commit(
@@ -321,9 +384,23 @@ class Transaction:
                 {"content_id": content},
                 durable=self._durable,
             )
+        else:
+            self._repository.keep(snapshot, durable=self._durable)
         if self._tag is not None:
-            self._repository.tag(self._tag, snapshot)
-        self.saved = Saved(str(self._url), "zarr", place.nbytes + writer.stored, content, self._memory.raw_bytes)
+            call(self._repository, self._tag, snapshot)
+        stored = sum(
+            self._place.itemsize * (part.stop - part.start)
+            for part, chunk in ((self._place.items(index), chunk) for index, chunk in self._done.items())
+            if chunk.digests != zero_digests(self._place.itemsize * (part.stop - part.start))
+        )
+        self.saved = Saved(str(self._url), "zarr", stored + writer.stored, content, self._memory.raw_bytes)
+
+    def _old_rows(self) -> bytes | None:
+        """Return the digests of the version before; None where there are none, or they cannot be read."""
+        try:
+            return self._before.rows(AMPLITUDES) if self._before is not None and self._has_old else None
+        except IntegrityError:
+            return None
 
     def _rows(self) -> tuple[bytes, list[float]]:
         """Return all digests and squared norms, of chunks that were not written those of the version before."""
@@ -334,6 +411,12 @@ class Transaction:
                 f"{missing[0] * self.chunk} on",
                 path=str(self._url),
                 next_step="write all of them, or begin with partial=True to keep what the version before has there",
+            )
+        if self._handed and not self._done:
+            raise InvalidStateError(
+                "parts were handed out, and none that was taken back has written anything",
+                path=str(self._url),
+                next_step="merge the parts that the writers return: one that was pickled comes back as another one",
             )
         for index in missing:
             self._done[index] = self._kept(index)
@@ -357,7 +440,7 @@ class Transaction:
                     path=str(self._url),
                     next_step='say it: transaction(url, n_qubits=33, dtype="complex64", qubit_order="little")',
                 )
-            return Prepared.plain(_like(self._before))
+            return Prepared.plain(_like(self._before, self._replaced))
         return self._given
 
 
@@ -415,17 +498,38 @@ def _write_block(part: Part, start: int, amplitudes: AnyArray) -> Part:
 
 
 def begin(
-    url: URL, memory: MemoryState | None, *, chunk_bytes: int | None, partial: bool, durable: bool, message: str | None
+    url: URL,
+    memory: MemoryState | None,
+    replaced: Mapping[str, Any],
+    *,
+    chunk_bytes: int | None,
+    partial: bool,
+    durable: bool,
+    message: str | None,
 ) -> Transaction:
-    """Return a transaction; see `quantum_memory.transaction`."""
-    if chunk_bytes is not None and (chunk_bytes < CHUNK_BYTES or chunk_bytes % CHUNK_BYTES):
-        raise InvalidStateError(f"a chunk of {chunk_bytes} bytes", next_step="give a multiple of 1 MiB (1048576)")
+    """Return a transaction; see `quantum_memory.transaction`.
+
+    Parameters
+    ----------
+    memory
+        What is written, over amplitudes that take no memory; None: like the version before.
+    replaced
+        Parts of the memory that are not like those of the version before.
+    """
+    if chunk_bytes is not None and (
+        type(chunk_bytes) is not int or not CHUNK_BYTES <= chunk_bytes <= MOST_CHUNK or chunk_bytes % CHUNK_BYTES
+    ):
+        raise InvalidStateError(
+            f"a chunk of {chunk_bytes!r:.40} bytes", next_step="give a multiple of 1 MiB (1048576), up to 1 GiB"
+        )
     given = None if memory is None else Prepared.plain(memory)
-    return Transaction(url, given, chunk_bytes=chunk_bytes, partial=partial, durable=durable, message=message)
+    return Transaction(
+        url, given, replaced=replaced, chunk_bytes=chunk_bytes, partial=partial, durable=durable, message=message
+    )
 
 
-def _like(before: SnapshotReader) -> MemoryState:
-    """Return the memory of the version before, over amplitudes that take no memory."""
+def _like(before: SnapshotReader, replaced: Mapping[str, Any]) -> MemoryState:
+    """Return the memory of the version before, over amplitudes that take no memory, with some parts replaced."""
     state = outline(before)
     if not isinstance(state, StateVector):
         raise InvalidStateError(
@@ -436,4 +540,6 @@ def _like(before: SnapshotReader) -> MemoryState:
     entry = before.entries[AMPLITUDES]
     arrays: dict[str, AnyArray] = {path: before.read(path) for path in before.entries if path != AMPLITUDES}
     arrays[AMPLITUDES] = np.broadcast_to(np.zeros((), state.dtype), entry.shape)
-    return MemoryState.unflatten(before.document, arrays, before.record)
+    memory = MemoryState.unflatten(before.document, arrays, before.record)
+    parts = {name: getattr(memory, name) for name in ("classical", "emotion", "metadata")}
+    return MemoryState(memory.quantum, **(parts | dict(replaced)), record=memory.record)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import operator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from quantum_memory.errors import InvalidStateError
 from quantum_memory.formats.urls import URL, storage
 from quantum_memory.state.memory_state import MemoryState
 from quantum_memory.state.quantum_state import StateVector
@@ -49,7 +51,7 @@ def transaction(
     *,
     n_qubits: int | None = None,
     dims: Sequence[int] | None = None,
-    dtype: Any = np.complex128,
+    dtype: Any = None,
     qubit_order: QubitOrder = "unstated",
     labels: Sequence[str] | None = None,
     classical: Any = None,
@@ -71,13 +73,15 @@ def transaction(
     url
         An address, as ``s3://bucket/run-42`` or ``s3://bucket/run-42@step-7`` for a version with a tag.
     n_qubits, dims
-        Size of the state. With neither, the state is like that of the version before, in everything.
+        Size of the state. With neither, the state is like that of the version before, in everything, and so are the
+        other parts of the memory that are not given.
     dtype, qubit_order, labels
-        See `StateVector`.
+        See `StateVector`; by default complex128.
     classical, emotion, metadata
         Other parts of the memory; see `MemoryState`. They are written by the one who commits.
     chunk_bytes
-        How long a chunk is, a multiple of 1 MiB; by default 8 MiB, and longer for states above 8 TiB.
+        How long a chunk is, a multiple of 1 MiB; up to 1 GiB; by default 8 MiB, and longer for states above
+        8 TiB.
     partial
         Keep what the version before has where nothing is written.
     durable
@@ -107,10 +111,30 @@ def transaction(
     storage()
     from quantum_memory.cloud.transaction import begin  # noqa: PLC0415 - as above
 
+    parts = {"classical": classical, "emotion": emotion, "metadata": metadata}
     memory = None
     if n_qubits is not None or dims is not None:
-        size = 1 << n_qubits if n_qubits is not None else math.prod(dims or ())
-        amplitudes = np.broadcast_to(np.zeros((), dtype), (size,))
+        kind = np.complex128 if dtype is None else dtype
+        amplitudes = _amplitudes(n_qubits, dims, kind)
         state = StateVector(amplitudes, qubit_order=qubit_order, dims=dims, labels=labels)
-        memory = MemoryState(state, classical, emotion, metadata)
-    return begin(address, memory, chunk_bytes=chunk_bytes, partial=partial, durable=durable, message=message)
+        memory = MemoryState(state, **parts)
+    elif dtype is not None or labels is not None or qubit_order != "unstated":
+        raise InvalidStateError(
+            "dtype, qubit_order and labels are said of a state whose size is said",
+            path=url,
+            next_step="give n_qubits or dims, or leave them out: the state is like that of the version before",
+        )
+    replaced = {name: part for name, part in parts.items() if part is not None}
+    return begin(address, memory, replaced, chunk_bytes=chunk_bytes, partial=partial, durable=durable, message=message)
+
+
+def _amplitudes(n_qubits: int | None, dims: Sequence[int] | None, dtype: Any) -> Any:
+    """Return amplitudes that take no memory."""
+    try:
+        size = 1 << operator.index(n_qubits) if n_qubits is not None else math.prod(map(operator.index, dims or ()))
+        return np.broadcast_to(np.zeros((), dtype), (size,))
+    except (TypeError, ValueError, OverflowError, MemoryError) as error:
+        raise InvalidStateError(
+            f"n_qubits={n_qubits!r:.40}, dims={dims!r:.60} and dtype={dtype!r:.40} are of no state vector: {error}",
+            next_step='say them as n_qubits=33, or dims=(3, 3), and dtype="complex64"',
+        ) from None

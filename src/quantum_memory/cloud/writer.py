@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import threading
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -18,20 +20,24 @@ from quantum_memory.cloud.chunks import (
     write_digests,
     zero_digests,
 )
-from quantum_memory.cloud.layout import ATTRIBUTE, DIGEST_BYTES, DIGESTS, VERSION, Place, node_name
-from quantum_memory.errors import InvalidStateError
+from quantum_memory.cloud.errors import told
+from quantum_memory.cloud.layout import ATTRIBUTE, DIGEST_BYTES, DIGESTS, VERSION, Place, node_names
+from quantum_memory.errors import IntegrityError, InvalidStateError
 from quantum_memory.formats.reader import AMPLITUDES
 from quantum_memory.state.arrays import combine_digests, dtype_name
 from quantum_memory.state.json_text import check_values, document_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from zarr.abc.store import Store
 
     from quantum_memory.cloud.reader import SnapshotReader
     from quantum_memory.formats.prepared import Prepared
     from quantum_memory.state.arrays import AnyArray, Windows
+
+PARTS = ("quantum", "classical", "emotion", "metadata")
+"""What the paths of arrays begin with."""
 
 
 class _Array:
@@ -69,12 +75,16 @@ class SnapshotWriter:
     ----------
     store
         Of the session.
+    name
+        What errors call it.
     before
         The version that is there already; None where there is none.
     chunk_bytes
         How long chunks are to be; by default as `layout.default_chunk` says.
     progress
         Called with the raw bytes of each chunk that is done.
+    anew
+        Write all of it, also what has not changed: the version that is there is damaged.
 
     Attributes
     ----------
@@ -87,38 +97,66 @@ class SnapshotWriter:
     def __init__(
         self,
         store: Store,
+        name: str,
         before: SnapshotReader | None,
+        *,
         chunk_bytes: int | None = None,
         progress: Callable[[int], object] | None = None,
+        anew: bool = False,
     ) -> None:
         self._store = store
+        self._name = name
         self._before = before
         self._chunk_bytes = chunk_bytes
         self._progress = progress
+        self._anew = anew
+        self._nodes: dict[str, str] = {}
+        self._lock = threading.Lock()
         self.written = self.stored = 0
 
     def write(self, memory: Prepared) -> str:
         """Write a memory and return its `content_id`."""
+        self.make_room(memory.arrays)
         places, squares = self._written(memory.arrays)
-        self.forget(set(places))
         return self.describe(memory, places, squares)
 
     def write_arrays(self, arrays: Mapping[str, AnyArray]) -> dict[str, Place]:
         """Write arrays, and return where they are."""
         return self._written(arrays)[0]
 
+    def make_room(self, paths: Iterable[str]) -> None:
+        """Remove arrays of the version before that this one does not have, before others take their places."""
+        self._nodes = node_names(paths)
+        if self._before is None:
+            return
+        kept = set(self._nodes.values())
+        with told(self._name, "remove what the version before had"):
+            group = zarr.open_group(self._store, mode="r+", zarr_format=3)
+            for path, node in self._before.nodes.items():
+                if node not in kept:
+                    with contextlib.suppress(KeyError):  # it is damaged, and is not there
+                        del group[node]
+                    if self._before.entries[path].mebibytes > 1:
+                        with contextlib.suppress(KeyError):
+                            del group[f"{DIGESTS}/{node}"]
+
     def _written(self, given: Mapping[str, AnyArray]) -> tuple[dict[str, Place], list[float] | None]:
         arrays = [self._planned(path, array) for path, array in sorted(given.items())]
-        rows = {one.path: Rows(self._store, one.path, one.place) for one in arrays}
-        for one in arrays:
-            if one.old is None:
-                rows[one.path].create()
+        rows = {one.path: Rows(self._store, self._nodes[one.path], one.place) for one in arrays}
+        with told(self._name, "make its arrays"):
+            for one in arrays:
+                if one.old is None:
+                    rows[one.path].create()
 
         def write(piece: tuple[_Array, int]) -> None:
             self._write_chunk(rows[piece[0].path], *piece)
 
         at_once(write, ((one, index) for one in arrays for index in range(one.place.chunks)))
-        places = {one.path: settled(self._store, one.path, one.place, b"".join(one.digests), one.old) for one in arrays}
+        places = {}
+        with told(self._name, "write its digests"):
+            for one in arrays:
+                digests = b"".join(one.digests)
+                places[one.path] = settled(self._store, self._nodes[one.path], one.place, digests, one.old)
         squares = next(([*chain(*one.squares)] for one in arrays if one.path == AMPLITUDES), None)
         return places, squares
 
@@ -133,21 +171,10 @@ class SnapshotWriter:
         if self._before is not None and text == self._before.text:
             return content
         node = {"version": VERSION, "metadata": text.decode("ascii"), "sha256": hashlib.sha256(text).hexdigest()}
-        group = zarr.open_group(self._store, mode="a", zarr_format=3)
-        group.attrs.put({**group.attrs.asdict(), ATTRIBUTE: node})
+        with told(self._name, "write what it says of itself"):
+            group = zarr.open_group(self._store, mode="a", zarr_format=3)
+            group.attrs.put({**group.attrs.asdict(), ATTRIBUTE: node})
         return content
-
-    def forget(self, paths: set[str]) -> None:
-        """Remove arrays of the version before that this one does not have."""
-        if self._before is None:
-            return
-        group = zarr.open_group(self._store, mode="r+", zarr_format=3)
-        kept = {node_name(path) for path in paths}
-        for path, place in self._before.entries.items():
-            if node_name(path) not in kept:
-                del group[node_name(path)]
-                if place.mebibytes > 1:
-                    del group[f"{DIGESTS}/{node_name(path)}"]
 
     def _planned(self, path: str, array: AnyArray | Windows) -> _Array:
         dtype = dtype_name(array.dtype)
@@ -157,12 +184,15 @@ class SnapshotWriter:
         return _Array(path, array, place, self._old_rows(path, place))
 
     def _old_rows(self, path: str, place: Place) -> bytes | None:
-        """Return the digests of the version before, where its array is cut in the same way."""
-        old = None if self._before is None else self._before.entries.get(path)
-        if self._before is None or old is None:
+        """Return the digests of the version before, where its array is cut in the same way, and they can be read."""
+        old = None if self._before is None or self._anew else self._before.entries.get(path)
+        if self._before is None or old is None or self._before.nodes[path] != self._nodes[path]:
             return None
         same = (old.dtype, old.shape, old.chunk, old.rows) == (place.dtype, place.shape, place.chunk, place.rows)
-        return self._before.rows(path) if same else None
+        try:
+            return self._before.rows(path) if same else None
+        except IntegrityError:
+            return None
 
     def _write_chunk(self, rows: Rows, one: _Array, index: int) -> None:
         items = one.items(index)
@@ -171,25 +201,38 @@ class SnapshotWriter:
         if one.path == AMPLITUDES:
             one.squares[index] = squares_of(items)
         before = one.before(index)
-        if one.digests[index] != before and not (zero and before is None):
-            rows.write(index, items, zero=zero)
-            self.written += 0 if zero else items.nbytes
-        self.stored += 0 if zero else items.nbytes
+        new = one.digests[index] != before and not (zero and before is None)
+        if new:
+            with told(self._name, f"write chunk {index} of {one.path!r}"):
+                rows.write(index, items, zero=zero)
+        with self._lock:
+            self.written += items.nbytes if new and not zero else 0
+            self.stored += 0 if zero else items.nbytes
         if self._progress is not None:
             self._progress(items.nbytes)
 
 
-def settled(store: Store, path: str, place: Place, rows: bytes, old: bytes | None = None) -> Place:
+def clear(store: Store) -> None:
+    """Remove all that a memory has in a session, whose version before cannot be read."""
+    group = zarr.open_group(store, mode="a", zarr_format=3)
+    for name in (*PARTS, DIGESTS):
+        with contextlib.suppress(KeyError):
+            del group[name]
+
+
+def settled(store: Store, node: str, place: Place, rows: bytes, old: bytes | None = None) -> Place:
     """Write the digests of an array that has been written, and return its place with what identifies it.
 
     Parameters
     ----------
+    node
+        Where the array is.
     old
         The digests that are there already.
     """
     count = len(rows) // DIGEST_BYTES
     whole = b"".join(rows[i * DIGEST_BYTES + 8 : (i + 1) * DIGEST_BYTES] for i in range(count))
     if count > 1 and rows != old:
-        write_digests(store, path, rows)
+        write_digests(store, node, rows)
     kept: dict[str, Any] = {"digests": hashlib.sha256(rows).digest() if count > 1 else rows}
     return Place(place.dtype, place.shape, place.chunk, place.rows, combine_digests(whole, count), **kept)

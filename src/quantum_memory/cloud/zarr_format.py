@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import random
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from quantum_memory.cloud.errors import told
 from quantum_memory.cloud.places import repositories_below
 from quantum_memory.cloud.reader import SnapshotReader
 from quantum_memory.cloud.repository import MAIN, Repository, checked_name
-from quantum_memory.cloud.writer import SnapshotWriter
+from quantum_memory.cloud.writer import SnapshotWriter, clear
 from quantum_memory.durability.files import ReadableBytes
-from quantum_memory.errors import ConflictError, InvalidStateError, MissingFileError
+from quantum_memory.errors import ConflictError, IntegrityError, InvalidStateError, MissingFileError, QuantumMemoryError
 from quantum_memory.formats.form_reader import with_forms
+from quantum_memory.formats.progress import Once
 from quantum_memory.formats.reader import damaged
 from quantum_memory.formats.registry import Handler, Saved
 
@@ -22,7 +25,7 @@ if TYPE_CHECKING:
     from quantum_memory.durability.files import Readable
     from quantum_memory.formats.prepared import Fidelity, Prepared
     from quantum_memory.formats.reader import Reader
-    from quantum_memory.formats.registry import OpenOptions, SaveOptions
+    from quantum_memory.formats.registry import OpenOptions, Progress, SaveOptions
     from quantum_memory.formats.urls import URL
 
 _TRIES = 100
@@ -79,9 +82,10 @@ class ZarrStorage:
             return saved_by(options.executor, url, memory, options)
         repository = Repository(url, create=True)
         line, tag = line_and_tag(repository, url)
+        progress = Once(options.progress)
         for attempt in range(_TRIES):
             try:
-                snapshot, writer, content = _written(repository, line, memory, options, check)
+                snapshot, writer, content = _Save(repository, line, memory, options, check).written(progress)
                 break
             except _Behind:
                 time.sleep(random.random() * min(_LONGEST_PAUSE, 0.01 * 2 ** min(attempt, 7)))  # noqa: S311 - a pause
@@ -92,7 +96,7 @@ class ZarrStorage:
                 next_step="write less often, or elsewhere",
             )
         if tag is not None:
-            repository.tag(tag, snapshot)
+            call(repository, tag, snapshot)
         return Saved(str(url), "zarr", writer.stored, content, memory.raw_bytes, memory.forms.infidelity)
 
 
@@ -100,29 +104,68 @@ class _Behind(Exception):  # noqa: N818 - no error
     """Somebody else has written a version meanwhile."""
 
 
-def _written(
-    repository: Repository,
-    line: str,
-    memory: Prepared,
-    options: SaveOptions,
-    check: Callable[[str], object] | None,
-) -> tuple[str, SnapshotWriter, str]:
-    """Write a memory as the next version, and return its snapshot, what wrote it, and the `content_id`."""
-    with repository.writing(line) as writing:
-        before = before_of(repository, writing.seen)
-        if before is not None and not options.overwrite:
-            raise already_there(repository.url)
-        writer = SnapshotWriter(writing.session.store, before, progress=options.progress)
-        content = writer.write(memory)
-        if not writing.session.has_uncommitted_changes:
-            return writing.seen, writer, content
-        try:
-            snapshot = repository.commit(
-                writing, f"save {content[:16]}", {"content_id": content}, durable=options.durable, check=check
-            )
-        except ConflictError as error:
-            raise _Behind from error
-    return snapshot, writer, content
+@dataclass(frozen=True)
+class _Save:
+    """A memory that is to be the next version of a branch."""
+
+    repository: Repository
+    line: str
+    memory: Prepared
+    options: SaveOptions
+    check: Callable[[str], object] | None
+
+    def written(self, progress: Once) -> tuple[str, SnapshotWriter, str]:
+        """Write it, and return its snapshot, what wrote it, and the `content_id`.
+
+        What has not changed is not written again. Where nothing has, it is looked at whether it is all there: who saves
+        it once more may have been told to restore it from a copy.
+        """
+        for anew in (False, True):
+            found = self._attempt(progress.again(), anew=anew)
+            if found is not None:
+                return found
+        raise AssertionError("what is written anew is a new version")
+
+    def _attempt(self, progress: Progress | None, *, anew: bool) -> tuple[str, SnapshotWriter, str] | None:
+        """Do what `written` does; return None where all of it is there already, and damaged."""
+        repository = self.repository
+        with repository.writing(self.line) as writing:
+            before, damaged_before = before_of(repository, writing.seen)
+            if (before is not None or damaged_before) and not self.options.overwrite:
+                raise already_there(repository.url)
+            store, name = writing.session.store, str(repository.url)
+            if damaged_before:
+                with told(name, "remove what is damaged"):
+                    clear(store)
+            writer = SnapshotWriter(store, name, before, progress=progress, anew=anew)
+            content = writer.write(self.memory)
+            if before is not None and not writing.session.has_uncommitted_changes:
+                if not before.is_whole():
+                    return None
+                repository.keep(writing.seen, durable=self.options.durable, check=self.check)
+                return writing.seen, writer, content
+            try:
+                snapshot = repository.commit(
+                    writing,
+                    f"save {content[:16]}",
+                    {"content_id": content},
+                    durable=self.options.durable,
+                    check=self.check,
+                )
+            except ConflictError as error:
+                if repository.find(self.line) == writing.seen:
+                    raise
+                raise _Behind from error
+        return snapshot, writer, content
+
+
+def call(repository: Repository, tag: str, snapshot: str) -> None:
+    """Give a version that was just written its name; where that fails, it is said that it was written."""
+    try:
+        repository.tag(tag, snapshot)
+    except QuantumMemoryError as error:
+        error.message = f"it was written as version {snapshot}, which could not be called {tag!r}: {error.message}"
+        raise
 
 
 def already_there(url: URL) -> ConflictError:
@@ -161,25 +204,44 @@ def reader_of(repository: Repository, snapshot: str, name: str) -> SnapshotReade
     return reader
 
 
-def before_of(repository: Repository, snapshot: str) -> SnapshotReader | None:
-    """Return a reader of a version that another one follows; None where it holds no memory."""
+def before_of(repository: Repository, snapshot: str) -> tuple[SnapshotReader | None, bool]:
+    """Return a reader of a version that another one follows; None where it holds no memory, or one that is damaged.
+
+    Returns
+    -------
+    reader, damaged
+
+    Raises
+    ------
+    IntegrityError
+        Nothing can follow it: its snapshot cannot be read.
+    """
+    name = str(repository.url.at(snapshot))
     try:
-        return reader_of(repository, snapshot, str(repository.url.at(snapshot)))
+        repository.store(snapshot)
+    except IntegrityError as error:
+        error.next_step = "go back to an older version first: quantum_memory.repository(url).rollback(snapshot)"
+        raise
+    try:
+        return reader_of(repository, snapshot, name), False
     except MissingFileError:
-        return None
+        return None, False
+    except IntegrityError:
+        return None, True
 
 
 def line_and_tag(repository: Repository, url: URL) -> tuple[str, str | None]:
     """Return which branch an address is to be written to, and how the version is to be called."""
     if url.name is None or url.name == MAIN:
         return MAIN, None
-    if url.name in repository.branches():
-        return url.name, None
-    if url.name in repository.tags():
+    name = checked_name(url.name)
+    if repository.has_branch(name):
+        return name, None
+    if repository.has_tag(name):
         raise ConflictError(
-            f"there is a version {url.name!r} already", path=str(url), next_step="tags stay; choose another name"
+            f"there is a version {name!r} already", path=str(url), next_step="tags stay; choose another name"
         )
-    return MAIN, checked_name(url.name)
+    return MAIN, name
 
 
 def _check_options(url: URL, options: SaveOptions, asked: Fidelity | None) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import threading
 from contextlib import closing
 from dataclasses import replace
 from importlib import import_module
@@ -22,6 +21,7 @@ from quantum_memory.formats import info as facts
 from quantum_memory.formats.lazy import StateFile
 from quantum_memory.formats.naming import before_naming, refuse_existing
 from quantum_memory.formats.prepared import Fidelity, Prepared
+from quantum_memory.formats.progress import Once
 from quantum_memory.formats.reader import check_verify, read_memory
 from quantum_memory.formats.registry import (
     Format,
@@ -196,28 +196,6 @@ class _TooLong(Exception):  # noqa: N818 - no error
         self.length = length
 
 
-class _Once:
-    """Tells of the progress of several attempts as if they were one."""
-
-    def __init__(self, progress: Progress | None) -> None:
-        self._progress = progress
-        self._told = self._done = 0
-        self._lock = threading.Lock()
-
-    def again(self) -> Progress | None:
-        """Return what the next attempt is to call."""
-        self._done = 0
-        return None if self._progress is None else self._tell
-
-    def _tell(self, count: int) -> None:
-        with self._lock:
-            self._done += count
-            new = self._done - self._told
-            self._told = max(self._told, self._done)
-        if new > 0 and self._progress is not None:
-            self._progress(new)
-
-
 def _fitted(kind: Format, path: Path, memory: Prepared, options: SaveOptions, asked: Fidelity) -> Saved:
     """Save a memory in at most so many bytes: how many a file needs besides the state is seen by writing it."""
 
@@ -229,7 +207,7 @@ def _fitted(kind: Format, path: Path, memory: Prepared, options: SaveOptions, as
     from quantum_memory.formats.packing import packed, state_bytes  # noqa: PLC0415 - as above
 
     most = left = asked.max_bytes or 0
-    progress = _Once(options.progress)
+    progress = Once(options.progress)
     for attempt in range(_ATTEMPTS):
         options = replace(options, progress=progress.again())
         prepared = packed(memory, replace(asked, max_bytes=left), options.progress)
