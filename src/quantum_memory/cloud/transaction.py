@@ -28,7 +28,7 @@ from quantum_memory.cloud.errors import told
 from quantum_memory.cloud.layout import DIGEST_BYTES, MOST_CHUNK, Place
 from quantum_memory.cloud.ranks import among
 from quantum_memory.cloud.repository import Repository, Writing
-from quantum_memory.cloud.writer import SnapshotWriter, clear, settled
+from quantum_memory.cloud.writer import SnapshotWriter, clear, forget_digests, settled
 from quantum_memory.cloud.zarr_format import already_there, before_of, call, line_and_tag
 from quantum_memory.errors import IntegrityError, InvalidStateError
 from quantum_memory.formats.prepared import Prepared
@@ -266,6 +266,7 @@ class Transaction:
                     clear(store)
                 if not self._has_old:
                     Rows(store, AMPLITUDES, self._place).create()
+                    forget_digests(store, AMPLITUDES)
                 self._repository.prepare(self._writing)
             self._stack = stack.pop_all()
         self._is = "open"

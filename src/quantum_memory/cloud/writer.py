@@ -147,6 +147,7 @@ class SnapshotWriter:
             for one in arrays:
                 if one.old is None:
                     rows[one.path].create()
+                    self._forget_digests(one)
 
         def write(piece: tuple[_Array, int]) -> None:
             self._write_chunk(rows[piece[0].path], *piece)
@@ -159,6 +160,12 @@ class SnapshotWriter:
                 places[one.path] = settled(self._store, self._nodes[one.path], one.place, digests, one.old)
         squares = next(([*chain(*one.squares)] for one in arrays if one.path == AMPLITUDES), None)
         return places, squares
+
+    def _forget_digests(self, one: _Array) -> None:
+        """Remove the digests of an array that is so short now that it has none of its own."""
+        old = None if self._before is None else self._before.entries.get(one.path)
+        if old is not None and old.mebibytes > 1 >= one.place.mebibytes:
+            forget_digests(self._store, self._nodes[one.path])
 
     def describe(self, memory: Prepared, places: Mapping[str, Place], squares: list[float] | None) -> str:
         """Write what the snapshot says of a memory whose arrays are there, and return its `content_id`."""
@@ -210,6 +217,12 @@ class SnapshotWriter:
             self.stored += 0 if zero else items.nbytes
         if self._progress is not None:
             self._progress(items.nbytes)
+
+
+def forget_digests(store: Store, node: str) -> None:
+    """Remove the digests of an array, if it has any of its own."""
+    with contextlib.suppress(KeyError):
+        del zarr.open_group(store, mode="r+", zarr_format=3)[f"{DIGESTS}/{node}"]
 
 
 def clear(store: Store) -> None:
