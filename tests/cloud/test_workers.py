@@ -50,7 +50,7 @@ def client() -> Iterator[object]:
     # Workers are processes that are told where the storage is when they start.
     with (
         LocalCluster(
-            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, silence_logs=50
+            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0", silence_logs=50
         ) as cluster,
         Client(cluster) as made,
     ):
