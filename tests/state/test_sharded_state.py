@@ -75,6 +75,17 @@ def test_what_needs_all_of_them_reads_them_once() -> None:
     assert qm.MemoryState(sharded).content_id == qm.MemoryState(whole).content_id
 
 
+def test_of_a_read_that_fails_nothing_is_kept() -> None:
+    sharded, whole, shards = _both()
+    items, shards.items = shards.items, lambda start, stop: items(start, stop) if start < 256 else 1 / 0
+    with pytest.raises(ZeroDivisionError):
+        sharded.amplitudes  # noqa: B018
+    with pytest.raises(ZeroDivisionError):
+        sharded.amplitudes  # noqa: B018
+    shards.items = items
+    assert sharded == whole
+
+
 def test_copies_are_equal() -> None:
     sharded, whole, _ = _both()
     assert pickle.loads(pickle.dumps(sharded)) == whole

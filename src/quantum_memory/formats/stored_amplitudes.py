@@ -75,12 +75,19 @@ class StoredAmplitudes:
 
     def items(self, start: int, stop: int) -> AnyArray:
         """Return items ``start:stop``, checked."""
-        with self._lock:
-            if self._reader is None:
-                self._reader = self._opened()
-        return self._reader.read_items(AMPLITUDES, start, stop)
+        return self._opened().read_items(AMPLITUDES, start, stop)
+
+    def read(self, out: AnyArray) -> None:
+        """Read all of them into an array, several chunks at a time, checked."""
+        self._opened().read(AMPLITUDES, out=out)
 
     def _opened(self) -> Reader:
+        with self._lock:
+            if self._reader is None:
+                self._reader = self._again()
+            return self._reader
+
+    def _again(self) -> Reader:
         reader = reader_of(self._path)
         entry = reader.entries.get(AMPLITUDES)
         if entry is None or entry.identity != self._identity:

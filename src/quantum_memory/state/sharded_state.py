@@ -36,8 +36,8 @@ class ShardedStateVector(StateVector):
     ----------
     amplitudes
         An array of Dask, or anything with ``dtype``, ``shape``, ``ndim``, ``nbytes`` and
-        ``items(start, stop)``. With an attribute ``step``, that many are read at a time. It is pickled when an executor
-        does the work.
+        ``items(start, stop)``. With an attribute ``step``, that many are read at a time; with a method ``read(out)``,
+        all are. It is pickled when an executor does the work.
     qubit_order, dims, labels
         See `StateVector`.
 
@@ -124,6 +124,17 @@ class ShardedStateVector(StateVector):
             )
         return cast("Array", _Sliced(amplitudes))
 
+    def _fill(self, array: Array) -> None:
+        """Read all amplitudes into an array: as their holder does best, or run by run."""
+        whole = getattr(self.shards, "read", None)
+        if whole is not None:
+            whole(array)
+            return
+        step = products.vectors_step(self.shards)
+        for low in range(0, len(array), step):
+            high = min(low + step, len(array))
+            array[low:high] = self.shards.items(low, high)
+
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_gathered": None}
 
@@ -133,16 +144,14 @@ class ShardedStateVector(StateVector):
     def _whole(self) -> Array:
         if self._gathered is None:
             try:
-                self._gathered = np.empty(self.shards.shape, self.shards.dtype)
+                array = np.empty(self.shards.shape, self.shards.dtype)
             except MemoryError:
                 raise BudgetError(
                     f"its amplitudes need {self.nbytes} bytes of memory, which there are not",
                     next_step="use what is computed without them, such as norm, fidelity and expectation",
                 ) from None
-            step = products.vectors_step(self.shards)
-            for low in range(0, len(self._gathered), step):
-                high = min(low + step, len(self._gathered))
-                self._gathered[low:high] = self.shards.items(low, high)
+            self._fill(array)
+            self._gathered = array  # only now: of a read that fails nothing is kept
         return self._gathered
 
     def _like(self, array: Array, order: QubitOrder) -> Any:
