@@ -510,7 +510,7 @@ def repositories_below(url: URL) -> list[str] | None:
         The storage cannot be reached, or refuses.
     """
     with told(url, "look for repositories"):
-        if url.name is not None or icechunk.Repository.exists(place_of(url).storage()):
+        if url.name is not None or place_of(url).exists():
             return None
         if url.scheme == S3:
             keys = _keys_below(ObjectPlace(url).objects(""), url.key, _DEEPEST)
