@@ -292,10 +292,11 @@ class Repository:
                 raise ConflictError(f"there is a branch {name!r}", next_step="choose another name")
             if self._tagged(name) is not None:
                 raise tag_exists(name)
+            self._check(snapshot)
             self._place.tag(self._repository, name, snapshot)
 
     def untag(self, name: str) -> None:
-        """Remove a tag; the name is not free again.
+        """Remove a tag, durably; the name is not free again.
 
         Raises
         ------
@@ -306,6 +307,7 @@ class Repository:
             if self._tagged(name) is None:
                 raise MissingError(f"there is no tag {name!r:.60}", next_step="see tags()")
             self._repository.delete_tag(name)
+            self._place.keep()
 
     def branch(self, name: str, snapshot: str) -> None:
         """Begin a branch at a version.
@@ -321,12 +323,14 @@ class Repository:
         with told(self.url, f"make the branch {name}"):
             if self._end_of(name) is not None or self._tagged(name) is not None:
                 raise branch_exists(name)
+            self._check(snapshot)
             self._place.branch(self._repository, name, snapshot)
 
     def rollback(self, snapshot: str, line: str = MAIN) -> None:
         """Let a branch end with another version, durably; those after it are kept until they are cleaned away."""
         with told(self.url, "go back to a version"):
             self._place.check_writable()
+            self._check(snapshot)
             self._place.move(self._repository, line, snapshot, seen=self._repository.lookup_branch(line))
 
     def prune(
@@ -365,6 +369,16 @@ class Repository:
         with told(self.url, "remove what is not needed"):
             self._place.check_writable()
             return prune(self._repository, self._place, keep, within, line, strangers=strangers, dry_run=dry_run)
+
+    def _check(self, snapshot: str) -> None:
+        """See that there is a snapshot, which a reference is to name: in a folder nobody else does.
+
+        Raises
+        ------
+        MissingFileError
+        """
+        if self._snapshot(snapshot) is None:
+            raise MissingFileError(f"there is no snapshot {snapshot!r:.60}", next_step="see history()")
 
     def _tagged(self, name: str) -> str | None:
         return self._looked_up(self._repository.lookup_tag, name)

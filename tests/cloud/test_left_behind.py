@@ -1,0 +1,109 @@
+"""What somebody has left who was killed, or somebody else has put there: it gets in nobody's way, and is not lost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import obstore
+import pytest
+
+import quantum_memory as qm
+from quantum_memory.errors import ConflictError, MissingFileError
+from quantum_memory.formats.urls import URL
+
+from .numbered import history, number_of, numbered
+
+NOBODY = "0" * 20
+
+
+def files(url: str) -> list[str]:
+    root = Path(URL.parse(url).key)
+    return sorted(str(path.relative_to(root)) for path in (root / "refs").rglob("*"))
+
+
+def test_of_branches_on_which_versions_were_written_nothing_stays(folder_url: str) -> None:
+    for number in range(3):
+        qm.save(numbered(0, number), folder_url)
+    with pytest.raises(ConflictError):
+        qm.save(numbered(0, 3), folder_url, overwrite=False)
+    assert files(folder_url) == ["refs/branch.main", "refs/branch.main/ref.json"]
+
+
+@pytest.mark.parametrize("what", ["tag", "branch"])
+def test_a_name_that_somebody_was_killed_in_giving_is_free(folder_url: str, what: str) -> None:
+    qm.save(numbered(0, 0), folder_url)
+    left = Path(URL.parse(folder_url).key, ".reference.0123456789abcdef.qmtmp")
+    left.mkdir()
+    (left / "ref.json").write_bytes(b"{")
+    repository = qm.repository(folder_url)
+    assert (repository.tags(), set(repository.branches())) == ({}, {"main"})
+    assert len(history(folder_url)) == 1
+    getattr(repository, what)("name", repository.find())
+    assert number_of(qm.load(f"{folder_url}@name")) == (0, 0)
+    assert not left.exists()
+
+
+@pytest.mark.parametrize("empty", [True, False])
+def test_branches_of_who_was_killed_are_in_nobodys_way(folder_url: str, empty: bool) -> None:
+    """A power cut may have left the reference of one with nothing in it."""
+    qm.save(numbered(0, 0), folder_url)
+    repository = qm.repository(folder_url)
+    with repository.writing() as writing:
+        reference = Path(URL.parse(folder_url).key, "refs", f"branch.{writing.branch}", "ref.json")
+        text = reference.read_bytes()
+    reference.parent.mkdir()
+    reference.write_bytes(b"" if empty else text)
+    for number in (1, 2):
+        qm.save(numbered(0, number), f"{folder_url}@v{number}")
+    assert set(repository.branches()) == {"main"}
+    assert [number_of(qm.load(f"{folder_url}@{one.id}")) for one in history(folder_url)] == [(0, n) for n in range(3)]
+
+
+def test_a_damaged_name_is_in_the_way_of_no_other_one(folder_url: str) -> None:
+    qm.save(numbered(0, 0), f"{folder_url}@one")
+    qm.repository(folder_url).branch("trial", qm.repository(folder_url).find())
+    for name in ("tag.one", "branch.trial"):
+        Path(URL.parse(folder_url).key, "refs", name, "ref.json").write_bytes(b"")
+    qm.save(numbered(0, 1), f"{folder_url}@two")
+    assert number_of(qm.load(f"{folder_url}@two")) == (0, 1)
+    for name in ("one", "trial"):
+        with pytest.raises(qm.IntegrityError):
+            qm.load(f"{folder_url}@{name}")
+
+
+def test_what_is_not_there_gets_no_name(url: str) -> None:
+    qm.save(numbered(0, 0), url)
+    repository = qm.repository(url)
+    for name in (NOBODY, "main", ""):
+        with pytest.raises(MissingFileError, match="no snapshot"):
+            repository.tag("one", name)
+        with pytest.raises(MissingFileError, match="no snapshot"):
+            repository.branch("trial", name)
+        with pytest.raises(MissingFileError, match="no snapshot"):
+            repository.rollback(name)
+    assert (repository.tags(), set(repository.branches())) == ({}, {"main"})
+    assert number_of(qm.load(url)) == (0, 0)
+
+
+def test_a_repository_is_begun_where_somebody_was_killed_in_beginning_it(s3, prefix: str) -> None:
+    qm.save(numbered(0, 0), prefix)
+    first, second = (s3.store(part) for part in (prefix.rpartition("/")[2], prefix.rpartition("/")[2] + "-2"))
+    for path in ("snapshots/1CECHNKREP0F1RSTCMT0", "quantum-memory/probe-0"):
+        content = b"" if "probe" in path else bytes(obstore.get(first, path).bytes())
+        obstore.put(second, path, content)
+    qm.save(numbered(0, 1), f"{prefix}-2")
+    assert number_of(qm.load(f"{prefix}-2")) == (0, 1)
+
+
+@pytest.mark.parametrize("what", ["a file", "a repository whose reference is gone"])
+def test_where_there_is_something_else_no_repository_is_begun(s3, prefix: str, what: str) -> None:
+    store = s3.store(prefix.rpartition("/")[2])
+    if what == "a file":
+        obstore.put(store, "letter.txt", b"of somebody")
+    else:
+        qm.save(numbered(0, 0), prefix)
+        obstore.delete(store, "refs/branch.main/ref.json")
+    before = sorted(one["path"] for one in obstore.list(store).collect())
+    with pytest.raises(ConflictError, match="something else"):
+        qm.save(numbered(0, 1), prefix)
+    assert sorted(one["path"] for one in obstore.list(store).collect()) == before
