@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import multiprocessing
 import re
+import subprocess
+import sys
 import traceback
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -163,6 +165,18 @@ def test_a_process_that_was_forked_does_not_wait_for_ever(folder_url: str) -> No
             assert isinstance(caught.value, qm.QuantumMemoryError)
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         assert pool.submit(type(state).norm, state).result(60) == state.norm()
+
+
+def test_a_fork_of_who_has_only_imported_it_uses_it(folder_url: str) -> None:
+    _write(folder_url)
+    code = (
+        "import multiprocessing, sys, quantum_memory as qm, quantum_memory.cloud.transaction\n"
+        "with multiprocessing.get_context('fork').Pool(2) as pool:\n"
+        "    print(*{one['content_id'] for one in pool.map(qm.info, 4 * sys.argv[1:], 1)})\n"
+    )
+    command = [sys.executable, "-c", code, folder_url]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.stdout.split() == [qm.load(folder_url).content_id], done.stderr
 
 
 def test_a_panic_below_is_said_in_a_sentence(folder_url: str, monkeypatch: pytest.MonkeyPatch) -> None:

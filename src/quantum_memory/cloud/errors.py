@@ -44,7 +44,8 @@ _UNREADABLE = (
 
 _MORE_MODERN = "written with a more modern version"
 _LONGEST = 300
-_PROCESS = os.getpid()
+_used_by: list[int] = []
+"""The process that has used the engines: from then on it has threads, and a fork of it does not."""
 
 
 @contextlib.contextmanager
@@ -64,7 +65,9 @@ def told(where: object, doing: str) -> Iterator[None]:
     UnsupportedVersionError
         A later release of Icechunk has written it.
     """
-    if os.getpid() != _PROCESS:
+    if not _used_by:
+        _used_by.append(os.getpid())
+    if _used_by[0] != os.getpid():
         raise InvalidStateError(
             "this process was forked from one that uses object storage, and cannot use it",
             path=str(where),
