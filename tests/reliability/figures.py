@@ -74,6 +74,13 @@ PARTS = {
                     "our errors, within 2 s and 64 MiB, nothing else touched"),
     "fuzzed": Part("inputs of a fuzzer that mends checksums", "executions", 2_000_000,
                    "0 errors that are not ours", grows=True),
+    "cloud commits": Part("4 processes that commit versions of one repository: a folder, object storage", "commits",
+                          1_200, "each there once, 0 lost, 0 torn", grows=True),
+    "cloud kills": Part("kill -9 of writers of versions, of workers, of the S3 server", "kills", 200, grows=True),
+    "cloud cuts": Part("real power cuts under versions in a folder: ext4, ext4 with writeback, XFS", "cuts", 200,
+                       grows=True),
+    "cloud flips": Part("objects of a repository: bits are flipped, they are cut short, or gone", "changes", 1_000,
+                        "our error, or what was saved"),
     "teeth": Part("variants of the I/O layer that are broken on purpose", "variants", 12, "all caught"),
 }  # fmt: skip
 

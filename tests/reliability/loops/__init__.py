@@ -29,6 +29,11 @@ LOOPS = {
     "checkpoints in the background": ("checkpoints", "InBackground", {}),
     "backups": ("backups", "Backups", {}),
     "migrations": ("migrations", "Migrations", {}),
+    "versions": ("versions", "Versions", {}),
+    "versions with tags": ("versions", "Versions", {"tags": True}),
+    "versions of parts": ("versions", "Versions", {"way": "transaction", "qubits": 17}),
+    "versions of a server": ("versions", "OfServer", {}),
+    "versions of parts, of a server": ("versions", "OfServer", {"way": "transaction", "qubits": 17}),
 }
 
 

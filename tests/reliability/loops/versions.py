@@ -1,0 +1,141 @@
+"""Versions of a repository, one after another, in a folder or in object storage.
+
+What works there has threads of its own, which a fork does not have: so all of it is done in children, and nothing by
+the process that forks them.
+"""
+
+import json
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy.ma  # noqa: F401 - which zarr would import in each child
+
+import quantum_memory as qm
+from quantum_memory.durability import atomic
+from quantum_memory.errors import MissingFileError
+from quantum_memory.testing.loops import Acknowledge
+
+from ...cloud.numbered import SAVES, history, numbered, numbers
+from ...cloud.servers import BUCKET
+from .saves import strangers
+
+LATEST, MOST = 2, 50
+"""So many versions are read each time, and at the end; of those before only the names are looked at."""
+
+
+def answer(work: Callable[[], Any]) -> Any:
+    """Do some work in a child, and return what comes out of it, which JSON can say.
+
+    Raises
+    ------
+    AssertionError
+        It has raised an error.
+    """
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            warnings.simplefilter("error")
+            os.write(writing, json.dumps(work()).encode())
+            status = 0
+        except BaseException:
+            traceback.print_exc()
+            sys.stderr.flush()
+        finally:
+            os._exit(status)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as pipe:
+        said = pipe.read()
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0, "see the traceback of the child"
+    return json.loads(said)
+
+
+class Versions:
+    """A repository whose versions are counted.
+
+    Parameters
+    ----------
+    place
+        An empty folder; in object storage only its name is used.
+    way
+        How they are written: see `tests.cloud.numbered`.
+    url
+        Where; by default in the folder.
+    tags
+        Whether each has a name.
+    qubits
+        Size of the state.
+    """
+
+    def __init__(
+        self, place: Path, way: str = "save", url: str | None = None, *, tags: bool = False, qubits: int = 6
+    ) -> None:
+        self.folder, self._way, self._tags, self._qubits = place, way, tags, qubits
+        self._in_folder = url is None
+        self._url = url or f"icechunk+file://{place}/run"
+        self._unnamed: set[int] = set()
+        self._contents: list[str] = []
+        path = place / "first.qms"  # imports what it takes
+        qm.save(numbered(0, 0, qubits), path, durable=False)
+        assert qm.load(path).content_id == qm.verify(path).content_id
+        path.unlink()
+
+    def _save(self, version: int, *, durable: bool) -> None:
+        at = f"{self._url}@v{version}" if self._tags else self._url
+        SAVES[self._way](numbered(0, version, self._qubits), at, durable=durable)
+
+    def run(self, version: int, acknowledge: Acknowledge, *, durable: bool) -> None:
+        while True:
+            version += 1
+            self._save(version, durable=durable)
+            acknowledge(version)
+
+    def check(self, acknowledged: int) -> int:
+        for number in range(len(self._contents), acknowledged + 1):  # and one that nobody has acknowledged
+            self._contents.append(numbered(0, number + 1, self._qubits).content_id)
+        found: int = answer(lambda: self._found(LATEST))
+        self._unnamed |= set(range(acknowledged + 1, found + 1))
+        return found
+
+    def _found(self, latest: int) -> int:
+        """Return how many versions there are, having seen that they are what was written, in turn."""
+        if self._in_folder:
+            # Of a folder that was being made there may be another one, with nothing in it.
+            assert [one for one in strangers(self.folder, "run") if not one.startswith(".run.")] == []
+        try:
+            versions = history(self._url)
+        except MissingFileError:
+            return 0
+        contents = [version.metadata["content_id"] for version in versions]
+        assert contents == self._contents[: len(versions)]
+        first = max(0, len(versions) - latest)
+        assert numbers(self._url, versions[first:]) == [(0, number + 1) for number in range(first, len(versions))]
+        if versions:
+            assert qm.verify(self._url).content_id == contents[-1]
+        if self._tags:
+            tags = qm.repository(self._url).tags()
+            named = {f"v{number + 1}": version.id for number, version in enumerate(versions)}
+            assert tags.items() <= named.items()
+            missing = {int(name[1:]) for name in named.keys() - tags.keys()}
+            assert missing <= self._unnamed | {len(versions)}, f"the names of {missing} are gone"
+        return len(versions)
+
+    def end(self, version: int) -> None:
+        answer(lambda: self._save(version + 1, durable=False))
+        assert self.check(version + 1) == version + 1
+        assert answer(lambda: self._found(MOST)) == version + 1
+        if self._in_folder:
+            assert not [path for path in (self.folder / "run").rglob("*") if atomic.is_leftover(path.name)]
+
+
+class OfServer(Versions):
+    """A repository of the server that the environment says, under a prefix that is called as the place."""
+
+    def __init__(self, place: Path, way: str = "save", *, tags: bool = False, qubits: int = 6) -> None:
+        super().__init__(place, way, f"s3://{BUCKET}{place}", tags=tags, qubits=qubits)
