@@ -79,9 +79,9 @@ def verify_certificate(
     Parameters
     ----------
     path
-        The file.
+        The file, or an address or a name that `quantum_memory.load` takes.
     original
-        What was saved in it: the path of another file, or anything that `quantum_memory.save` takes.
+        What was saved in it: the path of another file, likewise, or anything that `quantum_memory.save` takes.
     allow_pickle, state_id, key
         See `quantum_memory.load`; the key is also that of an original that is encrypted.
 

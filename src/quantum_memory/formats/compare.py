@@ -95,7 +95,7 @@ def compare(
     Parameters
     ----------
     a, b
-        The memories.
+        The memories. A path is one that `quantum_memory.load` takes: of a file, an address, or a name.
     state_id_a, state_id_b
         Which state of each file, where that is a store that holds several.
     max_bytes, allow_pickle

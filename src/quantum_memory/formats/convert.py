@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from quantum_memory.durability.files import current
 from quantum_memory.errors import ConflictError, IntegrityError, InvalidStateError, StorageError
 from quantum_memory.formats.form_reader import lossy_arrays
+from quantum_memory.formats.names import named_in
 from quantum_memory.formats.naming import FileFacts, before_naming, refuse_existing
 from quantum_memory.formats.prepared import Fidelity, Prepared
 from quantum_memory.formats.reader import identities
 from quantum_memory.formats.registry import OpenOptions, Saved, SaveOptions, format_of_suffix, open_reader
-from quantum_memory.formats.urls import URL, is_url, storage
+from quantum_memory.formats.urls import URL, is_url, local_path, storage
 from quantum_memory.formats.verbs import write
 from quantum_memory.formats.verify_all import verify
 from quantum_memory.state.document import content_id, well_formed
@@ -75,7 +76,7 @@ def convert(
     encrypt: Keys | None = None,
     decrypt: bool = False,
 ) -> Converted:
-    """Write a saved memory to another file, in the format that its suffix says.
+    """Write a saved memory to another file, in the format that its suffix says, or to an address.
 
     The new file is checked byte by byte, and gets its name only when its content is that of the source, bit for bit.
     Whatever goes wrong before leaves the target as it was. The source is only read; what of it is stored as it is is
@@ -85,9 +86,9 @@ def convert(
     Parameters
     ----------
     source, target
-        From where, and where to.
+        From where, as `quantum_memory.load` takes it, and where to, as `quantum_memory.save` does.
     overwrite
-        Whether a target that exists is replaced.
+        Whether a target that exists is replaced; at an address it stays, as an older version.
     progress
         Called with the raw bytes of each chunk that was read, and again with those of each that was written.
     check_progress
@@ -110,11 +111,11 @@ def convert(
         The target cannot hold the memory, or is the source; or the source is encrypted, and the target cannot be.
     BudgetError, MissingError, MissingFileError, StorageError, UnsafeError, UnsupportedVersionError
     """
-    name = os.fspath(target)
+    name = os.fspath(local_path(target))
     _check_name(name)  # before anything is read
     keys = _Keys.given(key, encrypt)
     with closing(open_reader(source, OpenOptions(max_bytes, allow_pickle, state_id, keys.old))) as reader:
-        _check_target(reader.name, name, overwrite=overwrite)
+        _check_target(source, name, overwrite=overwrite)
         keys = keys.for_target(reader.name, name, decrypt=decrypt)
         memory = Prepared.of_reader(reader, max_bytes, progress)
         options = SaveOptions(compression, overwrite, durable, progress, max_text_bytes, encrypt=keys.lock)
@@ -145,9 +146,9 @@ def recompress(
     Parameters
     ----------
     path
-        The file.
+        The file, or what `quantum_memory.load` takes in its place; that is not replaced, and has a `target`.
     target
-        Where to; by default in place. What is packed with loss goes to another file, unless `overwrite` says that the
+        Where to, a file or an address; by default in place. What is packed with loss goes to another file, unless `overwrite` says that the
         original is to be lost.
     fidelity, max_bytes, effort
         See `quantum_memory.save`.
@@ -165,7 +166,9 @@ def recompress(
         The target exists, or the original would be lost, and `overwrite` is False.
     IntegrityError, MissingError, MissingFileError, StorageError, UnsafeError, UnsupportedVersionError
     """
-    name = os.fspath(path if target is None else target)
+    name = os.fspath(local_path(path if target is None else target))
+    if target is None:
+        _check_in_place(name)
     _check_name(name)
     asked = Fidelity.asked(fidelity, max_bytes, effort)
     lossy = fidelity not in {None, 1} or max_bytes is not None
@@ -180,7 +183,7 @@ def recompress(
     with closing(open_reader(path, OpenOptions(None, allow_pickle, state_id, keys.old))) as reader:
         keys = keys.for_target(reader.name, name)
         if target is not None:
-            _check_target(reader.name, name, overwrite=overwrite)
+            _check_target(path, name, overwrite=overwrite)
         elif reader.format.startswith("legacy") or (reader.format == "h5" and _has_foreign(name)):
             raise InvalidStateError(
                 "it is a file of the first implementation"
@@ -196,7 +199,7 @@ def recompress(
                 next_step="pack the original, or convert this file to keep it as it is",
             )
         memory = Prepared.of_reader(reader, None, progress)
-        options = SaveOptions("auto", True, durable, progress, encrypt=keys.lock)
+        options = SaveOptions("auto", overwrite or target is None, durable, progress, encrypt=keys.lock)
         return _written(
             reader,
             memory,
@@ -304,6 +307,25 @@ def _check_name(target: str) -> None:
         format_of_suffix(target)
 
 
+def _check_in_place(name: str) -> None:
+    """Refuse what is no file of its own, and is not replaced.
+
+    Raises
+    ------
+    InvalidStateError
+    """
+    if is_url(name):
+        raise InvalidStateError(
+            "a version is never replaced",
+            path=name,
+            next_step="give a target (--output); with overwrite (--overwrite) it may be a newer version there",
+        )
+    if named_in(name) is not None:
+        raise InvalidStateError(
+            "one of several is not replaced in place", path=name, next_step="give a target (--output)"
+        )
+
+
 def _has_foreign(path: str) -> bool:
     from quantum_memory.formats.hdf5_store import has_foreign  # noqa: PLC0415 - only for HDF5
 
@@ -320,13 +342,17 @@ def _facts_of(path: str) -> FileFacts | None:
         raise StorageError.from_os_error(error, "look at the file that is to be replaced", path) from error
 
 
-def _check_target(source: str, target: str, *, overwrite: bool) -> None:
+def _check_target(source: Path, target: str, *, overwrite: bool) -> None:
     """Refuse a target that must not be replaced before the work begins; saving decides it once more."""
+    if is_url(target):
+        return  # saving says it before it writes anything, and what is there stays as an older version
+    named = None if is_url(source) else named_in(local_path(source))
+    here = os.fspath(local_path(source)) if named is None else named.path
     try:
-        here, there = current().stat(source), current().stat(target)
+        same = os.path.samestat(current().stat(here), current().stat(target))
     except (OSError, ValueError):
-        return  # it does not exist, or saving says what is wrong with it
-    if os.path.samestat(here, there):
+        same = False  # one of them does not exist, or saving says what is wrong with it
+    if same:
         raise InvalidStateError(
             "it is the file that is to be converted", path=target, next_step="give another name for the new one"
         )

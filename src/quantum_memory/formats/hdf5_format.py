@@ -22,6 +22,7 @@ from quantum_memory.formats.hdf5_store import (
     replacing,
     saying_how_to_go_on,
 )
+from quantum_memory.formats.names import some_of
 from quantum_memory.formats.registry import Handler
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ class HDF5(Handler):
                 raise MissingError(
                     f"there is no state {names[0]!r:.80}",
                     path=source.name,
-                    next_step="qmem info lists those that there are",
+                    next_step=f"it has {some_of(store.states)}; qmem info lists them",
                 )
             reader = StateReader(store.file, store.state(names[0]))
             reader.on_close = stack.pop_all().close

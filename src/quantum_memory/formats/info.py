@@ -52,6 +52,8 @@ def _of_reader(reader: Reader) -> dict[str, Any]:
         described["compression"]["stored_bytes"] = reader.size
         described["compression"] |= _ratio(described["compression"]["raw_bytes"], reader.size)
     file = {"path": reader.name, "format": reader.format, "version": reader.version, "bytes": reader.size}
+    if (address := getattr(getattr(reader, "inner", reader), "address", None)) is not None:
+        file["address"] = address
     return file | described | ({"notes": reader.notes} if reader.notes else {})
 
 

@@ -43,6 +43,8 @@ class QMSReader:
 
     Attributes
     ----------
+    name
+        Path of the file.
     layout
         The table.
     entries
@@ -58,6 +60,7 @@ class QMSReader:
 
     def __init__(self, source: Readable, file_bytes: int | None = None) -> None:
         self.source = source
+        self.name = source.name
         self._file_bytes = file_bytes
         self.notes: list[str] = []
         self.layout = layout.read_layout(source)
@@ -92,11 +95,6 @@ class QMSReader:
 
     def share(self) -> None:
         """Do nothing: each read makes an array of its own."""
-
-    @property
-    def name(self) -> str:
-        """Path of the file."""
-        return self.source.name
 
     @property
     def size(self) -> int:

@@ -71,7 +71,7 @@ class Reader(Protocol):
     format, version
         Which format the file has, and which version of it.
     name, size
-        The path of the file, and its bytes.
+        The path of the file, as it is to be said, and its bytes.
     member
         Which memory of the file, where it may hold several; otherwise "".
     document, record
@@ -86,13 +86,12 @@ class Reader(Protocol):
     record: dict[str, Any]
     notes: list[str]
     member: str
+    name: str
 
     @property
     def format(self) -> str: ...
     @property
     def version(self) -> int | str: ...
-    @property
-    def name(self) -> str: ...
     @property
     def size(self) -> int: ...
     @property

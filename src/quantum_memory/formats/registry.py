@@ -8,15 +8,23 @@ from __future__ import annotations
 
 import os
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from quantum_memory.durability.atomic import DurableFile
 from quantum_memory.durability.files import Buffer, ReadableFile
-from quantum_memory.errors import RESTORE, IntegrityError, InvalidStateError, QuantumMemoryError
+from quantum_memory.errors import (
+    RESTORE,
+    IntegrityError,
+    InvalidStateError,
+    MissingError,
+    MissingFileError,
+    QuantumMemoryError,
+)
 from quantum_memory.formats.foreign import foreign
+from quantum_memory.formats.names import STORE, Named, checkpoints, named_in
 from quantum_memory.formats.urls import URL, is_url, local_path, storage
 
 if TYPE_CHECKING:
@@ -63,8 +71,8 @@ class Saved:
 
     @property
     def ratio(self) -> float | None:
-        """Raw bytes of the arrays for each byte of the file; None where there are no arrays."""
-        return self.raw_bytes / self.bytes if self.raw_bytes else None
+        """Raw bytes of the arrays for each byte of the file; None where there are none, or none is stored."""
+        return self.raw_bytes / self.bytes if self.raw_bytes and self.bytes else None
 
 
 @dataclass(frozen=True)
@@ -247,10 +255,63 @@ def open_reader(path: Path, options: OpenOptions) -> Reader:
 
 
 def opened(path: Path, options: OpenOptions) -> tuple[Readable, Handler]:
-    """Return an open file, or what stands for one, and the handler of its format; see `open_reader`."""
+    """Return an open file, or what stands for one, and the handler of its format; see `open_reader`.
+
+    An address is that of a version. What is after an @ in a path that is not there itself is the name of a checkpoint
+    in the folder before it, or the id of a state in the store before it.
+    """
     if is_url(path):
         return storage().open(URL.parse(path), options)
-    source = ReadableFile(os.fspath(local_path(path)))
+    path = os.fspath(local_path(path))
+    named = named_in(path)
+    if named is None:
+        return _opened_file(path, options)
+    if named.in_folder:
+        return checkpoints().open(named, options) or _opened_file(path, options)
+    return _opened_state(named, options)
+
+
+def _opened_state(named: Named, options: OpenOptions) -> tuple[Readable, Handler]:
+    """Return an open store, and what reads one state of it."""
+    if options.state_id is not None:
+        raise InvalidStateError(
+            f"the name after the @ and state_id={options.state_id!r:.80} both say which state",
+            path=named.said,
+            next_step="leave one of them out",
+        )
+    try:
+        source, handler = _opened_file(named.path, options)
+    except QuantumMemoryError:
+        if named.path.lower().endswith(STORE):
+            raise
+        return _opened_file(named.said, options)  # what is before the @ has nothing to do with it
+    if not handler.holds_many:
+        source.close()
+        raise MissingFileError(
+            "there is no such file",
+            path=named.said,
+            next_step=f"check the path; {named.path} is there, and holds one state, which has no name",
+        )
+    return source, _OneState(handler, named)
+
+
+class _OneState(Handler):
+    """What reads one state of a store that holds several."""
+
+    def __init__(self, handler: Handler, named: Named) -> None:
+        self._handler, self._named = handler, named
+
+    def open(self, source: Readable, options: OpenOptions) -> Reader:
+        try:
+            reader = self._handler.open(source, replace(options, state_id=self._named.name))
+        except MissingError as error:
+            raise MissingFileError(error.message, path=self._named.path, next_step=error.next_step) from error
+        reader.name = self._named.said
+        return reader
+
+
+def _opened_file(path: str, options: OpenOptions) -> tuple[Readable, Handler]:
+    source = ReadableFile(path)
     try:
         head = source.read(0, min(HEAD_BYTES, source.size))
         handler = _handler_of(head, source)
@@ -288,8 +349,10 @@ def _encrypts(name: str) -> bool:
 
 def is_sealed(path: Path) -> bool:
     """Tell whether a file is encrypted; False of one that cannot be read, of which reading it says what is wrong."""
+    if is_url(path):
+        return False
     try:
-        with ReadableFile(os.fspath(path)) as source:
+        with ReadableFile(os.fspath(local_path(path))) as source:
             return source.read(0, min(len(SEALED), source.size)) == SEALED
     except QuantumMemoryError:
         return False

@@ -125,6 +125,11 @@ def local_path(path: Path) -> Path:
     return unquote(slash + rest, errors="surrogateescape")
 
 
+def whole_path(path: Path) -> str:
+    """Return a path from the root on, with the links in it as they are; an address as it is."""
+    return str(path) if is_url(path) else os.path.abspath(local_path(path))  # noqa: PTH100 - links and all
+
+
 class Storage(Protocol):
     """What saves and opens memories at addresses: it is above this, and no format knows it."""
 

@@ -19,6 +19,7 @@ from quantum_memory.errors import (
 )
 from quantum_memory.formats import info as facts
 from quantum_memory.formats.lazy import StateFile
+from quantum_memory.formats.names import named_in
 from quantum_memory.formats.naming import before_naming, refuse_existing
 from quantum_memory.formats.prepared import Fidelity, Prepared
 from quantum_memory.formats.progress import Once
@@ -273,7 +274,10 @@ def load(
     Parameters
     ----------
     path
-        The file. Its first bytes say the format.
+        The file, whose first bytes say the format; an address (``s3://bucket/prefix@name``,
+        ``icechunk+file:///folder@name``), where the name is that of a tag, a branch or a version, and without one the
+        newest is meant; or what stands for a file: ``folder@name``, a checkpoint by its id, tag, name or branch, and
+        ``store.h5@id``, a state of a store.
     out
         Memory for the amplitudes of the state vector, which the loaded state then uses: an array of their dtype and
         shape, or any writable buffer of their length. When loading fails, what is in it is undefined.
@@ -318,6 +322,7 @@ def load(
     check_verify(verify)
     if only is not None and (mmap or out is not None):
         raise InvalidStateError("only= excludes out= and mmap=True", path=path, next_step="leave one of them out")
+    path = local_path(path)
     options = OpenOptions(max_bytes, allow_pickle, state_id, key)
 
     def wanted(reader: Reader, verify: Verify = "full") -> MemoryState | dict[str, Any]:
@@ -335,6 +340,8 @@ def load(
     if fallback is None:
         return loaded(path, verify)
     ladder = _ladder(fallback)
+    if not is_url(path) and (named := named_in(path)) is not None and not named.in_folder and state_id is None:
+        path, options = named.path, replace(options, state_id=named.name)  # copies of the store have it as well
     try:
         return loaded(path, verify)
     except (IntegrityError, MissingFileError, StorageError, UnsafeError) as error:
@@ -378,7 +385,8 @@ def open(  # noqa: A001 - the field's word
     """Open a file without reading its data: parts are read, and checked, when they are touched.
 
     Files of other formats than ``.qms`` and ``.h5`` are in one piece, and are read when they are opened. The arguments
-    are those of `load`.
+    are those of `load`; the path may be an address, or the name of a checkpoint or of a state, as it may there. Nothing
+    is removed from a folder of checkpoints while one of them is open.
 
     Examples
     --------
@@ -400,7 +408,8 @@ def info(
 ) -> dict[str, Any]:
     """Return what a file says of itself; for ``.qms`` and ``.h5`` this does not read its data.
 
-    Of an HDF5 store of several states, or with time series, its lists: ``states``, newest first, and ``time_series``.
+    The arguments are those of `load`. Of an HDF5 store of several states, or with time series, its lists: ``states``,
+    newest first, and ``time_series``. Of a version ``address``, which has its id and always means this one.
 
     Metadata are as the document has them: what JSON cannot say is an object such as ``{"$tuple": [...]}`` there. Of an
     encrypted file ``encrypted`` says the cipher, and how many keys open it.

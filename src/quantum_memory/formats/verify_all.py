@@ -87,7 +87,7 @@ def verify(
     Parameters
     ----------
     path
-        The file, the folder, or the address.
+        The file, the folder, or an address or a name that `quantum_memory.load` takes.
     progress
         Called with the raw bytes of each chunk that is done.
     executor

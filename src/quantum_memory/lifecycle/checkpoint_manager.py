@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import os
 import threading
 import time
 import warnings
@@ -14,6 +13,7 @@ from quantum_memory.durability import forks
 from quantum_memory.durability.interrupts import holding
 from quantum_memory.formats.lazy import StateFile
 from quantum_memory.formats.reader import read_memory
+from quantum_memory.formats.urls import whole_path
 from quantum_memory.lifecycle.checkpoints import transfer
 from quantum_memory.lifecycle.checkpoints.background import Background
 from quantum_memory.lifecycle.checkpoints.catalogue import Catalogue
@@ -27,6 +27,7 @@ from quantum_memory.lifecycle.due import Never, SavePolicy
 from quantum_memory.state.json_text import check_record
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Collection, Mapping
     from types import TracebackType
 
@@ -424,6 +425,8 @@ class CheckpointManager(Catalogue):
     ) -> str:
         """Save what a file holds as a checkpoint, and return its id; every byte of the file is checked.
 
+        What `quantum_memory.load` takes is taken here, too: an address, or a name in a folder or a store.
+
         A file that was exported has its name, progress, metrics and parameters again; its id is a new one.
 
         Parameters
@@ -439,7 +442,7 @@ class CheckpointManager(Catalogue):
         if branch is None:
             branch = _IMPORTED if self._line.newest() else self._line.branch
         made = self._recorder.saver.save(*transfer.imported(path, name, branch, state_id))
-        self.folder.note("imported", checkpoint=made.id, path=os.path.abspath(path))  # noqa: PTH100 - links and all
+        self.folder.note("imported", checkpoint=made.id, path=whole_path(path))
         return made.id
 
     # --- automatically

@@ -43,8 +43,8 @@ def purge(
     Parameters
     ----------
     what
-        The file of it, or its `content_id`. What has the same content goes, in whatever format, and of the backups
-        what has the same bytes as the file, too.
+        The file of it, or what `quantum_memory.load` takes in its place, or its `content_id`. What has the same content
+        goes, in whatever format, and of the backups what has the same bytes as the file, too.
     backups, checkpoints
         From where.
     key

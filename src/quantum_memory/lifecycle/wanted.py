@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from quantum_memory.durability.files import ReadableFile
 from quantum_memory.errors import IntegrityError, InvalidStateError, UnsafeError, UnsupportedVersionError
 from quantum_memory.formats.info import of_reader
+from quantum_memory.formats.names import named_in
 from quantum_memory.formats.registry import (
     HEAD_BYTES,
     SUFFIXES,
@@ -20,6 +21,7 @@ from quantum_memory.formats.registry import (
     open_reader,
     opened,
 )
+from quantum_memory.formats.urls import is_url, local_path, whole_path
 from quantum_memory.lifecycle.backups.cuts import pieces
 from quantum_memory.lifecycle.checkpoints import manifest as checkpoints
 from quantum_memory.lifecycle.repository.chunks import name_of
@@ -64,7 +66,12 @@ class Wanted:
         said = os.fspath(what)
         if _CONTENT_ID.fullmatch(said) and not Path(said).exists():
             return cls(None, said, key)
-        path = os.path.abspath(said)  # noqa: PTH100 - as the user says it: links and all
+        if is_url(said) or named_in(local_path(said)) is not None:
+            with closing(open_reader(said, OpenOptions())) as reader:
+                content = of_reader(reader)["content_id"]
+            where = f"{said}: a version there" if is_url(said) else said
+            return cls(None, content, key, f"{where}, which was only read")
+        path = whole_path(said)
         try:
             held = held_by(path, key)
         except BAD as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any
 
 from quantum_memory.errors import (
@@ -13,6 +12,7 @@ from quantum_memory.errors import (
     UnsafeError,
     UnsupportedVersionError,
 )
+from quantum_memory.formats.urls import whole_path
 from quantum_memory.lifecycle.checkpoints import transfer
 from quantum_memory.lifecycle.checkpoints.comparing import compare
 from quantum_memory.lifecycle.checkpoints.folder import CheckpointFolder
@@ -20,6 +20,7 @@ from quantum_memory.lifecycle.checkpoints.manifest import Checkpoint
 from quantum_memory.lifecycle.repository.names import Names
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Collection, Iterator
 
     from quantum_memory.errors import QuantumMemoryError
@@ -142,7 +143,7 @@ class Catalogue(Names[Checkpoint]):
         self._verified.difference_update(ids)
 
     def export_checkpoint(self, checkpoint_id: str, path: str | os.PathLike[str], **options: Any) -> Saved:
-        """Save what a checkpoint holds as a file of its own; its suffix says the format.
+        """Save what a checkpoint holds as a file of its own, whose suffix says the format, or at an address.
 
         Parameters
         ----------
@@ -152,5 +153,5 @@ class Catalogue(Names[Checkpoint]):
         one = self.resolve(checkpoint_id)
         with self.folder.reading(one) as reader:
             made = transfer.export(reader, path, options)
-        self.folder.note("exported", checkpoint=one, path=os.path.abspath(made.path))  # links and all
+        self.folder.note("exported", checkpoint=one, path=whole_path(made.path))
         return made

@@ -40,6 +40,11 @@ class CheckpointReader:
         Where its chunks are.
     name, size
         The path of the manifest, and the bytes of it and of the chunks.
+
+    Attributes
+    ----------
+    on_close
+        Called when it is closed.
     """
 
     format = "checkpoint"
@@ -53,6 +58,7 @@ class CheckpointReader:
         self.notes: list[str] = []
         self.name = name
         self.size = size
+        self.on_close: Callable[[], object] | None = None
         self._store = store
         self._maps: dict[str, memoryview] = {}
 
@@ -182,6 +188,8 @@ class CheckpointReader:
     def close(self) -> None:
         """Let go of what was mapped; arrays that were made of it keep it."""
         self._maps.clear()
+        if self.on_close is not None:
+            self.on_close()
 
     def _place(self, entry: Chunked, index: int) -> tuple[str, Place]:
         try:

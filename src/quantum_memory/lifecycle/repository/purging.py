@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from quantum_memory.durability.chunk_collection import stuck
 from quantum_memory.errors import IntegrityError, QuantumMemoryError, StorageError
+from quantum_memory.formats.names import named_in
+from quantum_memory.formats.urls import is_url
 from quantum_memory.lifecycle.repository.folder import H, Refs
 
 if TYPE_CHECKING:
@@ -192,7 +194,11 @@ def _elsewhere(folder: Repository[H], gone: set[str]) -> list[str]:
         said = line.get("backups", line.get(folder.kind.what))
         ids = [one for one in (said if isinstance(said, list) else [said]) if isinstance(one, str)]
         if line.get("action") in _MOVED and isinstance(path, str) and not there.issuperset(ids):
-            state = "is still there" if os.path.lexists(path) else "is there no more"
+            if is_url(path):
+                state = "was not looked at"
+            else:
+                there_still = os.path.lexists(path) or named_in(path) is not None
+                state = "is still there" if there_still else "is there no more"
             direction = "from" if line["action"] == "imported" else "to"
             found.append(f"what was {line['action']} {direction} {path}, which {state}")
     return found
