@@ -7,7 +7,7 @@ import platform
 import tempfile
 from datetime import UTC, datetime
 from itertools import product
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,7 +15,7 @@ import click
 from quantum_memory.cli.bench_states import FAMILIES
 from quantum_memory.cli.keys import opening
 from quantum_memory.cli.options import reading_options
-from quantum_memory.cli.output import column_table, console, plain, print_json, progress, size_text
+from quantum_memory.cli.output import column_table, console, last_part, plain, print_json, progress, size_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -208,7 +208,7 @@ def _states(files: tuple[str, ...], families: tuple[str, ...], qubits: int, read
                 path=path,
                 next_step="give a file with a state vector or a density matrix",
             )
-        yield PurePath(path).name, state
+        yield last_part(path), state.gather() if isinstance(state, qm.ShardedStateVector) else state
 
 
 def _show(out: Console, report: Report, infidelities: tuple[float, ...]) -> None:

@@ -218,7 +218,7 @@ def restore(checkpoint_id: str, path: str, *, folder: str | None, overwrite: boo
 def export(checkpoint_id: str, path: str, *, folder: str | None, overwrite: bool, as_json: bool) -> int:
     """Write a checkpoint to a file of its own.
 
-    The suffix of FILE says the format, and import takes the file back.
+    The suffix of FILE says the format, and import takes the file back. It may also be an address (qmem convert).
 
     With --json: path, format, bytes, content_id, raw_bytes, infidelity (null).
     """
@@ -234,7 +234,7 @@ def export(checkpoint_id: str, path: str, *, folder: str | None, overwrite: bool
 def import_(path: str, *, name: str, state_id: str | None, folder: str | None, as_json: bool) -> int:
     """Save what FILE holds as a checkpoint.
 
-    Every byte of it is checked. The folder is made where there is none.
+    Every byte of it is checked. The folder is made where there is none. FILE may also be an address (qmem convert).
 
     With --json: id.
     """

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from quantum_memory.cli.keys import opening_either
 from quantum_memory.cli.options import reading_options_of_two
-from quantum_memory.cli.output import console, fact_sheet, natural, plain, print_json, progress, raw_bytes, short
+from quantum_memory.cli.output import (
+    console,
+    fact_sheet,
+    last_part,
+    natural,
+    plain,
+    print_json,
+    progress,
+    raw_bytes,
+    short,
+)
 
 if TYPE_CHECKING:
     from quantum_memory.formats.compare import Comparison
@@ -40,6 +49,9 @@ def compare(
     Both files are checked and loaded. Their formats may differ: the same content has the same content id in each. The
     exit code is 0 whether they agree or not.
 
+    A and B may also be addresses, s3://bucket/run@tag or icechunk+file:///folder@tag, or end with the name of a
+    checkpoint or a state: run@tag, store.h5@state.
+
     With --json: first, second, same_content, content_ids, differences, fidelity, trace_distance, bures_distance,
     max_difference, norms, global_phase, pad_distance, why_not, and definitions. A failure: {"error": {"type",
     "message", "path", "next_step", "exit_code"}}.
@@ -63,7 +75,7 @@ def _load(path: str, **reading: Any) -> MemoryState:
     import quantum_memory as qm
 
     reading = opening_either(path, reading)
-    with progress(f"load {PurePath(path).name}", raw_bytes(path, **reading)) as advance:
+    with progress(f"load {last_part(path)}", raw_bytes(path, **reading)) as advance:
         memory: MemoryState = qm.load(path, progress=advance, **reading)
         return memory
 

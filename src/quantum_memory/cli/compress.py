@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,7 +11,7 @@ from quantum_memory.cli.failures import each_file
 from quantum_memory.cli.info import representation_rows
 from quantum_memory.cli.keys import opening
 from quantum_memory.cli.options import source_options
-from quantum_memory.cli.output import bars, column_table, console, fact_sheet, plain, raw_bytes, size_text
+from quantum_memory.cli.output import bars, column_table, console, fact_sheet, last_part, plain, raw_bytes, size_text
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @click.option("--fidelity", type=float, metavar="F", help="Keep at least this fidelity; by default every bit.")
 @click.option("--max-file-bytes", type=click.IntRange(min=0), metavar="N", help="Keep what fits into N bytes.")
 @click.option("--effort", type=click.Choice(["fast", "balanced", "max"]), default="max", show_default=True)
-@click.option("--output", "-o", metavar="PATH", help="Write here: a file, or for several FILEs a folder that exists.")
+@click.option("--output", "-o", metavar="PATH", help="Write here: a file, an address, or for several FILEs a folder.")
 @click.option("--overwrite", is_flag=True, help="Replace what is there, or an original by a form with loss.")
 @click.option("--report", is_flag=True, help="Say what was tried, and what is certified.")
 @source_options
@@ -45,6 +45,10 @@ def compress(
     new one is smaller. With loss the original is kept unless --overwrite is given: name another file with --output. The
     fidelity is computed from what the new file holds, and written into it. What is encrypted stays so.
 
+    A FILE may also be an address, s3://bucket/run@tag or icechunk+file:///folder@tag, or end with the name of a
+    checkpoint or a state: run@tag, store.h5@state. These stay, and --output says where the smaller form goes: to a
+    file, or as a new version to an address.
+
     With --json: path, bytes_before, bytes_after, content_id, compression (as qmem info has it), notes. Several files:
     {"files": [...]}. A failure: {"error": {"type", "message", "path", "next_step", "exit_code"}}.
     """
@@ -57,7 +61,7 @@ def compress(
 
         options = opening(path, reading)
         raw = raw_bytes(path, **options)
-        labels = (f"compress {PurePath(path).name}", f"check {PurePath(path).name}")
+        labels = (f"compress {last_part(path)}", f"check {last_part(path)}")
         with bars({labels[0]: raw and 2 * raw, labels[1]: raw}) as (packing, checking):
             done = recompress(
                 path,
@@ -82,7 +86,9 @@ def compress(
 
     def show(facts: dict[str, Any]) -> None:
         before, after = facts["bytes_before"], facts["bytes_after"]
-        if after == before:
+        if not (before and after):  # of arrays that are zero, or none, nothing is stored at an address
+            out.print(f"{plain(facts['path'])}: {size_text(before)} to {size_text(after)}", soft_wrap=True)
+        elif after == before:
             out.print(f"{plain(facts['path'])}: {size_text(before)}, and nothing smaller was found", soft_wrap=True)
         else:
             saved = f"{100 * (1 - after / before):.3g} % saved, ratio {before / after:.4g}"
@@ -97,16 +103,27 @@ def compress(
 
 def _targets(files: tuple[str, ...], output: str | None) -> dict[str, str | None]:
     """Return where each file goes; None for in place."""
+    from quantum_memory.formats.urls import is_url, local_path
+
     if output is None:
         return dict.fromkeys(files)
-    if Path(output).is_dir():
-        targets = {path: str(Path(output, PurePath(path).name)) for path in files}
+    if not is_url(output) and (folder := Path(local_path(output))).is_dir():
+        targets = {path: str(folder / _file_name(path)) for path in files}
         if len(set(targets.values())) < len(files):
             raise click.UsageError("two of the files have the same name, and would be written to the same one")
         return dict(targets)
     if len(files) > 1:
         raise click.UsageError("--output must be a folder that exists where there are several files")
     return {files[0]: output}
+
+
+def _file_name(path: str) -> str:
+    """Return what a file is called that is written of another one; of what has no suffix, it is a .qms file."""
+    from quantum_memory.formats.names import named_in
+    from quantum_memory.formats.urls import is_url, local_path
+
+    named = is_url(path) or named_in(local_path(path)) is not None
+    return f"{last_part(path)}.qms" if named else last_part(str(local_path(path)))
 
 
 def _report(out: Console, compression: dict[str, Any]) -> None:

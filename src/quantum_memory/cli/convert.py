@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import PurePath
 from typing import Any
 
 import click
 
 from quantum_memory.cli.keys import opening, opening_either, sealing
 from quantum_memory.cli.options import reading_options
-from quantum_memory.cli.output import bars, console, plain, print_json, raw_bytes, short, size_text
+from quantum_memory.cli.output import bars, console, last_part, plain, print_json, raw_bytes, short, size_text
 
 
 @click.command()
@@ -40,6 +39,10 @@ def convert(
     content is that of SOURCE, which is never changed. What is encrypted stays so, and opens with the same keys, unless
     one of --encrypt, --encrypt-for and --decrypt says otherwise.
 
+    Both may be addresses, s3://bucket/run@tag or icechunk+file:///folder@tag: TARGET becomes a new version there, and
+    with --overwrite what was the newest stays as an older one. SOURCE may also end with the name of a checkpoint or a
+    state: run@tag, store.h5@state.
+
     With --json: source, source_format, source_bytes, path, format, bytes, content_id, notes. A failure: {"error":
     {"type", "message", "path", "next_step", "exit_code"}}.
     """
@@ -49,7 +52,7 @@ def convert(
     keys = [*([sealing(reading)] if encrypt else []), *map(qm.Key.from_file, encrypt_for)]
     raw = raw_bytes(source, **options)
     # Reading and writing are two passes over the data.
-    with bars({f"convert {PurePath(source).name}": raw and 2 * raw, f"check {PurePath(target).name}": raw}) as (
+    with bars({f"convert {last_part(source)}": raw and 2 * raw, f"check {last_part(target)}": raw}) as (
         converting,
         checking,
     ):
@@ -69,8 +72,8 @@ def convert(
         return 0
     out = console()
     sizes = f"{size_text(done.source_bytes)} {done.source_format} to {size_text(done.bytes)} {done.format}"
-    ratio = f"ratio {done.source_bytes / done.bytes:.3g}"
-    out.print(f"{plain(done.path)}: {sizes}, {ratio}, same content (id {short(done.content_id)})", soft_wrap=True)
+    ratio = f", ratio {done.source_bytes / done.bytes:.3g}" if done.bytes else ""
+    out.print(f"{plain(done.path)}: {sizes}{ratio}, same content (id {short(done.content_id)})", soft_wrap=True)
     for note in done.notes:
         out.print(f"  note: {plain(note)}", soft_wrap=True)
     return 0

@@ -30,10 +30,13 @@ def info(files: tuple[str, ...], *, everything: bool, full: bool, as_json: bool,
 
     A .qms or .h5 file of any size answers at once: its data are neither read nor checked (qmem verify does).
 
+    A FILE may also be an address, s3://bucket/run@tag or icechunk+file:///folder@tag, or end with the name of a
+    checkpoint or a state: run@tag, store.h5@state.
+
     With --json: path, format, version, bytes, content_id, quantum (kind, dtype, n_sites, dims, qubit_order or
     bond_dims, norm, or null), emotion (pad, scale, standard_error, stability, confidence, recent_emotions,
     trajectory_points, or null), parts, metadata, record, compression, and sections with the sha256 of each array; of
-    an encrypted file also encrypted (cipher, keys: how many open it).
+    an encrypted file also encrypted (cipher, keys: how many open it), of a version address (which always means it).
     Of a store with several states: path, format, version, bytes, states and time_series.
     Several files: {"files": [...]}. A failure: {"error": {"type", "message", "path", "next_step", "exit_code"}}.
     """
@@ -88,7 +91,13 @@ def _show_store(out: Console, facts: dict[str, Any], *, everything: bool, full: 
 
 def _summary(facts: dict[str, Any], *, everything: bool, full: bool) -> Table:
     sheet = fact_sheet()
-    sheet.add_row("file", f"{facts['format']}, version {plain(facts['version'])}, {size_text(facts['bytes'])}")
+    address, saved = facts.get("address"), facts["record"].get("checkpoint")
+    what = "file" if address is None and facts["format"] != "checkpoint" else "format"
+    sheet.add_row(what, f"{facts['format']}, version {plain(facts['version'])}, {size_text(facts['bytes'])}")
+    if address is not None:
+        sheet.add_row("address", plain(address))
+    if isinstance(saved, dict):
+        sheet.add_row("checkpoint", _cut(plain(f"{saved.get('id')}, progress {saved.get('progress')}")))
     if (sealed := facts.get("encrypted")) is not None:
         sheet.add_row("encrypted", f"{sealed['cipher']}, opened by {sealed['keys']} key{'s' * (sealed['keys'] > 1)}")
     if facts["quantum"] is not None:

@@ -140,10 +140,12 @@ def _takes_passphrase(path: str) -> bool:
     from quantum_memory.encryption.envelope import read_slots
     from quantum_memory.encryption.keys import takes_passphrase
     from quantum_memory.formats.registry import is_sealed
+    from quantum_memory.formats.urls import local_path
     from quantum_memory.lifecycle.backups.config import read_config
     from quantum_memory.lifecycle.backups.export_file import Contents
 
     with suppress(QuantumMemoryError):
+        path = str(local_path(path))
         if Path(path).is_dir():
             config = read_config(path)
         else:

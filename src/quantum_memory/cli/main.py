@@ -22,6 +22,7 @@ _VERBS = {
     "verify": "Check every byte of files.",
     "compare": "Say what differs between two memories, and by how much.",
     "convert": "Write a memory in another format, and check it.",
+    "versions": "List the versions at an address, name them, and go back to one.",
     "checkpoint": "Look at the checkpoints of a run, compare them, and prune them.",
     "backup": "Back up files and folders, check them, and give them back.",
     "purge": "Remove a memory from checkpoints and backups, chunks and all.",

@@ -12,6 +12,7 @@ import re
 import sys
 from contextlib import contextmanager
 from functools import partial
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -100,14 +101,32 @@ def bars(totals: Mapping[str, int | None], *, unit: str = "bytes") -> Iterator[l
 
 
 def raw_bytes(path: str, **reading: Any) -> int | None:
-    """Return how many bytes checking or loading a file will report; None where only the work itself can tell."""
+    """Return how many bytes checking or loading a file will report; None where only the work itself can tell.
+
+    Raises
+    ------
+    StorageError
+        It is an address that cannot be reached. To find that out takes half a minute, which is enough once.
+    """
     import quantum_memory as qm
+    from quantum_memory.errors import StorageError
+    from quantum_memory.formats.urls import is_url
 
     try:
         with qm.open(path, **reading) as file:
             return sum(array.nbytes for array in file.arrays.values())
-    except qm.QuantumMemoryError:
+    except qm.QuantumMemoryError as error:
+        if is_url(path) and isinstance(error, StorageError):
+            raise
         return None  # whatever is wrong with it, the work itself says it
+
+
+def last_part(path: str) -> str:
+    """Return the last part of a path or of an address, with the name of the version, and without where it is."""
+    from quantum_memory.formats.urls import is_url
+
+    where = path.partition("?")[0] if is_url(path) else path
+    return PurePath(where).name or path
 
 
 def print_json(value: dict[str, Any]) -> None:

@@ -41,10 +41,10 @@ def purge(
 ) -> int:
     """Remove a memory from checkpoints and backups, chunks and all.
 
-    WHAT is a file, or the content_id of one (qmem info has it). Whatever has the same content goes, in any format, and
-    whatever has a tag or a pin, too. A backup of a folder is replaced by one without the file. Without -C and
-    --checkpoints: from the default folder of backups, and from "checkpoints", where they are there. It says what it
-    would do, and asks. WHAT itself stays.
+    WHAT is a file or an address, or the content_id of one (qmem info has it). Whatever has the same content goes, in
+    any format, and whatever has a tag or a pin, too. A backup of a folder is replaced by one without the file. Without
+    -C and --checkpoints: from the default folder of backups, and from "checkpoints", where they are there. It says what
+    it would do, and asks. WHAT itself stays.
 
     Exit code 6 when nothing holds it.
 

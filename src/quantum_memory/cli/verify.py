@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from functools import partial
-from pathlib import PurePath
 from typing import Any
 
 import click
@@ -12,7 +11,17 @@ import click
 from quantum_memory.cli.failures import each_file, sentence
 from quantum_memory.cli.keys import opening
 from quantum_memory.cli.options import reading_options
-from quantum_memory.cli.output import console, fact_sheet, plain, progress, raw_bytes, short, size_text, speed_text
+from quantum_memory.cli.output import (
+    console,
+    fact_sheet,
+    last_part,
+    plain,
+    progress,
+    raw_bytes,
+    short,
+    size_text,
+    speed_text,
+)
 from quantum_memory.errors import IntegrityError, MissingError, UnsafeError, UnsupportedVersionError, WrongKeyError
 
 _VERDICTS = {
@@ -36,6 +45,9 @@ def verify(files: tuple[str, ...], *, certificate: bool, original: str | None, a
 
     Every chunk is read and compared with its checksum and its SHA-256; a few MiB of memory are enough. A file that is
     whole but holds an odd state (not finite, a norm other than 1) is OK, with a warning.
+
+    A FILE may also be an address, s3://bucket/run@tag or icechunk+file:///folder@tag, or end with the name of a
+    checkpoint or a state: run@tag, store.h5@state.
 
     With --json: path, ok, format, bytes, content_id, arrays, chunks, problems, raw_bytes (null: not known),
     seconds, and with --certificate or --original: certificate (infidelity, measured or null, definition,
@@ -82,7 +94,7 @@ def _look(path: str, *, certificate: bool, original: str | None, **options: Any)
     options = opening(path, options)
     total = raw_bytes(path, **options)
     start = time.perf_counter()
-    with progress(f"verify {PurePath(path).name}", total) as advance:
+    with progress(f"verify {last_part(path)}", total) as advance:
         report = qm.verify(path, progress=advance, **options)
     seconds = round(time.perf_counter() - start, 6)
     facts = {"ok": True, **report.to_dict(), "raw_bytes": total, "seconds": seconds}

@@ -19,7 +19,7 @@ import icechunk
 from quantum_memory.cloud.cleaning import WRITING, Pruned, prune
 from quantum_memory.cloud.errors import told
 from quantum_memory.cloud.places import Place, branch_exists, place_of, tag_exists
-from quantum_memory.errors import ConflictError, InvalidStateError, MissingError, MissingFileError
+from quantum_memory.errors import ConflictError, InvalidStateError, MissingError, MissingFileError, shell_word
 
 if TYPE_CHECKING:
     import datetime
@@ -136,7 +136,7 @@ class Repository:
             raise MissingFileError(
                 f"there is no tag, branch or snapshot {name!r}",
                 path=str(self.url),
-                next_step="qmem checkpoint list, or Repository(...).tags(), say which there are",
+                next_step=self._listing,
             )
         return found
 
@@ -179,18 +179,21 @@ class Repository:
             return {name: snapshot for name, snapshot in found if snapshot is not None}
 
     def history(self, name: str | None = None) -> Iterator[Version]:
-        """Yield versions, the newest first, back from one of them."""
+        """Yield versions, the newest first, back from one of them; each is read when it is asked for."""
         names: dict[str, list[str]] = {}
         for tag, snapshot in self.tags().items():
             names.setdefault(snapshot, []).append(tag)
         start = self.find(name)
+        after: icechunk.SnapshotInfo | None = None  # yielded when it is known what was before it
         with told(self.url, "read its history"):
-            chain = [one for one in self._repository.ancestry(snapshot_id=start) if one.message != _UNFINISHED]
-        for one, before in zip(chain, [*chain[1:], None], strict=True):
-            if one.parent_id is None:
-                continue  # the empty one that every repository begins with
-            parent = None if before is None or before.parent_id is None else before.id
-            yield Version(one.id, parent, one.written_at, one.message, dict(one.metadata), tuple(names.get(one.id, ())))
+            for one in self._repository.ancestry(snapshot_id=start):
+                if one.message == _UNFINISHED:
+                    continue
+                first = one.parent_id is None  # the empty one that every repository begins with
+                if after is not None:
+                    facts = after.written_at, after.message, dict(after.metadata), tuple(names.get(after.id, ()))
+                    yield Version(after.id, None if first else one.id, *facts)
+                after = one
 
     # What is changed
 
@@ -305,7 +308,7 @@ class Repository:
         """
         with told(self.url, f"remove the tag {name}"):
             if self._tagged(name) is None:
-                raise MissingError(f"there is no tag {name!r:.60}", next_step="see tags()")
+                raise MissingError(f"there is no tag {name!r:.60}", next_step=self._listing)
             self._repository.delete_tag(name)
             self._place.keep()
 
@@ -327,11 +330,26 @@ class Repository:
             self._place.branch(self._repository, name, snapshot)
 
     def rollback(self, snapshot: str, line: str = MAIN) -> None:
-        """Let a branch end with another version, durably; those after it are kept until they are cleaned away."""
+        """Let a branch end with another version, durably; those after it are kept until they are cleaned away.
+
+        Raises
+        ------
+        MissingError
+            There is no such branch.
+        ConflictError
+            Somebody else has written a version meanwhile.
+        """
         with told(self.url, "go back to a version"):
             self._place.check_writable()
             self._check(snapshot)
-            self._place.move(self._repository, line, snapshot, seen=self._repository.lookup_branch(line))
+            seen = self._end_of(line)
+            if seen is None:
+                raise MissingError(f"there is no branch {line!r:.60}", next_step=self._listing)
+            self._place.move(self._repository, line, snapshot, seen=seen)
+
+    @property
+    def _listing(self) -> str:
+        return f"qmem versions {shell_word(str(self.url))} lists those that there are"
 
     def prune(
         self,

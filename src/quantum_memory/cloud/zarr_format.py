@@ -173,7 +173,7 @@ def already_there(url: URL) -> ConflictError:
     return ConflictError(
         "there is a memory already",
         path=str(url),
-        next_step="say overwrite: the one that is there stays as an older version",
+        next_step="say overwrite (--overwrite): the one that is there stays as an older version",
     )
 
 
