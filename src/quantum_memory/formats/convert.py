@@ -148,8 +148,8 @@ def recompress(
     path
         The file, or what `quantum_memory.load` takes in its place; that is not replaced, and has a `target`.
     target
-        Where to, a file or an address; by default in place. What is packed with loss goes to another file, unless `overwrite` says that the
-        original is to be lost.
+        Where to, a file or an address; by default in place. What is packed with loss goes to another file, unless
+        `overwrite` says that the original is to be lost.
     fidelity, max_bytes, effort
         See `quantum_memory.save`.
     overwrite
