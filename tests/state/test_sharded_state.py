@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 import quantum_memory as qm
 from quantum_memory.errors import InvalidStateError
 from quantum_memory.state import products
+from quantum_memory.state.windows import Stepped
 
 _QUBITS = 9
 
@@ -192,3 +193,140 @@ def test_what_is_no_row_is_refused() -> None:
         qm.StateVector(shards, qubit_order="big")
     with pytest.raises(InvalidStateError, match="not a power of two"):
         qm.StateVector(Shards(np.zeros(3)), qubit_order="big")
+
+
+def test_what_is_changed_in_memory_is_the_state_from_then_on(tmp_path) -> None:
+    sharded, whole, _ = _both()
+    sharded.amplitudes[3] = whole.amplitudes[3] = 7
+    for made in (sharded, copy.deepcopy(sharded), pickle.loads(pickle.dumps(sharded)), sharded.gather()):
+        assert made == whole
+        assert made.norm() == pytest.approx(whole.norm(), rel=1e-15)
+        assert made.amplitude("110000000"[::-1]) == 7
+        assert made.expectation([[1, 0], [0, -1]], 4) == pytest.approx(whole.expectation([[1, 0], [0, -1]], 4))
+        assert np.array_equal(made.sample(5, seed=3), whole.sample(5, seed=3))
+        assert qm.metrics.fidelity(made, whole) == pytest.approx(1, rel=1e-14)
+        assert qm.MemoryState(made).content_id == qm.MemoryState(whole).content_id
+        qm.save(made, tmp_path / "x.qms")
+        assert qm.load(tmp_path / "x.qms").quantum == whole
+
+
+class _Breaking(Shards):
+    broken = True
+
+    def items(self, start: int, stop: int) -> np.ndarray:
+        if self.broken and start >= 64:
+            raise OSError("nobody answers")
+        return super().items(start, stop)
+
+
+def test_what_was_read_in_part_is_not_taken_for_the_whole() -> None:
+    shards = _Breaking(_amplitudes(1))
+    state = qm.StateVector(shards, qubit_order="little")
+    for _ in range(2):
+        with pytest.raises(OSError, match="nobody answers"):
+            state.amplitudes  # noqa: B018 - reading it is what is tried
+    shards.broken = False
+    assert np.array_equal(state.amplitudes, _amplitudes(1))
+
+
+@pytest.mark.parametrize("step", [1, 3, 24, 48, 100, 300, 511])
+def test_steps_of_any_length_gather_nothing(step: int) -> None:
+    sharded, whole, shards = _both(2, step=step)
+    operator = np.array([[1, 2j], [-2j, 3]])
+    for sites in ([0], [8], [3, 7], [8, 0, 4, 2]):
+        found = sharded.reduced_density_matrix(sites).matrix
+        assert np.allclose(found, whole.reduced_density_matrix(sites).matrix, rtol=1e-12)
+    assert sharded.expectation(operator, 5) == pytest.approx(whole.expectation(operator, 5), rel=1e-12)
+    assert sharded.norm() == pytest.approx(whole.norm(), rel=1e-15)
+    assert shards.most <= step
+
+
+def test_states_are_compared_run_by_run() -> None:
+    sharded, whole, shards = _both()
+    other = Shards(_amplitudes(0), 64)
+    assert sharded == whole
+    assert whole == sharded
+    assert sharded == qm.StateVector(other, qubit_order="little")
+    other.amplitudes[-1] += 1
+    assert sharded != qm.StateVector(other, qubit_order="little")
+    assert max(shards.most, other.most) <= 64
+
+
+def test_a_state_twice_in_a_memory_is_one_array() -> None:
+    sharded, whole, _ = _both()
+    tree = qm.MemoryState(sharded, {"again": sharded, "reordered": sharded.with_qubit_order("little")})
+    assert list(tree.flatten().arrays) == ["quantum/amplitudes"]
+    assert tree.content_id == qm.MemoryState(whole, {"again": whole, "reordered": whole}).content_id
+
+
+@pytest.mark.parametrize("odd", [np.inf, -np.inf, np.nan, 1e200])
+@pytest.mark.parametrize("elsewhere", [True, False])
+def test_numbers_that_have_no_sum_are_said(odd: float, elsewhere: bool) -> None:
+    amplitudes = np.ones(1 << 16, np.complex128)
+    amplitudes[0], amplitudes[-1] = odd, -odd
+    state = qm.StateVector(Shards(amplitudes, 1 << 14) if elsewhere else amplitudes, qubit_order="big")
+    with pytest.raises(InvalidStateError, match=r"not finite|infinite|norm"):
+        qm.metrics.fidelity(state, qm.StateVector(np.ones(1 << 16), qubit_order="big"))
+
+
+def test_runs_are_nobodys_to_change() -> None:
+    sharded, whole, _ = _both()
+    with pytest.raises(ValueError, match="read-only"):
+        sharded.block(0, 8)[0] = 5
+    assert sharded == whole
+
+
+def test_a_step_of_a_slice_is_not_left_out() -> None:
+    sharded, whole, _ = _both()
+    with pytest.raises(InvalidStateError, match="read in runs"):
+        sharded._array[::2]
+    sharded.amplitudes  # noqa: B018 - reads them
+    assert np.array_equal(sharded._array[::2], whole.amplitudes[::2])
+
+
+class _Counting(Stepped):
+    ndim = 1
+
+    def __init__(self, amplitudes: np.ndarray, step: int) -> None:
+        super().__init__()
+        self.amplitudes, self.step, self.count = amplitudes, step, 0
+        self.dtype, self.shape, self.nbytes = amplitudes.dtype, amplitudes.shape, amplitudes.nbytes
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        self.count += 1
+        return self.amplitudes[start:stop].copy()
+
+
+@pytest.mark.parametrize("suffix", ["qms", "h5", "npz"])
+def test_a_step_is_read_once_for_all_of_its_mebibytes(tmp_path, suffix: str) -> None:
+    step = 1 << 19  # eight MiB
+    amplitudes = _amplitudes(3, size=1 << 21)
+    shards = _Counting(amplitudes, step)
+    qm.save(qm.StateVector(shards, qubit_order="big"), tmp_path / f"x.{suffix}")
+    assert shards.count <= 3 * 4  # digests, norm and data
+    assert np.array_equal(qm.load(tmp_path / f"x.{suffix}").quantum.amplitudes, amplitudes)
+    again = pickle.loads(pickle.dumps(shards))
+    part = again.items(5, 9)
+    part[...] = 0
+    assert np.array_equal(again.items(5, 9), amplitudes[5:9])
+
+
+class _Series:
+    """What a Series of pandas is: its ``items`` are pairs."""
+
+    ndim, dtype, shape = 1, np.dtype(float), (2,)
+
+    def to_numpy(self) -> np.ndarray:
+        return np.array([0.6, 0.8])
+
+    def __array__(self, dtype: object = None, copy: object = None) -> np.ndarray:
+        return self.to_numpy()
+
+    def items(self) -> zip:
+        return zip(range(2), self.to_numpy(), strict=True)
+
+
+def test_a_series_is_an_array_in_memory() -> None:
+    state = qm.StateVector(_Series(), qubit_order="big")
+    assert type(state) is qm.StateVector
+    assert state.norm() == pytest.approx(1)

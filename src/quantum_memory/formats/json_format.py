@@ -153,7 +153,7 @@ def _readable(state: object) -> dict[str, Any]:
     Digits are as the framework of the qubit order prints them, most significant first. Numbers are the shortest
     decimal text that is read back as the same; those that JSON does not have are text.
     """
-    if not isinstance(state, StateVector) or len(state.amplitudes) > MAX_READABLE:
+    if not isinstance(state, StateVector) or math.prod(state.dims) > MAX_READABLE:
         return {}
     numbers = {}
     dims = state.dims[::-1] if state.qubit_order == "little" else state.dims

@@ -12,6 +12,7 @@ from quantum_memory.errors import InvalidStateError
 from quantum_memory.state.arrays import chunk_count, chunk_items
 from quantum_memory.state.operator import Operator
 from quantum_memory.state.quantum_state import DensityMatrix, StateVector
+from quantum_memory.state.sharded_state import ShardedStateVector
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -61,7 +62,7 @@ def norm_of(squares: Iterable[float]) -> float:
 def _size(state: QuantumState, squares: Iterable[float] | None) -> dict[str, float]:
     if isinstance(state, StateVector):
         if squares is None:
-            items = state.amplitudes
+            items = state.shards if isinstance(state, ShardedStateVector) else state.amplitudes
             squares = [squared_norm(chunk_items(items, index)) for index in range(chunk_count(items.nbytes))]
         return {"norm": norm_of(squares)}
     with np.errstate(all="ignore"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ from quantum_memory.formats.reader import AMPLITUDES, look_up
 from quantum_memory.formats.registry import OpenOptions, open_reader
 from quantum_memory.state.arrays import STORABLE
 from quantum_memory.state.json_text import to_json
+from quantum_memory.state.windows import Stepped
 
 if TYPE_CHECKING:
     from quantum_memory.formats.reader import Reader
@@ -44,7 +44,7 @@ def reader_of(address: str) -> Reader:
     return open_reader(address, OpenOptions())
 
 
-class StoredAmplitudes:
+class StoredAmplitudes(Stepped):
     """Amplitudes of which a run is read, and checked, at a time; see `state.arrays.Windows`.
 
     Parameters
@@ -63,21 +63,21 @@ class StoredAmplitudes:
     ndim = 1
 
     def __init__(self, path: str, reader: Reader) -> None:
+        super().__init__()
         entry = look_up(reader.entries, AMPLITUDES, reader.name)
         self._path = path
         self._identity: ArrayIdentity = entry.identity
         self._reader: Reader | None = reader
-        self._lock = threading.Lock()
         self.dtype = np.dtype(STORABLE[entry.dtype])
         self.shape, self.nbytes = entry.shape, entry.nbytes
         chunk_bytes = reader.facts(AMPLITUDES).get("chunk_bytes", _STEP_BYTES)
         self.step = min(entry.shape[0], max(1, chunk_bytes // self.dtype.itemsize))
 
-    def items(self, start: int, stop: int) -> AnyArray:
-        """Return items ``start:stop``, checked."""
+    def read(self, start: int, stop: int) -> AnyArray:
+        """Read items ``start:stop``, checked."""
         return self._opened().read_items(AMPLITUDES, start, stop)
 
-    def read(self, out: AnyArray) -> None:
+    def read_all(self, out: AnyArray) -> None:
         """Read all of them into an array, several chunks at a time, checked."""
         self._opened().read(AMPLITUDES, out=out)
 
@@ -97,11 +97,7 @@ class StoredAmplitudes:
         return reader
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_reader": None, "_lock": None}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__ |= state
-        self._lock = threading.Lock()
+        return super().__getstate__() | {"_reader": None}
 
     def __repr__(self) -> str:
         return f"StoredAmplitudes({self._path!r}, shape={self.shape}, dtype={self.dtype})"

@@ -142,7 +142,7 @@ def array_digest(array: AnyArray | Windows) -> bytes:
         return combine_digests(b"".join(pool.map(digest, range(count))), count)
 
 
-def same_bits(a: AnyArray, b: AnyArray) -> bool:
+def same_bits(a: AnyArray | Windows, b: AnyArray | Windows) -> bool:
     """Tell whether two arrays agree in dtype, byte order, shape and every bit (NaN payloads and -0.0 count)."""
     if a.dtype != b.dtype or a.shape != b.shape:
         return False

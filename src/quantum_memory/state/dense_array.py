@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+    from quantum_memory.state.arrays import Windows
     from quantum_memory.state.sites import Array, Digits
 
 QubitOrder: TypeAlias = Literal["little", "big", "unstated"]
@@ -86,7 +87,7 @@ class DenseArray:
         if not isinstance(other, DenseArray) or self._class() is not other._class():
             return NotImplemented
         mine, theirs = (self.dims, self.qubit_order, self.labels), (other.dims, other.qubit_order, other.labels)
-        return mine == theirs and same_bits(self._whole(), other._whole())
+        return mine == theirs and same_bits(self._compared(), other._compared())
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> Array:
         return np.asarray(self._whole(), dtype=dtype, copy=copy)
@@ -155,6 +156,10 @@ class DenseArray:
 
     def _whole(self) -> Array:
         """Return the array, in memory."""
+        return self._array
+
+    def _compared(self) -> Array | Windows:
+        """Return the array, or what it is compared by where it is not in memory."""
         return self._array
 
     def _like(self, array: Array, order: QubitOrder) -> Self:

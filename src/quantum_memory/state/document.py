@@ -285,9 +285,12 @@ class _Flattener:
 
     def _state(self, state: QuantumState, path: tuple[str, ...]) -> Json:
         def place(array: Any, name: tuple[str, ...]) -> Json:
-            if is_elsewhere(array):
-                return {"$array": self._keep(array, (*path, *name))}
-            return self._array(array, (*path, *name))
+            if not is_elsewhere(array):
+                return self._array(array, (*path, *name))
+            known = self._known.get(id(array))
+            if known is None:
+                known = self._known[id(array)] = (self._keep(array, (*path, *name)), array)
+            return {"$array": known[0]}
 
         return state_node(state, place)
 
@@ -420,7 +423,7 @@ def state_node(state: QuantumState, place: Any) -> dict[str, Json]:
         return {"kind": "operator", **common, "matrix": place(state.matrix, ("operator",))}
     if isinstance(state, DensityMatrix):
         return {"kind": "density_matrix", **common, "matrix": place(state.matrix, ("matrix",))}
-    amplitudes = state.shards if isinstance(state, ShardedStateVector) else state.amplitudes
+    amplitudes = state.held if isinstance(state, ShardedStateVector) else state.amplitudes
     return {"kind": "state_vector", **common, "amplitudes": place(amplitudes, ("amplitudes",))}
 
 

@@ -60,7 +60,7 @@ def products(a: Windows, b: Windows, executor: Any = None, *, step: int) -> Prod
     """
     tasks = ((part_of(a, *one), part_of(b, *one), step, *one) for one in ranges(a.shape[0], step))
     sums = list(shared_out(_products, tasks, executor, most=_most(a, b)))
-    re, im, aa, bb = (math.fsum(column) for column in zip(*sums, strict=True))
+    re, im, aa, bb = (_sum(column) for column in zip(*sums, strict=True))
     return Products(complex(re, im), aa, bb)
 
 
@@ -165,15 +165,25 @@ def _products(a: Windows, b: Windows, step: int, start: int, stop: int) -> tuple
             im.append(both.imag)
             aa.append(float(np.vdot(left, left).real))
             bb.append(float(np.vdot(right, right).real))
-    return math.fsum(re), math.fsum(im), math.fsum(aa), math.fsum(bb)
+    return _sum(re), _sum(im), _sum(aa), _sum(bb)
 
 
 def _squares(a: Windows, step: int, start: int, stop: int) -> float:
-    return math.fsum(
-        float(np.vdot(block, block).real)
-        for low in range(start, stop, step)
-        for block in _blocks(a.items(low, min(low + step, stop)))
+    return _sum(
+        [
+            float(np.vdot(block, block).real)
+            for low in range(start, stop, step)
+            for block in _blocks(a.items(low, min(low + step, stop)))
+        ]
     )
+
+
+def _sum(numbers: Sequence[float]) -> float:
+    """Return a sum without rounding; of what is not finite, or not any more, as numbers of Python are added."""
+    try:
+        return math.fsum(numbers)
+    except (OverflowError, ValueError):
+        return sum(numbers)
 
 
 def _traced(a: Windows, bits: tuple[int, ...], step: int, start: int, stop: int) -> Array:

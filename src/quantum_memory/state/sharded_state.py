@@ -13,7 +13,7 @@ from quantum_memory.state import products
 from quantum_memory.state.arrays import is_elsewhere
 from quantum_memory.state.quantum_state import StateVector
 from quantum_memory.state.sites import checked_operator, checked_sites, checked_total
-from quantum_memory.state.windows import windows_of
+from quantum_memory.state.windows import InMemory, windows_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,7 +36,7 @@ class ShardedStateVector(StateVector):
     ----------
     amplitudes
         An array of Dask, or anything with ``dtype``, ``shape``, ``ndim``, ``nbytes`` and
-        ``items(start, stop)``. With an attribute ``step``, that many are read at a time; with a method ``read(out)``,
+        ``items(start, stop)``. With an attribute ``step``, that many are read at a time; with a method ``read_all(out)``,
         all are. It is pickled when an executor does the work.
     qubit_order, dims, labels
         See `StateVector`.
@@ -44,7 +44,7 @@ class ShardedStateVector(StateVector):
     Attributes
     ----------
     shards
-        The amplitudes, of which runs are read.
+        The amplitudes, of which runs are read: once all have been read into memory, those.
     """
 
     def __init__(
@@ -56,12 +56,22 @@ class ShardedStateVector(StateVector):
         labels: Sequence[str] | None = None,
     ) -> None:
         super().__init__(amplitudes, qubit_order=qubit_order, dims=dims, labels=labels)
-        self.shards: Windows = cast("_Sliced", self._array).shards
         self._gathered: Array | None = None
+
+    @property
+    def shards(self) -> Windows:
+        return cast("_Sliced", self._array).shards if self._gathered is None else InMemory(self._gathered)
+
+    @property
+    def held(self) -> Array | Windows:
+        """The array of amplitudes once it is in memory, and before that what they are read from."""
+        return self.shards if self._gathered is None else self._gathered
 
     @property
     def amplitudes(self) -> Array:
         """The array of amplitudes, shape (dimension,), read into memory when it is first asked for.
+
+        From then on they are the state: what is changed in them is computed with, and saved.
 
         Raises
         ------
@@ -97,15 +107,16 @@ class ShardedStateVector(StateVector):
         return self._traced(sites, None)
 
     def _traced(self, sites: tuple[int, ...], executor: Any) -> Array:
-        step = products.vectors_step(self.shards)
-        if set(self.dims) != {2} or step & (step - 1) or len(self._array) % min(step, len(self._array)):
+        if set(self.dims) != {2}:
             return super()._reduced(sites)
+        step = products.vectors_step(self.shards)
+        step = 1 << (min(step, len(self._array)).bit_length() - 1)  # of chunks of another length two are read for some
         last = self.n_sites - 1
         if self._significant_dims() is self.dims and self.qubit_order == "big":
             bits = [last - site for site in sites]
         else:
             bits = list(sites)
-        return products.reduced(self.shards, bits, executor, step=min(step, len(self._array)))
+        return products.reduced(self.shards, bits, executor, step=step)
 
     @staticmethod
     def _checked(amplitudes: Any) -> Array:
@@ -126,7 +137,7 @@ class ShardedStateVector(StateVector):
 
     def _fill(self, array: Array) -> None:
         """Read all amplitudes into an array: as their holder does best, or run by run."""
-        whole = getattr(self.shards, "read", None)
+        whole = getattr(self.shards, "read_all", None)
         if whole is not None:
             whole(array)
             return
@@ -135,8 +146,9 @@ class ShardedStateVector(StateVector):
             high = min(low + step, len(array))
             array[low:high] = self.shards.items(low, high)
 
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_gathered": None}
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__ |= state
+        cast("_Sliced", self._array).whole = self._gathered
 
     def _class(self) -> type:
         return StateVector
@@ -144,24 +156,34 @@ class ShardedStateVector(StateVector):
     def _whole(self) -> Array:
         if self._gathered is None:
             try:
-                array = np.empty(self.shards.shape, self.shards.dtype)
+                gathered: Array = np.empty(self.shards.shape, self.shards.dtype)
             except MemoryError:
                 raise BudgetError(
                     f"its amplitudes need {self.nbytes} bytes of memory, which there are not",
                     next_step="use what is computed without them, such as norm, fidelity and expectation",
                 ) from None
-            self._fill(array)
-            self._gathered = array  # only now: of a read that fails nothing is kept
+            self._fill(gathered)
+            cast("_Sliced", self._array).whole = gathered
+            self._gathered = gathered  # which it is as soon as none of it is missing
         return self._gathered
+
+    def _compared(self) -> Array | Windows:
+        return cast("Windows", self._array) if self._gathered is None else self._gathered
 
     def _like(self, array: Array, order: QubitOrder) -> Any:
         if is_elsewhere(array):
-            return ShardedStateVector(self.shards, qubit_order=order, dims=self.dims, labels=self.labels)
+            return StateVector(cast("Any", self.held), qubit_order=order, dims=self.dims, labels=self.labels)
         return StateVector(array, qubit_order=order, dims=self.dims, labels=self.labels)
 
 
 class _Sliced:
-    """Amplitudes that are elsewhere, for code that takes slices of an array; the run that was read last is kept."""
+    """Amplitudes that are elsewhere, for code that takes slices of an array; the run that was read last is kept.
+
+    Attributes
+    ----------
+    whole
+        All of them, once they are in memory.
+    """
 
     def __init__(self, shards: Windows) -> None:
         self.shards = shards
@@ -169,6 +191,7 @@ class _Sliced:
         self._step = products.vectors_step(shards)
         self._kept: tuple[int, AnyArray] | None = None
         self._lock = threading.Lock()
+        self.whole: Array | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _Sliced, (self.shards,)
@@ -176,11 +199,22 @@ class _Sliced:
     def __len__(self) -> int:
         return self.shape[0]
 
+    def items(self, start: int, stop: int) -> AnyArray:
+        """Return items ``start:stop``, little-endian."""
+        found: AnyArray = self[start:stop]
+        return found
+
     def __getitem__(self, key: int | slice) -> Any:
+        if self.whole is not None:
+            return self.whole[key]
         if not isinstance(key, slice):
             index = range(len(self))[key]
             return self[index : index + 1][0]
-        start, stop, _ = key.indices(len(self))
+        start, stop, step = key.indices(len(self))
+        if step != 1:
+            raise InvalidStateError(
+                "amplitudes that are not in memory are read in runs", next_step="take the step of state.amplitudes"
+            )
         parts = [self._run(run)[max(start, run) - run : stop - run] for run in self._runs(start, stop)]
         return parts[0] if len(parts) == 1 else np.concatenate(parts or [np.empty(0, self.dtype)])
 
@@ -191,5 +225,7 @@ class _Sliced:
         with self._lock:
             if self._kept is None or self._kept[0] != start:
                 self._kept = None  # before another is read: one is in memory
-                self._kept = (start, self.shards.items(start, min(start + self._step, len(self))))
+                run = self.shards.items(start, min(start + self._step, len(self)))
+                run.flags.writeable = False  # what somebody changed in it would be taken for what is there
+                self._kept = (start, run)
             return self._kept[1]

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import threading
+from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from quantum_memory.state.arrays import CHUNK_BYTES, worker_count
 
 if TYPE_CHECKING:
     from quantum_memory.state.arrays import AnyArray, Windows
@@ -13,6 +17,8 @@ if TYPE_CHECKING:
 def windows_of(array: Any) -> Windows | None:
     """Return an array that is elsewhere as one of which a run is read at a time; None for any other value."""
     if isinstance(array, np.ndarray) or not hasattr(array, "ndim") or not hasattr(array, "dtype"):
+        return None
+    if hasattr(array, "to_numpy"):  # of pandas, whose items are something else
         return None
     if callable(getattr(array, "items", None)):
         found: Windows = array
@@ -49,7 +55,69 @@ class InMemory:
         return self._array[start - self._start : stop - self._start]
 
 
-class DaskRow:
+class Stepped:
+    """Windows of which whole steps are read, also for who asks for less: the last few steps are kept for the next one.
+
+    Attributes
+    ----------
+    dtype
+        Element type.
+    step
+        How many items are read at once.
+    """
+
+    dtype: np.dtype[Any]
+    step: int
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._recent: OrderedDict[int, _Step] = OrderedDict()
+
+    def read(self, start: int, stop: int) -> AnyArray:
+        """Read items ``start:stop``."""
+        raise NotImplementedError
+
+    def items(self, start: int, stop: int) -> AnyArray:
+        """Return items ``start:stop``, little-endian, in an array of their own."""
+        low = start // self.step * self.step
+        if stop > low + self.step or stop - start in {0, self.step}:
+            return self.read(start, stop)
+        with self._lock:
+            one = self._recent.setdefault(low, _Step())
+            self._recent.move_to_end(low)
+            while len(self._recent) > self._kept:
+                self._recent.popitem(last=False)
+        with one.lock:
+            if one.items is None:
+                one.items = self.read(low, min(low + self.step, self._size))
+            return one.items[start - low : stop - low].copy()
+
+    @property
+    def _size(self) -> int:
+        return int(self.shape[0])  # type: ignore[attr-defined] # a subclass has it
+
+    @property
+    def _kept(self) -> int:
+        """Of so many steps are the MiB that all cores look at together."""
+        return 2 + worker_count() * CHUNK_BYTES // (self.step * self.dtype.itemsize)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name not in {"_lock", "_recent"}}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        Stepped.__init__(self)
+        self.__dict__ |= state
+
+
+class _Step:
+    """Items that one reads, and others wait for."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.items: AnyArray | None = None
+
+
+class DaskRow(Stepped):
     """An array of Dask, of which the runs are computed that are read.
 
     Parameters
@@ -64,12 +132,13 @@ class DaskRow:
     """
 
     def __init__(self, array: Any) -> None:
+        super().__init__()
         self.array = array
         self.dtype, self.shape, self.ndim, self.nbytes = array.dtype, array.shape, array.ndim, array.nbytes
         self.step = int(max(array.chunks[0], default=1)) if array.ndim else 1
 
-    def items(self, start: int, stop: int) -> AnyArray:
-        """Return items ``start:stop``, little-endian."""
+    def read(self, start: int, stop: int) -> AnyArray:
+        """Compute items ``start:stop``."""
         found = np.asarray(self.array[start:stop].compute())
         return np.ascontiguousarray(found, found.dtype.newbyteorder("<"))
 
