@@ -36,8 +36,8 @@ class ShardedStateVector(StateVector):
     ----------
     amplitudes
         An array of Dask, or anything with ``dtype``, ``shape``, ``ndim``, ``nbytes`` and
-        ``items(start, stop)``. With an attribute ``step``, that many are read at a time; with a method ``read_all(out)``,
-        all are. It is pickled when an executor does the work.
+        ``items(start, stop)``. With an attribute ``step``, that many are read at a time; with a method
+        ``read_all(out)``, all are. It is pickled when an executor does the work.
     qubit_order, dims, labels
         See `StateVector`.
 
