@@ -1,8 +1,8 @@
 """Run the benchmarks: ``python -m benchmarks [--quick] [--write docs/performance.md] [NAME ...]``.
 
 ``python -m benchmarks compression --write docs/compression.md`` runs those of the compression, which take longer; so do
-``migration --write docs/migration.md``, ``checkpoints --write docs/checkpoints.md`` ``backups --write docs/backups.md`` and
-``scale --write docs/scale.md``, which takes what the tests take as well.
+``migration --write docs/migration.md``, ``checkpoints --write docs/checkpoints.md``, ``backups --write docs/backups.md`` and
+``scale scale_model --write docs/scale.md``, which take what the tests take as well.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def main() -> int:
         "names",
         nargs="*",
         metavar="NAME",
-        help=f"some of {', '.join(NAMES)}, which is the default, and of {', '.join(COMPRESSION)}; compression for the latter; or migration, checkpoints, backups, scale",
+        help=f"some of {', '.join(NAMES)}, which is the default, and of {', '.join(COMPRESSION)}; compression for the latter; or migration, checkpoints, backups, scale, scale_model",
     )
     parser.add_argument("--quick", action="store_true", help="fewer rounds, smaller states")
     parser.add_argument("--write", type=Path, help="put the tables into this file, between their marks")
