@@ -20,6 +20,7 @@ from quantum_memory.cloud.cleaning import WRITING, Pruned, prune
 from quantum_memory.cloud.errors import told
 from quantum_memory.cloud.places import Place, branch_exists, place_of, tag_exists
 from quantum_memory.errors import ConflictError, InvalidStateError, MissingError, MissingFileError, shell_word
+from quantum_memory.formats.names import some_of
 
 if TYPE_CHECKING:
     import datetime
@@ -132,12 +133,13 @@ class Repository:
             found = found or self._end_of(MAIN if name is None else name)
             if found is None and name is not None and _SNAPSHOT.fullmatch(name):
                 found = self._snapshot(name)
-        if found is None:
-            raise MissingFileError(
-                f"there is no tag, branch or snapshot {name!r}",
-                path=str(self.url),
-                next_step=self._listing,
-            )
+            if found is None:
+                names = [*sorted(self._repository.list_tags()), *self._branches()]
+                raise MissingFileError(
+                    f"there is no tag, branch or snapshot {name!r}",
+                    path=str(self.url),
+                    next_step=f"it has {some_of(names)}; {self._listing}",
+                )
         return found
 
     def store(self, snapshot: str) -> zarr.abc.store.Store:
@@ -174,8 +176,7 @@ class Repository:
     def branches(self) -> dict[str, str]:
         """Return the snapshot that each branch ends with."""
         with told(self.url, "list its branches"):
-            names = sorted(name for name in self._repository.list_branches() if not WRITING.fullmatch(name))
-            found = ((name, self._end_of(name)) for name in names)
+            found = ((name, self._end_of(name)) for name in self._branches())
             return {name: snapshot for name, snapshot in found if snapshot is not None}
 
     def history(self, name: str | None = None) -> Iterator[Version]:
@@ -347,9 +348,12 @@ class Repository:
                 raise MissingError(f"there is no branch {line!r:.60}", next_step=self._listing)
             self._place.move(self._repository, line, snapshot, seen=seen)
 
+    def _branches(self) -> list[str]:
+        return sorted(name for name in self._repository.list_branches() if not WRITING.fullmatch(name))
+
     @property
     def _listing(self) -> str:
-        return f"qmem versions {shell_word(str(self.url))} lists those that there are"
+        return f"qmem versions {shell_word(str(self.url))} lists the versions"
 
     def prune(
         self,
