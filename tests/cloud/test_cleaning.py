@@ -12,7 +12,7 @@ import pytest
 import quantum_memory as qm
 from quantum_memory.cloud import cleaning
 from quantum_memory.cloud.cleaning import WRITING
-from quantum_memory.cloud.places import FolderPlace
+from quantum_memory.cloud.folder_place import FolderPlace
 from quantum_memory.errors import ConflictError, InvalidStateError, MissingFileError
 from quantum_memory.formats.urls import URL
 

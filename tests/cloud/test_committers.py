@@ -15,10 +15,10 @@ from .numbered import SAVES
 EACH = 25
 WITHOUT_LOCK = """\
 import contextlib, time
-from quantum_memory.cloud import places
+from quantum_memory.cloud import folder_place
 from tests.cloud import committers
-places.FolderPlace._locked = lambda self: contextlib.nullcontext()
-places.sync_file_system = lambda folder: time.sleep(0.002)
+folder_place.FolderPlace._locked = lambda self: contextlib.nullcontext()
+folder_place.sync_file_system = lambda folder: time.sleep(0.002)
 committers.main()
 """
 

@@ -173,7 +173,7 @@ def test_a_name_is_no_snapshot(folder_url: str, name: str) -> None:
 
 def test_a_save_waits_for_the_lock_once(folder_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     qm.save(qm.MemoryState(classical={"a": 1}), folder_url)
-    monkeypatch.setattr("quantum_memory.cloud.places._WAIT", 0.2)
+    monkeypatch.setattr("quantum_memory.cloud.folder_place._WAIT", 0.2)
     inside, done = threading.Event(), threading.Event()
 
     def hold() -> None:
@@ -214,7 +214,7 @@ def test_progress_is_told_once_whatever_it_takes(folder_url: str, monkeypatch: p
 
 def test_what_was_saved_without_waiting_for_the_disk_is_made_durable(folder_url: str, monkeypatch) -> None:
     synced: list[str] = []
-    monkeypatch.setattr("quantum_memory.cloud.places.sync_file_system", synced.append)
+    monkeypatch.setattr("quantum_memory.cloud.folder_place.sync_file_system", synced.append)
     state = qm.StateVector(_random(4), qubit_order="big")
     qm.save(state, folder_url)
     synced.clear()

@@ -140,3 +140,26 @@ def _said(error: BaseException) -> str:
     if said := re.match(r'Error \{ code: "([^"]*)", message: "([^"]*)"', found):
         found = f"{said[2]} ({said[1]})"
     return found[:_LONGEST].rstrip(".")
+
+
+def quiet() -> None:
+    """Keep Icechunk from writing its log to the standard output, where nobody has asked for it."""
+    if "ICECHUNK_LOG" not in os.environ:
+        icechunk.set_logs_filter("off")
+
+
+def moved() -> ConflictError:
+    """Return what is said to who comes second."""
+    return ConflictError("somebody else has written a newer version meanwhile")
+
+
+def branch_exists(name: str) -> ConflictError:
+    """Return what is said of a branch that cannot be made."""
+    return ConflictError(f"there is a tag or a branch {name!r} already", next_step="choose another name")
+
+
+def tag_exists(name: str) -> ConflictError:
+    """Return what is said of a tag that cannot be made."""
+    return ConflictError(
+        f"there is a tag {name!r} already, or there has been one", next_step="tags stay; choose another name"
+    )

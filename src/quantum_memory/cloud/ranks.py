@@ -10,7 +10,8 @@ from quantum_memory.errors import QuantumMemoryError, StorageError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from quantum_memory.cloud.transaction import Part, Transaction
+    from quantum_memory.cloud.parts import Part
+    from quantum_memory.cloud.transaction import Transaction
 
 
 class Communicator(Protocol):

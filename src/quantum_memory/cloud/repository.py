@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 import icechunk
 
 from quantum_memory.cloud.cleaning import WRITING, Pruned, prune
-from quantum_memory.cloud.errors import told
-from quantum_memory.cloud.places import Place, branch_exists, place_of, tag_exists
+from quantum_memory.cloud.errors import branch_exists, tag_exists, told
+from quantum_memory.cloud.places import Place, place_of
 from quantum_memory.errors import ConflictError, InvalidStateError, MissingError, MissingFileError, shell_word
 from quantum_memory.formats.names import some_of
 

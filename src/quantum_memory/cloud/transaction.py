@@ -1,203 +1,41 @@
-"""One version of a state vector, written by many: each writes its own amplitudes, and one commits.
-
-A `Part` is handed to a task, a thread or a rank of MPI, pickled or not (it is about a kilobyte long), writes whole
-chunks, and is handed back. What it has to say of them, their digests and their norms, it carries along: nothing is read
-again to commit.
-"""
+"""One version of a state vector, written by many: each writes its own amplitudes, and one commits."""
 
 from __future__ import annotations
 
 import contextlib
-import operator
 import pickle
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from quantum_memory.cloud.chunks import (
     Rows,
-    at_once,
-    digests_of,
-    is_zero,
-    read_digests,
     squares_of,
     zero_digests,
 )
 from quantum_memory.cloud.errors import told
 from quantum_memory.cloud.layout import DIGEST_BYTES, MOST_CHUNK, Place
+from quantum_memory.cloud.parts import Part, Written
 from quantum_memory.cloud.ranks import among
 from quantum_memory.cloud.repository import Repository, Writing
 from quantum_memory.cloud.writer import SnapshotWriter, clear, forget_digests, settled
-from quantum_memory.cloud.zarr_format import already_there, before_of, call, line_and_tag
+from quantum_memory.cloud.zarr_format import before_of, call, line_and_tag
 from quantum_memory.errors import IntegrityError, InvalidStateError
 from quantum_memory.formats.prepared import Prepared
 from quantum_memory.formats.reader import AMPLITUDES, outline
 from quantum_memory.formats.registry import Saved
-from quantum_memory.state.arrays import CHUNK_BYTES, dtype_name, is_elsewhere
+from quantum_memory.state.arrays import CHUNK_BYTES, dtype_name
 from quantum_memory.state.memory_state import MemoryState
-from quantum_memory.state.products import CARRIED, part_of, ranges, shared_out
 from quantum_memory.state.quantum_state import StateVector
-from quantum_memory.state.windows import DaskRow, InMemory
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
     from types import TracebackType
-
-    import icechunk
 
     from quantum_memory.cloud.ranks import Communicator
     from quantum_memory.cloud.reader import SnapshotReader
-    from quantum_memory.formats.registry import SaveOptions
     from quantum_memory.formats.urls import URL
-    from quantum_memory.state.arrays import AnyArray, Windows
-
-
-@dataclass(frozen=True)
-class _Chunk:
-    """What is said of a chunk that was written: rows of digests, and the squared norm of each MiB, as float64."""
-
-    digests: bytes
-    squares: bytes
-
-
-@dataclass
-class Part:
-    """What one writer writes of a state vector. It can be pickled.
-
-    Attributes
-    ----------
-    chunk
-        Amplitudes in a chunk: what is written begins at a multiple of it, and ends at one or at the end of the state.
-    size
-        Amplitudes of the state.
-    """
-
-    _fork: icechunk.session.ForkSession = field(repr=False)
-    _place: Place
-    _name: str
-    _of: str  # which transaction
-    _has_old: bool
-    _done: dict[int, _Chunk] = field(default_factory=dict, repr=False)
-    _taken: bool = False
-
-    @property
-    def chunk(self) -> int:
-        """Amplitudes in a chunk."""
-        return self._place.chunk
-
-    @property
-    def size(self) -> int:
-        """Amplitudes of the state."""
-        return self._place.size
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the amplitudes that were written."""
-        parts = map(self._place.items, self._done)
-        return int(self._place.itemsize * sum(part.stop - part.start for part in parts))
-
-    def write(self, where: int | slice, amplitudes: AnyArray) -> None:
-        """Write amplitudes, chunk by chunk; chunks that are as they were in the version before are not written again.
-
-        Parameters
-        ----------
-        where
-            Index of the first amplitude, or the slice of all.
-        amplitudes
-            1-D array, of the dtype of the state.
-
-        Raises
-        ------
-        InvalidStateError
-            They are of another dtype, do not fit, or do not begin and end where chunks do; or a chunk of them has been
-            written already, or the part has been taken back.
-        StorageError
-            The storage cannot be reached, or refuses; then none of them counts as written, and may be written again.
-        """
-        start, stop = self._checked(where, amplitudes)
-        if self._taken:
-            raise InvalidStateError(
-                "this part has been taken back, and what is written to it now would be lost",
-                path=self._name,
-                next_step="ask the transaction for another one: fork()",
-            )
-        indices = range(start // self.chunk, -(-stop // self.chunk))
-        if done := [index for index in indices if index in self._done]:
-            raise InvalidStateError(
-                f"amplitudes from {done[0] * self.chunk} on have been written already",
-                path=self._name,
-                next_step="write each chunk once",
-            )
-        rows = Rows(self._fork.store, AMPLITUDES, self._place)
-        written: dict[int, _Chunk] = {}
-        with told(self._name, "write amplitudes"):
-            old = self._old(indices)
-            little = amplitudes.dtype.newbyteorder("<")
-
-            def write(index: int) -> None:
-                part = self._place.items(index)
-                items = np.array(amplitudes[part.start - start : part.stop - start], dtype=little, order="C", copy=True)
-                zero = is_zero(items)
-                digests = zero_digests(items.nbytes) if zero else digests_of(items)
-                if digests != old.get(index) and not (zero and not self._has_old):
-                    rows.write(index, items, zero=zero)
-                written[index] = _Chunk(digests, np.array(squares_of(items)).tobytes())
-
-            at_once(write, indices)
-        self._done |= written
-
-    def _old(self, indices: range) -> dict[int, bytes]:
-        """Return the digests that chunks have in the version before, where they are kept in the store."""
-        if not self._has_old or not indices or self._place.mebibytes <= 1:
-            return {}
-        first, last = self._place.row_slice(indices[0]), self._place.row_slice(indices[-1])
-        try:
-            with told(self._name, "read digests"):
-                rows = read_digests(self._fork.store, AMPLITUDES, slice(first.start, last.stop))
-        except IntegrityError:
-            return {}  # so that all is written
-        found = {}
-        for index in indices:
-            part = self._place.row_slice(index)
-            found[index] = rows[(part.start - first.start) * DIGEST_BYTES : (part.stop - first.start) * DIGEST_BYTES]
-        return found
-
-    def _checked(self, where: int | slice, amplitudes: AnyArray) -> tuple[int, int]:
-        if type(amplitudes) not in {np.ndarray, np.memmap} or amplitudes.ndim != 1:
-            raise InvalidStateError(
-                "amplitudes are a plain array of one axis", path=self._name, next_step="give np.asarray of it, reshaped"
-            )
-        if dtype_name(amplitudes.dtype) != self._place.dtype:
-            raise InvalidStateError(
-                f"the amplitudes are {amplitudes.dtype}, and the state is {self._place.dtype}",
-                path=self._name,
-                next_step="convert explicitly, or begin a transaction with this dtype",
-            )
-        if isinstance(where, slice):
-            start, stop, step = where.indices(self.size)
-            if step != 1 or stop - start != len(amplitudes):
-                raise InvalidStateError(
-                    f"{len(amplitudes)} amplitudes are no {where}",
-                    path=self._name,
-                    next_step="give as many as there are",
-                )
-        else:
-            try:
-                start = operator.index(where)
-            except TypeError:
-                raise InvalidStateError(
-                    f"{where!r:.40} says no place", path=self._name, next_step="give an index, or a slice"
-                ) from None
-            stop = start + len(amplitudes)
-        whole = start % self.chunk == 0 and (stop % self.chunk == 0 or stop == self.size)
-        if not 0 <= start <= stop <= self.size or not whole:
-            raise InvalidStateError(
-                f"amplitudes {start} to {stop} are not whole chunks of {self.chunk} of a state of {self.size}",
-                path=self._name,
-                next_step=f"begin at a multiple of {self.chunk}, and end at one, or begin with another chunk_bytes",
-            )
-        return start, stop
+    from quantum_memory.state.arrays import AnyArray
 
 
 class Transaction:
@@ -232,7 +70,7 @@ class Transaction:
         self._durable = durable
         self._message = message
         self._stack = contextlib.ExitStack()
-        self._done: dict[int, _Chunk] = {}
+        self._done: dict[int, Written] = {}
         self._handed = 0
         self._is = "not begun"
         self.saved: Saved | None = None
@@ -425,12 +263,12 @@ class Transaction:
         squares = np.frombuffer(b"".join(one.squares for one in done), np.float64)
         return b"".join(one.digests for one in done), squares.tolist()
 
-    def _kept(self, index: int) -> _Chunk:
+    def _kept(self, index: int) -> Written:
         """Return what is said of a chunk of the version before; its norm is computed from it."""
         assert self._before is not None  # noqa: S101 - `__enter__` has seen to it
         part = self._place.row_slice(index)
         digests = self._before.rows(AMPLITUDES)[part.start * DIGEST_BYTES : part.stop * DIGEST_BYTES]
-        return _Chunk(digests, np.array(squares_of(self._before.chunk(AMPLITUDES, index))).tobytes())
+        return Written(digests, np.array(squares_of(self._before.chunk(AMPLITUDES, index))).tobytes())
 
     def _described(self) -> Prepared:
         """Return the memory that is written, with amplitudes that take no memory in the place of those to come."""
@@ -443,59 +281,6 @@ class Transaction:
                 )
             return Prepared.plain(_like(self._before, self._replaced))
         return self._given
-
-
-def saved_by(executor: Any, url: URL, memory: Prepared, options: SaveOptions) -> Saved:
-    """Save a memory whose state vector an executor writes; see `quantum_memory.save`.
-
-    Raises
-    ------
-    InvalidStateError
-        It holds no state vector.
-    """
-    array: Any = memory.arrays.get(AMPLITUDES)
-    if array is None:
-        raise InvalidStateError(
-            "an executor writes the amplitudes of a state vector, and there is none",
-            path=str(url),
-            next_step="leave the executor out",
-        )
-    shards: Windows = array if is_elsewhere(array) else InMemory(array)
-    with Transaction(url, memory, durable=options.durable) as tx:
-        if tx.follows and not options.overwrite:
-            raise already_there(url)
-        for part in _written_parts(executor, tx, shards):
-            tx.merge(part)
-            if options.progress is not None:
-                options.progress(part.nbytes)
-    assert tx.saved is not None  # noqa: S101 - the block has ended
-    return tx.saved
-
-
-def _written_parts(executor: Any, tx: Transaction, shards: Windows) -> Iterator[Part]:
-    if isinstance(shards, DaskRow) and hasattr(executor, "get_executor"):
-        # Its blocks go from where they are to who writes them, and past nobody else.
-        from dask.delayed import delayed  # noqa: PLC0415 - who has a client of it has it
-
-        write = delayed(_write_block, pure=False)
-        blocks = shards.blocks(tx.chunk)
-        futures = executor.compute([write(tx.fork(), k * tx.chunk, block) for k, block in enumerate(blocks)])
-        yield from (future.result() for future in futures)
-        return
-    tasks = ((tx.fork(), part_of(shards, low, high), low, high) for low, high in ranges(tx.size, tx.chunk))
-    yield from shared_out(_write_run, tasks, executor, most=CARRIED if isinstance(shards, InMemory) else None)
-
-
-def _write_run(part: Part, shards: Windows, start: int, stop: int) -> Part:
-    """Write a run of amplitudes, one chunk after the other, and return the part."""
-    for low in range(start, stop, part.chunk):
-        part.write(low, shards.items(low, min(low + part.chunk, stop)))
-    return part
-
-
-def _write_block(part: Part, start: int, amplitudes: AnyArray) -> Part:
-    part.write(start, np.asarray(amplitudes))
-    return part
 
 
 def begin(

@@ -77,7 +77,7 @@ class ZarrStorage:
 
             memory = packed(memory, asked, options.progress)
         if options.executor is not None:
-            from quantum_memory.cloud.transaction import saved_by  # noqa: PLC0415 - it imports this
+            from quantum_memory.cloud.shared_saving import saved_by  # noqa: PLC0415 - it imports this
 
             return saved_by(options.executor, url, memory, options)
         repository = Repository(url, create=True)
