@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import obstore
@@ -11,7 +12,7 @@ import quantum_memory as qm
 from quantum_memory.errors import ConflictError, MissingFileError
 from quantum_memory.formats.urls import URL
 
-from .numbered import history, number_of, numbered
+from .numbered import history, number_of, numbered, save_in_parts
 
 NOBODY = "0" * 20
 
@@ -57,6 +58,16 @@ def test_branches_of_who_was_killed_are_in_nobodys_way(folder_url: str, empty: b
         qm.save(numbered(0, number), f"{folder_url}@v{number}")
     assert set(repository.branches()) == {"main"}
     assert [number_of(qm.load(f"{folder_url}@{one.id}")) for one in history(folder_url)] == [(0, n) for n in range(3)]
+    assert repository.prune().writing == (not empty)
+    assert reference.exists() is not empty
+    if empty:
+        return
+    old = f"branch.writing-{int(time.time()) - 30 * 86400:012x}-0123456789abcdef"
+    reference.parent.rename(reference.parent.with_name(old))
+    pruned = repository.prune(keep=1)
+    assert (pruned.writing, pruned.given_up) == (0, 1)
+    assert files(folder_url)[0] == "refs/branch.main"
+    assert not [path for path in files(folder_url) if "writing" in path]
 
 
 def test_a_damaged_name_is_in_the_way_of_no_other_one(folder_url: str) -> None:
@@ -107,3 +118,11 @@ def test_where_there_is_something_else_no_repository_is_begun(s3, prefix: str, w
     with pytest.raises(ConflictError, match="something else"):
         qm.save(numbered(0, 1), prefix)
     assert sorted(one["path"] for one in obstore.list(store).collect()) == before
+
+
+def test_what_prepares_a_version_counts_for_none(folder_url: str) -> None:
+    for number in range(4):
+        memory = numbered(0, number, number + 1)  # of another size, so that there is something to prepare
+        save_in_parts(memory, folder_url)
+    qm.repository(folder_url).prune(keep=3)
+    assert [number_of(qm.load(f"{folder_url}@{one.id}")) for one in history(folder_url)] == [(0, n) for n in (1, 2, 3)]

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from quantum_memory.cloud.errors import told
-from quantum_memory.errors import InvalidStateError
+from quantum_memory.errors import IntegrityError, InvalidStateError, StorageError
 
 if TYPE_CHECKING:
     import icechunk
@@ -31,6 +31,9 @@ _HOUR = datetime.timedelta(hours=1)
 LONGEST_WRITING = datetime.timedelta(days=7)
 WRITING = re.compile(r"writing-([0-9a-f]{12})-[0-9a-f]{16}")
 """The name of a branch to which a version is written, with the second since 1970 in which it was begun."""
+
+UNFINISHED = "quantum-memory: unfinished"
+"""What a commit says that only prepares another one."""
 
 _GIVEN_UP = "given-up"
 
@@ -75,11 +78,11 @@ def prune(
     now = datetime.datetime.now(datetime.UTC)
     with place.cleaning():
         expired: set[str] = set()
+        names = _written_to(repository, place)
         moment = _oldest_kept(repository, keep, within, line, now)
         if moment is not None and not dry_run:
             with place.expiring():
                 expired = repository.expire_snapshots(moment)
-        names = [name for name in repository.list_branches() if WRITING.fullmatch(name)]
         dead = [name for name in names if now - _begun(name) > LONGEST_WRITING]
         begun = [_begun(name) for name in names] + _given_up(place.notes, now)
         before = min([now - (LONGEST_WRITING if strangers else _HOUR), *(one - _HOUR for one in begun)])
@@ -87,6 +90,7 @@ def prune(
             for name in dead:
                 place.notes.write(f"{_GIVEN_UP}/{name}", now.isoformat().encode())
                 repository.delete_branch(name)
+                place.end(repository, name)
         found = repository.garbage_collect(before, dry_run=dry_run)
     objects = (
         found.chunks_deleted
@@ -96,6 +100,35 @@ def prune(
         + found.transaction_logs_deleted
     )
     return Pruned(tuple(sorted(expired)), objects, found.bytes_deleted, before, len(names) - len(dead), len(dead))
+
+
+def prepares(snapshot: icechunk.SnapshotInfo) -> bool:
+    """Tell whether a snapshot is no version, and only prepares another one: two signs, one of which may be damaged."""
+    return snapshot.message == UNFINISHED or "unfinished" in snapshot.metadata
+
+
+def _written_to(repository: icechunk.Repository, place: Place) -> list[str]:
+    """Return the branches that versions are written to, and remove those that nobody can read.
+
+    A power cut may leave such a one, of which nothing was made durable. Icechunk would not remove anything any more.
+    """
+    names = [name for name in repository.list_branches() if WRITING.fullmatch(name)]
+    damaged = [name for name in names if _is_damaged(repository, name)]
+    for name in damaged:
+        place.end(repository, name)
+    return [name for name in names if name not in damaged]
+
+
+def _is_damaged(repository: icechunk.Repository, branch: str) -> bool:
+    try:
+        with told(branch, "look it up"):
+            repository.lookup_branch(branch)
+    except IntegrityError:
+        return True
+    except StorageError as error:
+        if "ref not found" not in error.message:  # who was writing has just ended
+            raise
+    return False
 
 
 def _begun(name: str) -> datetime.datetime:
@@ -130,7 +163,7 @@ def _oldest_kept(
     if keep is not None and keep < 1:
         raise InvalidStateError(f"{keep} versions are to be kept", next_step="keep at least 1")
     with told(line, "read its history"):
-        chain = [one for one in repository.ancestry(branch=line) if one.parent_id is not None]
+        chain = [one for one in repository.ancestry(branch=line) if one.parent_id is not None and not prepares(one)]
     kept = [
         one
         for index, one in enumerate(chain)

@@ -127,9 +127,13 @@ class FolderPlace:
                 raise branch_exists(name)
 
     def end(self, repository: icechunk.Repository, branch: str) -> None:
-        with contextlib.suppress(icechunk.IcechunkError, OSError):
+        files, folder = current(), os.path.join(self._root, "refs", f"branch.{branch}")
+        with contextlib.suppress(icechunk.IcechunkError):
             repository.delete_branch(branch)
-            current().rmdir(os.path.join(self._root, "refs", f"branch.{branch}"))  # which Icechunk leaves
+        with contextlib.suppress(OSError):
+            files.unlink(os.path.join(folder, "ref.json"))  # which Icechunk leaves where it cannot read it
+        with contextlib.suppress(OSError):
+            files.rmdir(folder)  # and this always
 
     def mend(self) -> None:
         if not os.path.isdir(self._held):

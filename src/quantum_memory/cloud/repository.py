@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import icechunk
 
-from quantum_memory.cloud.cleaning import WRITING, Pruned, prune
+from quantum_memory.cloud.cleaning import UNFINISHED, WRITING, Pruned, prepares, prune
 from quantum_memory.cloud.errors import branch_exists, tag_exists, told
 from quantum_memory.cloud.places import Place, place_of
 from quantum_memory.errors import ConflictError, InvalidStateError, MissingError, MissingFileError, shell_word
@@ -34,8 +34,6 @@ MAIN = "main"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=:,-]{0,127}")
 _SNAPSHOT = re.compile(r"[0-9A-Z]{20}")
 _LOOKUPS = 16
-_UNFINISHED = "quantum-memory: unfinished"
-"""What a commit says that only prepares another one."""
 
 
 @dataclass(frozen=True)
@@ -188,7 +186,7 @@ class Repository:
         after: icechunk.SnapshotInfo | None = None  # yielded when it is known what was before it
         with told(self.url, "read its history"):
             for one in self._repository.ancestry(snapshot_id=start):
-                if one.message == _UNFINISHED:
+                if prepares(one):
                     continue
                 first = one.parent_id is None  # the empty one that every repository begins with
                 if after is not None:
@@ -225,7 +223,7 @@ class Repository:
         """Commit what a version begins with, where nobody reads it, so that its session can be handed out in parts."""
         with told(self.url, "prepare a version"):
             if writing.session.has_uncommitted_changes:
-                self._committed(writing, _UNFINISHED)
+                self._committed(writing, UNFINISHED, {"unfinished": True})
             writing.session = self._repository.writable_session(writing.branch)
             # Of another session: one that has taken parts back hands out none, and one that has handed out some warns.
             writing.origin = self._repository.writable_session(writing.branch).fork()

@@ -130,6 +130,7 @@ class Versions:
         answer(lambda: self._save(version + 1, durable=False))
         assert self.check(version + 1) == version + 1
         assert answer(lambda: self._found(MOST)) == version + 1
+        answer(lambda: qm.repository(self._url).prune().writing)  # whatever those have left who were ended
         if self._in_folder:
             assert not [path for path in (self.folder / "run").rglob("*") if atomic.is_leftover(path.name)]
 
