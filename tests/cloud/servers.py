@@ -201,7 +201,7 @@ class Server:
                 obstore.put(store, "ready", b"yes")
                 obstore.delete(store, "ready")
                 ready = True  # unless it has ended meanwhile, or another one has answered for some of it
-            except BaseError:
+            except (BaseError, FileNotFoundError):  # the second while it has no bucket yet
                 time.sleep(0.05)
 
 
