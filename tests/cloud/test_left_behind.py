@@ -126,3 +126,15 @@ def test_what_prepares_a_version_counts_for_none(folder_url: str) -> None:
         save_in_parts(memory, folder_url)
     qm.repository(folder_url).prune(keep=3)
     assert [number_of(qm.load(f"{folder_url}@{one.id}")) for one in history(folder_url)] == [(0, n) for n in (1, 2, 3)]
+
+
+def test_a_version_in_the_place_of_another_one_is_noticed(folder_url: str) -> None:
+    for number in range(2):
+        qm.save(numbered(0, number), folder_url)
+    first, second = history(folder_url)
+    snapshots = Path(URL.parse(folder_url).key, "snapshots")
+    (snapshots / second.id).write_bytes((snapshots / first.id).read_bytes())
+    for use in (qm.load, qm.verify, history):
+        with pytest.raises(qm.IntegrityError, match=f"{second.id} says that it is {first.id}"):
+            use(folder_url)
+    assert number_of(qm.load(f"{folder_url}@{first.id}")) == (0, 0)

@@ -21,6 +21,7 @@ from quantum_memory.cloud.errors import branch_exists, tag_exists, told
 from quantum_memory.cloud.places import Place, place_of
 from quantum_memory.errors import ConflictError, InvalidStateError, MissingError, MissingFileError, shell_word
 from quantum_memory.formats.names import some_of
+from quantum_memory.formats.reader import damaged
 
 if TYPE_CHECKING:
     import datetime
@@ -144,13 +145,13 @@ class Repository:
         """Return a version as Zarr reads it."""
         with told(self.url, "open a version of it"):
             # Zarr is told of a snapshot that cannot be read that there is nothing in it.
-            self._repository.lookup_snapshot(snapshot)
+            self._info(snapshot)
             return self._repository.readonly_session(snapshot_id=snapshot).store
 
     def content_of(self, snapshot: str) -> str | None:
         """Return the `content_id` that was noted of a version when it was committed; None: none was."""
         with told(self.url, "look up a version"):
-            noted = self._repository.lookup_snapshot(snapshot).metadata.get("content_id")
+            noted = self._info(snapshot).metadata.get("content_id")
         return noted if isinstance(noted, str) else None
 
     def tags(self) -> dict[str, str]:
@@ -184,8 +185,11 @@ class Repository:
             names.setdefault(snapshot, []).append(tag)
         start = self.find(name)
         after: icechunk.SnapshotInfo | None = None  # yielded when it is known what was before it
+        expected: str | None = start
         with told(self.url, "read its history"):
             for one in self._repository.ancestry(snapshot_id=start):
+                self._check_id(one, expected)
+                expected = one.parent_id
                 if prepares(one):
                     continue
                 first = one.parent_id is None  # the empty one that every repository begins with
@@ -390,6 +394,22 @@ class Repository:
             self._place.check_writable()
             return prune(self._repository, self._place, keep, within, line, strangers=strangers, dry_run=dry_run)
 
+    def _info(self, snapshot: str) -> icechunk.SnapshotInfo:
+        """Return what a snapshot says of itself."""
+        found = self._repository.lookup_snapshot(snapshot)
+        self._check_id(found, snapshot)
+        return found
+
+    def _check_id(self, found: icechunk.SnapshotInfo, snapshot: str | None) -> None:
+        """See that a snapshot is the one that was asked for, which Icechunk does not compare.
+
+        Raises
+        ------
+        IntegrityError
+        """
+        if found.id != snapshot:
+            raise damaged(f"snapshot {snapshot} says that it is {found.id}", str(self.url))
+
     def _check(self, snapshot: str) -> None:
         """See that there is a snapshot, which a reference is to name: in a folder nobody else does.
 
@@ -408,7 +428,7 @@ class Repository:
 
     def _snapshot(self, name: str) -> str | None:
         try:
-            return str(self._repository.lookup_snapshot(name).id)
+            return str(self._info(name).id)
         except icechunk.IcechunkError as error:
             if any(sign in str(error) for sign in ("not found", "NoSuchKey", "invalid snapshot id")):
                 return None
