@@ -89,11 +89,11 @@ class SnapshotReader:
         if node is None:
             raise MissingFileError("there is no memory in it", next_step="check the address, or save to it first")
         if not isinstance(node, dict) or not isinstance(text := node.get("metadata"), str):
-            raise IntegrityError("what it says of itself is not what a release writes")
+            raise damaged("what it says of itself is not what a release writes", self.name)
         check_version(str(node.get("version")), VERSION)
         encoded = text.encode("utf-8")
         if len(encoded) > MAX_DOCUMENT_BYTES or hashlib.sha256(encoded).hexdigest() != node.get("sha256"):
-            raise IntegrityError("what it says of itself does not match its SHA-256")
+            raise damaged("what it says of itself does not match its SHA-256", self.name)
         return encoded
 
     def _parse(self, text: bytes) -> None:
