@@ -16,7 +16,8 @@ FORKING := tests/durability tests/formats/test_background.py tests/formats/test_
 FIGURES := $(CURDIR)/.figures.jsonl
 COUNT = $(BIN)/python -m tests.reliability.figures $(FIGURES)
 PAGE := docs/reliability.md
-PROOFS := tests/reliability tests/hostile tests/lifecycle/backups/test_checking.py tests/lifecycle/backups/test_repair.py
+PROOFS := tests/reliability tests/hostile tests/lifecycle/backups/test_checking.py tests/lifecycle/backups/test_repair.py \
+    $(addprefix tests/cloud/test_,committers.py cloud_kills.py cloud_cuts.py cloud_flips.py full_disk.py)
 
 # quimb would compile its functions anew in each process of a new environment, which takes longer than the tests.
 export NUMBA_DISABLE_JIT := 1
