@@ -9,6 +9,7 @@ import zarr
 import quantum_memory as qm
 from quantum_memory.cloud.repository import Repository
 from quantum_memory.errors import ConflictError, InvalidStateError, MissingError, MissingFileError, UnsafeError
+from quantum_memory.formats.stored_amplitudes import StoredAmplitudes
 from quantum_memory.formats.urls import URL
 
 from .conftest import stored_bytes
@@ -181,6 +182,16 @@ def test_a_memory_goes_from_a_file_and_back(url: str, tmp_path) -> None:
     with pytest.raises(ConflictError, match="there is a memory already"):
         qm.convert(tmp_path / "one.qms", url)
     assert qm.convert(tmp_path / "one.qms", url, overwrite=True).content_id == memory.content_id
+
+
+def test_a_large_state_goes_to_a_file_run_by_run(folder_url: str, tmp_path, monkeypatch) -> None:
+    state = _state(22)
+    qm.save(state, folder_url)
+    monkeypatch.setattr(StoredAmplitudes, "read_all", lambda self, out: pytest.fail("all of it is read at once"))
+    for suffix in ("qms", "h5"):
+        converted = qm.convert(folder_url, tmp_path / f"x.{suffix}")
+        assert converted.content_id == qm.MemoryState(state).content_id
+        assert qm.load(tmp_path / f"x.{suffix}").quantum == state
 
 
 def test_a_second_save_may_be_refused(url: str) -> None:

@@ -12,6 +12,7 @@ from quantum_memory.formats.form_nodes import NO_FORMS, Forms
 from quantum_memory.formats.form_reader import lossy_arrays, taken_parts
 from quantum_memory.formats.reader import PACKED, check_budget, nbytes_of, read_memory
 from quantum_memory.formats.record import noted
+from quantum_memory.formats.stored_amplitudes import left_there
 from quantum_memory.state.document import content_id
 from quantum_memory.state.json_text import check_record
 
@@ -125,7 +126,7 @@ class Prepared:
         *,
         mapped: bool = True,
     ) -> Prepared:
-        """Take over what a reader reads, in its form where that is with loss.
+        """Take over what a reader reads, in its form where that is with loss; what is at an address stays there.
 
         Parameters
         ----------
@@ -137,7 +138,8 @@ class Prepared:
         mapped = mapped and any(reader.is_mapped(path) for path in reader.entries)
         lossy = lossy_arrays(reader)
         if not lossy:
-            return cls.plain(read_memory(reader, mmap=mapped, max_bytes=max_bytes, progress=progress))
+            leave = None if mapped else left_there
+            return cls.plain(read_memory(reader, mmap=mapped, max_bytes=max_bytes, progress=progress, leave=leave))
         reader.check_rest()
         whole = [path for path in reader.entries if path not in lossy]
         check_budget(sum(reader.entries[path].nbytes for path in whole), max_bytes, reader.name)
