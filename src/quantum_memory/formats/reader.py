@@ -360,12 +360,11 @@ def read_memory(
         arrays = {path: reader.map(path, verify=verify, progress=progress) for path in reader.entries}
     else:
         buffers = {} if out is None else {AMPLITUDES: _buffer(reader, out)}
-        arrays = {
-            path: left
-            if left is not None and path == AMPLITUDES
-            else reader.read(path, out=buffers.get(path), verify=verify, progress=progress)
-            for path in reader.entries
-        }
+        arrays = {} if left is None else {AMPLITUDES: left}
+        if left is not None and progress is not None:
+            progress(left.nbytes)  # with which this is done
+        for path in [path for path in reader.entries if path not in arrays]:
+            arrays[path] = reader.read(path, out=buffers.get(path), verify=verify, progress=progress)
     with well_formed(reader.name):
         return MemoryState.unflatten(reader.document, arrays, reader.record)
 
