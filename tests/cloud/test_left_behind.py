@@ -5,8 +5,10 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+import numpy as np
 import obstore
 import pytest
+import zarr
 
 import quantum_memory as qm
 from quantum_memory.errors import ConflictError, MissingFileError
@@ -44,30 +46,55 @@ def test_a_name_that_somebody_was_killed_in_giving_is_free(folder_url: str, what
     assert not left.exists()
 
 
-@pytest.mark.parametrize("empty", [True, False])
-def test_branches_of_who_was_killed_are_in_nobodys_way(folder_url: str, empty: bool) -> None:
-    """A power cut may have left the reference of one with nothing in it."""
-    qm.save(numbered(0, 0), folder_url)
-    repository = qm.repository(folder_url)
+def left_by_who_was_killed(url: str) -> tuple[Path, list[Path]]:
+    """Write a version to a branch on which nobody ends it; return its reference, and what it has written."""
+    root = Path(URL.parse(url).key)
+    before = {path for path in root.rglob("*") if path.is_file()}
+    repository = qm.repository(url)
     with repository.writing() as writing:
-        reference = Path(URL.parse(folder_url).key, "refs", f"branch.{writing.branch}", "ref.json")
+        zarr.create_array(writing.session.store, name="numbers", data=np.arange(1000))
+        writing.session.commit("of nobody")
+        reference = root / "refs" / f"branch.{writing.branch}" / "ref.json"
         text = reference.read_bytes()
     reference.parent.mkdir()
-    reference.write_bytes(b"" if empty else text)
+    reference.write_bytes(text)
+    return reference, [path for path in root.rglob("*") if path.is_file() and path not in before]
+
+
+@pytest.mark.parametrize("damaged", ["", "refs", "snapshots", "manifests", "transactions", "chunks"])
+def test_branches_of_who_was_killed_are_in_nobodys_way(folder_url: str, damaged: str) -> None:
+    """A power cut may have left what is on one as nothing but zeros, or with nothing in it."""
+    qm.save(numbered(0, 0), folder_url)
+    reference, written = left_by_who_was_killed(folder_url)
+    spoiled = [path for path in written if damaged and damaged in path.parts]
+    assert spoiled or not damaged
+    for path in spoiled:
+        path.write_bytes(bytes(path.stat().st_size) if damaged == "snapshots" else b"")
     for number in (1, 2):
         qm.save(numbered(0, number), f"{folder_url}@v{number}")
+    repository = qm.repository(folder_url)
     assert set(repository.branches()) == {"main"}
     assert [number_of(qm.load(f"{folder_url}@{one.id}")) for one in history(folder_url)] == [(0, n) for n in range(3)]
-    assert repository.prune().writing == (not empty)
-    assert reference.exists() is not empty
-    if empty:
-        return
-    old = f"branch.writing-{int(time.time()) - 30 * 86400:012x}-0123456789abcdef"
-    reference.parent.rename(reference.parent.with_name(old))
+    goes = damaged in {"refs", "snapshots", "manifests"}
+    assert repository.prune().writing == (not goes)
+    assert reference.parent.exists() is not goes
+    if not goes:
+        old = f"branch.writing-{int(time.time()) - 30 * 86400:012x}-0123456789abcdef"
+        reference.parent.rename(reference.parent.with_name(old))
     pruned = repository.prune(keep=1)
-    assert (pruned.writing, pruned.given_up) == (0, 1)
-    assert files(folder_url)[0] == "refs/branch.main"
-    assert not [path for path in files(folder_url) if "writing" in path]
+    assert (pruned.writing, pruned.given_up) == (0, not goes)
+    assert [path for path in files(folder_url) if "branch" in path] == ["refs/branch.main", "refs/branch.main/ref.json"]
+    assert number_of(qm.load(folder_url)) == (0, 2)
+
+
+def test_damage_of_a_version_ends_nobody_who_writes(folder_url: str) -> None:
+    for number in range(2):
+        qm.save(numbered(0, number), folder_url)
+    reference, _ = left_by_who_was_killed(folder_url)
+    Path(URL.parse(folder_url).key, "snapshots", history(folder_url)[0].id).write_bytes(b"")
+    with pytest.raises(qm.IntegrityError):
+        qm.repository(folder_url).prune()
+    assert reference.exists()
 
 
 def test_a_damaged_name_is_in_the_way_of_no_other_one(folder_url: str) -> None:

@@ -16,12 +16,12 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import icechunk
+
 from quantum_memory.cloud.errors import told
 from quantum_memory.errors import IntegrityError, InvalidStateError, StorageError
 
 if TYPE_CHECKING:
-    import icechunk
-
     from quantum_memory.cloud.notes import Notes
     from quantum_memory.cloud.places import Place
 
@@ -75,14 +75,15 @@ def prune(
     dry_run: bool,
 ) -> Pruned:
     """Remove old versions, and what no version needs; see `Repository.prune`."""
-    now = datetime.datetime.now(datetime.UTC)
-    with place.cleaning():
-        expired: set[str] = set()
-        names = _written_to(repository, place)
+    expired: set[str] = set()
+
+    def removed() -> Pruned:
+        now = datetime.datetime.now(datetime.UTC)
         moment = _oldest_kept(repository, keep, within, line, now)
         if moment is not None and not dry_run:
             with place.expiring():
-                expired = repository.expire_snapshots(moment)
+                expired.update(repository.expire_snapshots(moment))
+        names = _written_to(repository)
         dead = [name for name in names if now - _begun(name) > LONGEST_WRITING]
         begun = [_begun(name) for name in names] + _given_up(place.notes, now)
         before = min([now - (LONGEST_WRITING if strangers else _HOUR), *(one - _HOUR for one in begun)])
@@ -92,14 +93,22 @@ def prune(
                 repository.delete_branch(name)
                 place.end(repository, name)
         found = repository.garbage_collect(before, dry_run=dry_run)
-    objects = (
-        found.chunks_deleted
-        + found.manifests_deleted
-        + found.snapshots_deleted
-        + found.attributes_deleted
-        + found.transaction_logs_deleted
-    )
-    return Pruned(tuple(sorted(expired)), objects, found.bytes_deleted, before, len(names) - len(dead), len(dead))
+        objects = (
+            found.chunks_deleted
+            + found.manifests_deleted
+            + found.snapshots_deleted
+            + found.attributes_deleted
+            + found.transaction_logs_deleted
+        )
+        return Pruned(tuple(sorted(expired)), objects, found.bytes_deleted, before, len(names) - len(dead), len(dead))
+
+    with place.cleaning():
+        try:
+            return removed()
+        except icechunk.IcechunkError:
+            if not _end_unreadable(repository, place):
+                raise
+        return removed()
 
 
 def prepares(snapshot: icechunk.SnapshotInfo) -> bool:
@@ -107,28 +116,42 @@ def prepares(snapshot: icechunk.SnapshotInfo) -> bool:
     return snapshot.message == UNFINISHED or "unfinished" in snapshot.metadata
 
 
-def _written_to(repository: icechunk.Repository, place: Place) -> list[str]:
-    """Return the branches that versions are written to, and remove those that nobody can read.
+def _written_to(repository: icechunk.Repository) -> list[str]:
+    """Return the branches that versions are written to."""
+    return [name for name in repository.list_branches() if WRITING.fullmatch(name)]
 
-    A power cut may leave such a one, of which nothing was made durable. Icechunk would not remove anything any more.
+
+def _end_unreadable(repository: icechunk.Repository, place: Place) -> bool:
+    """Remove branches that were written to, and that nobody can read; tell whether there were any.
+
+    A power cut may leave such a one, of which nothing was made durable yet. Icechunk, which reads the ends of all
+    branches to know what is needed, would not remove anything any more. What is not of these branches alone, and cannot
+    be read, is for others to see to.
     """
-    names = [name for name in repository.list_branches() if WRITING.fullmatch(name)]
-    damaged = [name for name in names if _is_damaged(repository, name)]
+    names = _written_to(repository)
+    lines = [repository.lookup_branch(name) for name in repository.list_branches() - set(names)]
+    lines += [repository.lookup_tag(name) for name in repository.list_tags()]
+    known = {one.id for end in lines for one in repository.ancestry(snapshot_id=end)}
+    damaged = [name for name in names if not _is_readable(repository, name, known)]
     for name in damaged:
         place.end(repository, name)
-    return [name for name in names if name not in damaged]
+    return bool(damaged)
 
 
-def _is_damaged(repository: icechunk.Repository, branch: str) -> bool:
+def _is_readable(repository: icechunk.Repository, branch: str, known: set[str]) -> bool:
+    """Tell whether all can be read that a branch has beside snapshots that are known."""
     try:
-        with told(branch, "look it up"):
-            repository.lookup_branch(branch)
+        with told(branch, "read it"):
+            end: str | None = repository.lookup_branch(branch)
+            while end is not None and end not in known:
+                repository.readonly_session(snapshot_id=end).all_virtual_chunk_locations()  # which reads every manifest
+                end = repository.lookup_snapshot(end).parent_id
     except IntegrityError:
-        return True
+        return False
     except StorageError as error:
-        if "ref not found" not in error.message:  # who was writing has just ended
+        if "ref not found" not in error.message:  # else who was writing has just ended
             raise
-    return False
+    return True
 
 
 def _begun(name: str) -> datetime.datetime:
