@@ -19,6 +19,7 @@ from ..reliability.figures import TIMES, figure
 from ..reliability.loops import ROOT, tried
 from . import servers
 from .numbered import check_all, history, numbered
+from .operations import OPERATIONS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,6 +42,16 @@ PATIENCE = 60.0
 def test_writers_are_killed_at_random_instants(s3: servers.Server, tmp_path: Path, name: str) -> None:
     with figure("cloud kills") as made:
         made.count += tried("kill", name, KILLS[name] * TIMES, tmp_path).count
+
+
+@pytest.mark.timeout(300 * TIMES)
+def test_a_kill_at_each_call(tmp_path: Path) -> None:
+    step = ("--step", "3" if TIMES == 1 else "1")
+    command = [sys.executable, "-m", "tests.cloud.operations", "kill", str(tmp_path), *OPERATIONS, *step]
+    with figure("cloud kills") as made:
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=280 * TIMES)
+        assert done.returncode == 0, done.stderr
+        made.count += int(done.stdout)
 
 
 @pytest.mark.timeout(300 * TIMES)

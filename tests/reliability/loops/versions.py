@@ -6,6 +6,7 @@ the process that forks them.
 
 import json
 import os
+import shutil
 import sys
 import traceback
 import warnings
@@ -17,12 +18,16 @@ import numpy.ma  # noqa: F401 - which zarr would import in each child
 
 import quantum_memory as qm
 from quantum_memory.durability import atomic
+from quantum_memory.durability.files import sync_file_system
 from quantum_memory.errors import MissingFileError
 from quantum_memory.testing.loops import Acknowledge
 
 from ...cloud.numbered import SAVES, history, numbered, numbers
 from ...cloud.servers import BUCKET
 from .saves import strangers
+
+ROOM = 24 << 20
+"""The bytes of states after which a folder begins anew: a disk for tests is small, and what is young is not removed."""
 
 LATEST, MOST = 2, 50
 """So many versions are read each time, and at the end; of those before only the names are looked at."""
@@ -79,6 +84,7 @@ class Versions:
         self.folder, self._way, self._tags, self._qubits = place, way, tags, qubits
         self._in_folder = url is None
         self._url = url or f"icechunk+file://{place}/run"
+        self._before = 0  # how many versions other ones had of which nothing is there any more
         self._unnamed: set[int] = set()
         self._contents: list[str] = []
         path = place / "first.qms"  # imports what it takes
@@ -96,14 +102,22 @@ class Versions:
             self._save(version, durable=durable)
             acknowledge(version)
 
-    def check(self, acknowledged: int) -> int:
-        for number in range(len(self._contents), acknowledged + 1):  # and one that nobody has acknowledged
+    def _know(self, version: int) -> None:
+        """Learn what there may be, with one more than that, which nobody has acknowledged."""
+        for number in range(len(self._contents), version + 1):
             self._contents.append(numbered(0, number + 1, self._qubits).content_id)
-        found: int = answer(lambda: self._found(LATEST))
+
+    def check(self, acknowledged: int) -> int:
+        self._know(acknowledged)
+        found: int = answer(lambda: self._found(LATEST, acknowledged))
         self._unnamed |= set(range(acknowledged + 1, found + 1))
+        if self._in_folder and (found - self._before) << (self._qubits + 4) > ROOM:
+            shutil.rmtree(self.folder / "run")
+            sync_file_system(str(self.folder))
+            self._before = found
         return found
 
-    def _found(self, latest: int) -> int:
+    def _found(self, latest: int, acknowledged: int) -> int:
         """Return how many versions there are, having seen that they are what was written, in turn."""
         if self._in_folder:
             # Of a folder that was being made there may be another one, with nothing in it.
@@ -111,25 +125,27 @@ class Versions:
         try:
             versions = history(self._url)
         except MissingFileError:
-            return 0
+            return self._before
+        last = self._before + len(versions)
         contents = [version.metadata["content_id"] for version in versions]
-        assert contents == self._contents[: len(versions)]
-        first = max(0, len(versions) - latest)
-        assert numbers(self._url, versions[first:]) == [(0, number + 1) for number in range(first, len(versions))]
+        assert contents == self._contents[self._before : last]
+        there = dict(enumerate(versions, self._before + 1))
+        read = [number for number in there if number > last - latest]
+        assert numbers(self._url, [there[number] for number in read]) == [(0, number) for number in read]
         if versions:
             assert qm.verify(self._url).content_id == contents[-1]
         if self._tags:
             tags = qm.repository(self._url).tags()
-            named = {f"v{number + 1}": version.id for number, version in enumerate(versions)}
+            named = {f"v{number}": version.id for number, version in there.items()}
             assert tags.items() <= named.items()
             missing = {int(name[1:]) for name in named.keys() - tags.keys()}
-            assert missing <= self._unnamed | {len(versions)}, f"the names of {missing} are gone"
-        return len(versions)
+            assert all(number in self._unnamed or number > acknowledged for number in missing), missing
+        return last
 
     def end(self, version: int) -> None:
         answer(lambda: self._save(version + 1, durable=False))
-        assert self.check(version + 1) == version + 1
-        assert answer(lambda: self._found(MOST)) == version + 1
+        self._know(version + 1)
+        assert answer(lambda: self._found(MOST, version + 1)) == version + 1
         answer(lambda: qm.repository(self._url).prune().writing)  # whatever those have left who were ended
         if self._in_folder:
             assert not [path for path in (self.folder / "run").rglob("*") if atomic.is_leftover(path.name)]
