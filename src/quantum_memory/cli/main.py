@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import os
 import sys
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
@@ -82,7 +84,21 @@ def run(arguments: Sequence[str] | None = None) -> int:
         _drop_output()
         failures.complain(error)
         code = failures.exit_code(error)
+    if arguments is None and "icechunk" in sys.modules:
+        _leave(code)
     return code
+
+
+def _leave(code: int) -> NoReturn:
+    """End the process without taking the interpreter down.
+
+    Threads of the engine below may call into an interpreter that is gone, and abort the process, whose work is done.
+    """
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)
 
 
 def _said(given: list[str]) -> int:
