@@ -40,7 +40,7 @@ HANGS = 20.0
 SHORT = 64
 """Of objects of up to so many bytes every bit is flipped."""
 
-FEW, FEWER = 24, 8
+FEW, FEWER = 16, 4
 """Of longer ones so many bits, evenly, and in the first bytes some more; of those that no version needs fewer."""
 
 

@@ -22,9 +22,9 @@ from .operations import OPERATIONS
 if TYPE_CHECKING:
     from pathlib import Path
 
-CUTS = {"versions": (25, 25, 10), "versions with tags": (25, 25, 10), "versions of parts": (12, 12, 12)}
+CUTS = {"versions": (15, 15, 10), "versions with tags": (15, 15, 10), "versions of parts": (10, 10, 10)}
 KINDS = ("EXT4", "EXT4_LEAST", "XFS")
-STEP = {"EXT4": 6, "EXT4_LEAST": 5, "XFS": 12}
+STEP = {"EXT4": 9, "EXT4_LEAST": 7, "XFS": 15}
 """In CI one of so many calls, and which ones differs from operation to operation; the soak takes all."""
 
 UNSYNCED = """\
@@ -68,7 +68,7 @@ def test_a_cut_at_each_call(tmp_path: Path, kind: str) -> None:
 
 
 @needs_disks
-@pytest.mark.parametrize("name", ["first", "next", "untag"])
+@pytest.mark.parametrize("name", ["first", "untag"])
 def test_cuts_show_what_was_not_synced(tmp_path: Path, name: str) -> None:
     done = cut("EXT4_LEAST", tmp_path, name, code=UNSYNCED)
     assert done.returncode, f"{done.stdout} cuts have shown nothing"
