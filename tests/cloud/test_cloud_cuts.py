@@ -62,7 +62,8 @@ def test_cuts_at_random_instants(tmp_path: Path, name: str, kind: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_cut_at_each_call(tmp_path: Path, kind: str) -> None:
     with figure("cloud cuts") as made:
-        done = cut(kind, tmp_path, *OPERATIONS, "--step", str(STEP[kind] if TIMES == 1 else 1))
+        names = [*OPERATIONS][:: 2 if kind == "XFS" and TIMES == 1 else 1]
+        done = cut(kind, tmp_path, *names, "--step", str(STEP[kind] if TIMES == 1 else 1))
         assert done.returncode == 0, done.stderr
         made.count += int(done.stdout)
 

@@ -12,7 +12,7 @@ from ..reliability.loops import ROOT
 from .committers import PATIENCE, PROCESSES
 from .numbered import SAVES
 
-EACH, FEWER, FEWEST = 25, 12, 8
+EACH, FEWER, FEWEST = 25, 12, 5
 """How often each commits; where it is not alone, in a folder and in object storage, which takes its time."""
 
 WITHOUT_LOCK = """\
