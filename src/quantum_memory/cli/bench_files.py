@@ -121,7 +121,7 @@ def _measure(family: str, qubits: int, array: AnyArray, folder: Path, step: Call
             "load": _extra(lambda way=way, path=path: way.load(path)),  # type: ignore[misc]
         }
         total += time.perf_counter() - start
-        if _size(path) <= _FLIP_BYTES and path.is_file():
+        if _size(path) <= _FLIP_BYTES:
             cost.flips = flipped(way, path, array)
         if step is not None:
             step(1)
@@ -175,20 +175,27 @@ def _one_checkpoint(way: Way, folder: Path, array: AnyArray) -> tuple[float, int
 
 
 def flipped(way: Way, path: Path, array: AnyArray, flips: int = FLIPS) -> dict[str, int]:
-    """Flip bits of a file, one after another, at places drawn with a seed, and count what becomes of the state."""
-    good, found = path.read_bytes(), {"found": 0, "wrong": 0, "nothing": 0}
+    """Flip bits of a file, one after another, at places drawn with a seed, and count what becomes of the state.
+
+    What is saved as a folder is taken for one file after the other.
+    """
+    good = {one: one.read_bytes() for one in _files(path)}
+    found = {"found": 0, "wrong": 0, "nothing": 0}
     rng = random.Random(flips)  # noqa: S311 - a place, not a secret
     for _ in range(flips):
-        bad = bytearray(good)
-        bad[rng.randrange(len(good))] ^= 1 << rng.randrange(8)
-        path.write_bytes(bad)
+        place, which = rng.randrange(sum(map(len, good.values()))), iter(good)
+        while place >= len(good[one := next(which)]):
+            place -= len(good[one])
+        bad = bytearray(good[one])
+        bad[place] ^= 1 << rng.randrange(8)
+        one.write_bytes(bad)
         try:
             same = np.array_equal(way.load(path), array)
         except Exception:
             found["found"] += 1
         else:
             found["nothing" if same else "wrong"] += 1
-    path.write_bytes(good)
+        one.write_bytes(good[one])
     return found
 
 
@@ -202,10 +209,12 @@ def _history(way: Way, folder: Path) -> Path:
     return folder / (f"{name}-history" if way.checkpoint is not None else f"{name}-next{way.suffix}")
 
 
+def _files(path: Path) -> list[Path]:
+    return sorted(one for one in path.rglob("*") if one.is_file()) if path.is_dir() else [path]
+
+
 def _size(path: Path) -> int:
-    if path.is_dir():
-        return sum(one.stat().st_size for one in path.rglob("*") if one.is_file())
-    return path.stat().st_size
+    return sum(one.stat().st_size for one in _files(path))
 
 
 def _remove(path: Path) -> None:

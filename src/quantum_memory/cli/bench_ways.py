@@ -154,7 +154,7 @@ def _load_safetensors(path: Path) -> AnyArray:
 def _save_zarr(path: Path, array: AnyArray) -> None:
     import zarr
 
-    zarr.save_array(path, array)  # type: ignore[arg-type] # its protocol of arrays is narrower than NumPy's
+    zarr.save_array(path, array, overwrite=True)  # type: ignore[arg-type] # its protocol of arrays is narrower than NumPy's
 
 
 def _part_zarr(path: Path, start: int, stop: int | None) -> AnyArray:
