@@ -127,7 +127,7 @@ def _check(manager: BackupManager, *, remember: bool) -> None:
 
     folder = manager.folder
     repair = folder.command("repair  # saves what can be read of it; or give it up")
-    check_manifests(folder, lambda one: f"{repair}: {folder.command(f'delete {one}')}")
+    check_manifests(folder, folder.manifest, lambda one: f"{repair}: {folder.command(f'delete {one}')}")
     ids = BackupPruner(folder, manager.checker).unread(manager.keep, None)
     unread = [one for one in folder.listed()[0] if one.id in ids]
     with bars({"verify": sum(one.raw_bytes for one in unread)}) as (advance,):

@@ -10,11 +10,14 @@ import click
 from quantum_memory.cli.folders import check_folder, meant
 from quantum_memory.cli.output import plain
 from quantum_memory.errors import MissingError, shell_word
+from quantum_memory.formats.urls import is_url
 
 if TYPE_CHECKING:
     from quantum_memory.lifecycle.checkpoint_manager import CheckpointManager
 
-folder_option = click.option("-C", "--folder", metavar="DIR", help='The folder; by default "checkpoints".')
+folder_option = click.option(
+    "-C", "--folder", metavar="DIR", help='The folder, or an address; by default "checkpoints".'
+)
 
 _DEFAULT = "checkpoints"
 _OLD_REGISTRY = "checkpoint_registry.json"
@@ -40,6 +43,12 @@ def opened(folder: str | None, *, may_be_new: bool = False, **options: Any) -> C
     from quantum_memory.lifecycle.checkpoint_manager import CheckpointManager
 
     manager = CheckpointManager(meant(folder) or _DEFAULT, signals=False, **options)
+    if is_url(manager.folder.path):
+        if not may_be_new and not manager.folder.is_there:
+            raise MissingError(
+                "there is no repository", path=manager.folder.path, next_step="check the address, or save to it first"
+            )
+        return manager
     path = Path(manager.folder.path)
     if not manager.folder.is_there and (path / _OLD_REGISTRY).is_file():
         raise MissingError(

@@ -85,7 +85,7 @@ def _check(manager: CheckpointManager) -> None:
             f"the newest checkpoint is damaged, and nothing older is given up for it: {wrong}",
             next_step=f"qmem checkpoint delete {newest}, or restore it from a copy",
         )
-    check_manifests(manager.folder)
+    check_manifests(manager.folder, manager.folder.head)
 
 
 @click.command()
@@ -197,7 +197,7 @@ def gc(*, folder: str | None, as_json: bool) -> int:
     bytes_kept).
     """
     manager = opened(folder)
-    with manager.folder.store.alone():
+    with manager.folder.alone():
         leftovers = manager.folder.sweep()
         done = manager.folder.collect()
     if as_json:

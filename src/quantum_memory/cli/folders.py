@@ -14,7 +14,7 @@ from quantum_memory.errors import MissingError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from quantum_memory.lifecycle.repository.folder import Repository
+    from quantum_memory.lifecycle.repository.home import Home
     from quantum_memory.lifecycle.repository.names import Names
 
 _FIRST_FILES = {"config.json", "config-copy.json", "not-durable"}
@@ -27,7 +27,7 @@ def meant(folder: str | None) -> str | None:
     return folder or click.get_current_context().find_object(str)
 
 
-def check_folder(folder: Repository[Any], *, may_be_new: bool, new: str) -> None:
+def check_folder(folder: Home[Any], *, may_be_new: bool, new: str) -> None:
     """Refuse a folder in which nothing was saved, so that nothing is made by looking.
 
     Parameters
@@ -52,7 +52,7 @@ def check_folder(folder: Repository[Any], *, may_be_new: bool, new: str) -> None
     )
 
 
-def _is_new(folder: Repository[Any]) -> bool:
+def _is_new(folder: Home[Any]) -> bool:
     """Tell whether a folder is empty, or has what whoever was making one has left who died: no file of anybody else."""
     at = Path(folder.path)
     if not at.is_dir():
@@ -140,7 +140,7 @@ def naming(
     return [tag, untag, pin, unpin]
 
 
-def show_log(folder: Repository[Any], entries: list[dict[str, Any]], *, as_json: bool) -> int:
+def show_log(folder: Home[Any], entries: list[dict[str, Any]], *, as_json: bool) -> int:
     """Show what was done in a folder, a line for each."""
     if as_json:
         print_json({"folder": folder.path, "entries": entries})

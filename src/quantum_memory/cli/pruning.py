@@ -20,9 +20,7 @@ from quantum_memory.errors import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from quantum_memory.lifecycle.backups.folder import BackupFolder
-    from quantum_memory.lifecycle.checkpoints.folder import CheckpointFolder
-    from quantum_memory.lifecycle.repository.folder import Repository
+    from quantum_memory.lifecycle.repository.home import Home
     from quantum_memory.lifecycle.retention import KeepPolicy
 
 number = click.IntRange(min=1)
@@ -38,11 +36,13 @@ def any_of(policies: Sequence[KeepPolicy]) -> KeepPolicy | None:
     return reduce(operator.or_, policies) if policies else None
 
 
-def check_manifests(folder: BackupFolder | CheckpointFolder, then: Callable[[str], str] | None = None) -> None:
+def check_manifests(folder: Home[Any], read: Callable[[str], object], then: Callable[[str], str] | None = None) -> None:
     """Look for what would stop pruning halfway, so that a rehearsal fails where it would.
 
     Parameters
     ----------
+    read
+        Reads a manifest.
     then
         Returns what to do about one; by default, what helps with any manifest.
 
@@ -53,7 +53,7 @@ def check_manifests(folder: BackupFolder | CheckpointFolder, then: Callable[[str
     """
     for one in folder.ids():
         try:
-            folder.manifest(one)
+            read(one)
         except MissingError:
             continue  # somebody removed it
         except (IntegrityError, UnsafeError, UnsupportedVersionError) as error:
@@ -64,7 +64,7 @@ def check_manifests(folder: BackupFolder | CheckpointFolder, then: Callable[[str
 
 
 def show_pruned(
-    folder: Repository[Any],
+    folder: Home[Any],
     done: dict[str, Any],
     series: Mapping[str, str] | None = None,
     *,

@@ -360,7 +360,7 @@ class CheckpointManager(Catalogue):
         with self.held(), self.folder.reading(self._back_from(checkpoint_id)[0]) as reader:
             if only is not None:
                 return StateFile(reader).select(only, mmap=mmap)
-            return rebuilt(reader.manifest.checkpoint.kind, read_memory(reader, mmap=mmap))
+            return rebuilt(reader.checkpoint.kind, read_memory(reader, mmap=mmap))
 
     def _back_from(self, checkpoint_id: str | None) -> list[str]:
         """Return the id that is meant, and those that were saved before it, the newest first."""
@@ -487,7 +487,7 @@ class CheckpointManager(Catalogue):
         finally:
             if self._signals is not None:
                 self._signals.restore()
-            self.folder.store.close()
+            self.folder.close()
 
     def __enter__(self) -> Self:
         if self._signals is not None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from quantum_memory.lifecycle.backups.purging import BackupPurging
-from quantum_memory.lifecycle.checkpoints.purging import CheckpointPurging
 from quantum_memory.lifecycle.repository.purging import Purged
 from quantum_memory.lifecycle.wanted import Wanted
 
@@ -65,7 +64,7 @@ def purge(
     done = Purged(wanted.content_id, dry_run)
     for each in checkpoints:
         each.wait()
-        gone = CheckpointPurging(each.folder, wanted.content_id, done).purge()
+        gone = each.folder.purge(wanted.content_id, done)
         if not dry_run:
             each.forget(gone)
     for manager in backups:

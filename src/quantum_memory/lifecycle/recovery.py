@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from quantum_memory.lifecycle.backups.folder import BackupFolder
     from quantum_memory.lifecycle.backups.manifest import BackupManifest, Entry
     from quantum_memory.lifecycle.checkpoint_manager import CheckpointManager
-    from quantum_memory.lifecycle.checkpoints.folder import CheckpointFolder
+    from quantum_memory.lifecycle.checkpoints.home import CheckpointHome
 
     AnyPath = str | os.PathLike[str]
 
@@ -158,9 +158,9 @@ class Ladder:
         if self.checkpoints is None:
             return
         if isinstance(self.checkpoints, str | os.PathLike):
-            from quantum_memory.lifecycle.checkpoints.folder import CheckpointFolder  # noqa: PLC0415 - as above
+            from quantum_memory.lifecycle.checkpoints.home import home_of  # noqa: PLC0415 - as above
 
-            folder = CheckpointFolder(self.checkpoints)
+            folder = home_of(self.checkpoints)
         else:
             folder = self.checkpoints.folder
         listed, bad = folder.listed()
@@ -245,6 +245,6 @@ def _load_copy(chunks: Iterable[Buffer], entry: Entry, wanted: str, load: Callab
             raise
 
 
-def _read_checkpoint(folder: CheckpointFolder, one: str, read: Callable[[Reader], T]) -> T:
+def _read_checkpoint(folder: CheckpointHome, one: str, read: Callable[[Reader], T]) -> T:
     with folder.reading(one) as reader:
         return read(reader)

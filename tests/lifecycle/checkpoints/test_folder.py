@@ -180,14 +180,14 @@ def test_other_files_in_the_folder_are_left_alone(run):
         folder.collect()
         folder.sweep()
     assert sum(path.read_bytes() == b"mine" for path in run.rglob("*") if path.is_file()) == 5
-    assert folder.verify(one) == 1
+    assert folder.check(one) == 1
 
 
 def test_a_folder_that_is_called_like_a_pack_does_no_harm(run):
     (one,) = saved(run, 0)
     (run / "chunks" / ("a" * 32 + ".qmpack")).mkdir()
     folder = CheckpointFolder(run)
-    assert folder.verify(one) == 1
+    assert folder.check(one) == 1
     assert list(folder.store.damaged) == ["a" * 32 + ".qmpack"]
     saved(run, 1)
 
@@ -285,7 +285,7 @@ def test_what_a_killed_save_left_goes_with_the_next_collection(run):
         assert len(folder.sweep()) == 3
         done = folder.collect()
     assert (done.packs_removed, done.chunks_removed) == (1, 1)
-    assert folder.verify(one) == 1
+    assert folder.check(one) == 1
     assert list(run.rglob(".*")) == []
 
 
@@ -344,7 +344,7 @@ def test_a_chunk_that_was_found_damaged_is_written_anew_by_the_next_save(run):
         assert "checksum" in cm.verify(one)[one]
         two = cm.create_checkpoint(state(0), progress=1)
         assert cm.verify() == {one: None, two: None}
-    assert CheckpointFolder(run).verify(one) == 1  # for whoever comes anew, too
+    assert CheckpointFolder(run).check(one) == 1  # for whoever comes anew, too
     with manager(run, max_checkpoints=1) as cm:
         three = cm.create_checkpoint(state(3))
         assert cm.verify() == {three: None}
@@ -548,7 +548,7 @@ def test_an_error_of_the_disk_is_not_called_damage(run):
         folder = CheckpointFolder(run)
         with files.using(faulty):
             try:
-                folder.verify(one)
+                folder.check(one)
             except StorageError as error:
                 assert error.errno == errno.EIO  # noqa: PT017
         if not faulty.failed:

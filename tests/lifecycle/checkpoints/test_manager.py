@@ -617,15 +617,15 @@ def test_a_newest_that_others_remove_meanwhile_is_not_missed(run, monkeypatch):
     """Another process saves a newer one and removes this one just before it is read back."""
     with manager(run, keep=KeepLast(1)) as cm, manager(run, keep=KeepLast(1)) as other:
         cm.create_checkpoint(state(0))
-        verify, newer = CheckpointFolder.verify, []
+        check, newer = CheckpointFolder.check, []
 
-        def late(folder, one):
+        def late(folder, one, *more):
             if not newer:
                 newer.append("")
                 newer[0] = other.create_checkpoint(state(2))
-            return verify(folder, one)
+            return check(folder, one, *more)
 
-        monkeypatch.setattr(CheckpointFolder, "verify", late)
+        monkeypatch.setattr(CheckpointFolder, "check", late)
         one = cm.create_checkpoint(state(1))
         assert [item["id"] for item in cm.list_checkpoints()] == newer != [one]
 

@@ -15,7 +15,7 @@ from quantum_memory.errors import (
 from quantum_memory.formats.urls import whole_path
 from quantum_memory.lifecycle.checkpoints import transfer
 from quantum_memory.lifecycle.checkpoints.comparing import compare
-from quantum_memory.lifecycle.checkpoints.folder import CheckpointFolder
+from quantum_memory.lifecycle.checkpoints.home import home_of
 from quantum_memory.lifecycle.checkpoints.manifest import Checkpoint
 from quantum_memory.lifecycle.repository.names import Names
 
@@ -40,7 +40,7 @@ class Catalogue(Names[Checkpoint]):
     """
 
     def __init__(self, checkpoint_dir: str | os.PathLike[str], *, durable: bool = True) -> None:
-        self.folder = CheckpointFolder(checkpoint_dir, durable=durable)
+        self.folder = home_of(checkpoint_dir, durable=durable)
         super().__init__(self.folder)
         self._verified: set[str] = set()
 
@@ -54,7 +54,7 @@ class Catalogue(Names[Checkpoint]):
 
     def get_checkpoint(self, checkpoint_id: str) -> dict[str, Any]:
         """Return what is known of a checkpoint; see `list_checkpoints`."""
-        return self.described(self.folder.manifest(self.resolve(checkpoint_id)).checkpoint, self.folder.refs())
+        return self.described(self.folder.head(self.resolve(checkpoint_id)), self.folder.refs())
 
     def compare_checkpoints(self, first: str, second: str) -> Comparison:
         """Return what differs between two checkpoints, and by how much; each is named as `resolve` takes it."""
@@ -65,8 +65,7 @@ class Catalogue(Names[Checkpoint]):
     def get_statistics(self) -> dict[str, Any]:
         """Return figures of the folder: checkpoints, bytes that they hold, and bytes that they take."""
         listed, bad = self.folder.listed()
-        with self.held():
-            chunks, stored = len(self.folder.store), self.folder.store.nbytes
+        chunks, stored = self.folder.stored()
         raw = sum(one.raw_bytes for one in listed)
         return {
             "checkpoints": len(listed),
@@ -108,8 +107,7 @@ class Catalogue(Names[Checkpoint]):
         known: dict[bytes, int] = {}
         for each in [head.id for head in reversed(self.folder.listed()[0])] if one is None else [one]:
             try:
-                with self.folder.reading(each) as reader:
-                    reader.check_everything(progress, known=known)
+                self.folder.check(each, progress, known)
             except (IntegrityError, MissingError, StorageError, UnsafeError, UnsupportedVersionError) as error:
                 if one is not None or not isinstance(error, MissingError) or each in self.folder.ids():
                     yield each, error
@@ -127,7 +125,7 @@ class Catalogue(Names[Checkpoint]):
             It is pinned or has a tag, or others are at work in the folder all the time.
         """
         one = self.resolve(checkpoint_id)
-        with self.folder.store.alone():
+        with self.folder.alone():
             refs = self.folder.refs()
             if one in refs.pins or refs.tags_of(one):
                 raise ConflictError(

@@ -14,7 +14,6 @@ from quantum_memory.formats.select import ARRAYS_OF_STATES, named
 from quantum_memory.lifecycle.checkpoints.comparing_arrays import change, comparable, kept_array, order_of_delta
 from quantum_memory.lifecycle.checkpoints.comparing_states import StateDifference, between
 from quantum_memory.lifecycle.checkpoints.manifest import Chunked
-from quantum_memory.lifecycle.checkpoints.reader import CheckpointReader
 from quantum_memory.state.arrays import CHUNK_BYTES
 from quantum_memory.state.document import unflatten, well_formed
 from quantum_memory.state.json_text import to_json
@@ -22,6 +21,7 @@ from quantum_memory.state.json_text import to_json
 if TYPE_CHECKING:
     from quantum_memory.formats.reader import Reader
     from quantum_memory.lifecycle.checkpoints.comparing_arrays import Kept
+    from quantum_memory.lifecycle.checkpoints.manifest import Checkpoint
     from quantum_memory.state.document import Json
 
 _MOST = 20
@@ -209,7 +209,14 @@ def _chunks(reader: Reader) -> dict[bytes, int] | None:
 
 
 def _name(reader: Reader) -> str:
-    return reader.manifest.checkpoint.id if isinstance(reader, CheckpointReader) else reader.name
+    checkpoint = _checkpoint(reader)
+    return reader.name if checkpoint is None else checkpoint.id
+
+
+def _checkpoint(reader: Reader) -> Checkpoint | None:
+    """Return what is said of a checkpoint; None of what is none."""
+    found: Checkpoint | None = getattr(reader, "checkpoint", None)
+    return found
 
 
 # --- leaves
@@ -320,9 +327,10 @@ def _emotion(old: dict[str, Any] | None, new: dict[str, Any] | None) -> dict[str
 
 def _said(first: Reader, second: Reader) -> dict[str, tuple[Any, Any]]:
     """Return what was said of two checkpoints and differs."""
-    if not isinstance(first, CheckpointReader) or not isinstance(second, CheckpointReader):
+    both = _checkpoint(first), _checkpoint(second)
+    if both[0] is None or both[1] is None:
         return {}
-    old, new = (_facts(one) for one in (first, second))
+    old, new = _facts(both[0]), _facts(both[1])
     return {
         name: (old.get(name), new.get(name))
         for name in {**old, **new}
@@ -330,8 +338,8 @@ def _said(first: Reader, second: Reader) -> dict[str, tuple[Any, Any]]:
     }
 
 
-def _facts(reader: CheckpointReader) -> dict[str, Any]:
-    said = reader.manifest.checkpoint.to_dict()
+def _facts(checkpoint: Checkpoint) -> dict[str, Any]:
+    said = checkpoint.to_dict()
     return {
         **{name: said[name] for name in _SAID},
         **{f"{part}.{name}": value for part in ("metrics", "parameters") for name, value in said[part].items()},

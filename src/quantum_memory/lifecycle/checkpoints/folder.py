@@ -1,22 +1,27 @@
-"""A folder of checkpoints: `Repository`, with manifests of memories."""
+"""A folder of checkpoints on a disk: `Repository`, with manifests of memories; see `home.CheckpointHome`."""
 
 from __future__ import annotations
 
 import contextlib
-import warnings
 from typing import TYPE_CHECKING, Any
 
-from quantum_memory.errors import IntegrityError, MissingError, QuantumMemoryError, StorageError, UnsafeError
-from quantum_memory.formats.reader import read_memory
+from quantum_memory.errors import MissingError
 from quantum_memory.lifecycle.checkpoints import manifest as manifests
+from quantum_memory.lifecycle.checkpoints.choosing import first_readable
 from quantum_memory.lifecycle.checkpoints.manifest import Checkpoint, Manifest
+from quantum_memory.lifecycle.checkpoints.purging import CheckpointPurging
 from quantum_memory.lifecycle.checkpoints.reader import CheckpointReader
+from quantum_memory.lifecycle.checkpoints.writer import write_arrays
 from quantum_memory.lifecycle.repository.folder import Repository
+from quantum_memory.state.document import content_id
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    import os
+    from collections.abc import Callable, Iterator
 
     from quantum_memory.durability.files import Readable
+    from quantum_memory.lifecycle.checkpoints.saving import Flat, Said
+    from quantum_memory.lifecycle.repository.purging import Purged
     from quantum_memory.state.memory_state import MemoryState
 
 
@@ -25,6 +30,10 @@ class CheckpointFolder(Repository[Checkpoint]):
 
     kind = manifests.KIND
     suffix = ".qmcp"
+
+    def __init__(self, path: str | os.PathLike[str], *, durable: bool = True) -> None:
+        super().__init__(path, durable=durable)
+        self._made = False
 
     def read_head(self, source: Readable, one: str) -> Checkpoint:  # noqa: ARG002 - others are sealed under it
         return manifests.read_checkpoint(source)
@@ -43,6 +52,9 @@ class CheckpointFolder(Repository[Checkpoint]):
             self.check_id(made.checkpoint, source.name)
         return made
 
+    def head(self, checkpoint: str) -> Checkpoint:
+        return self.manifest(checkpoint).checkpoint
+
     @contextlib.contextmanager
     def reading(self, checkpoint: str) -> Iterator[CheckpointReader]:
         """Give a reader of a checkpoint; nothing is collected meanwhile."""
@@ -52,38 +64,54 @@ class CheckpointFolder(Repository[Checkpoint]):
             yield CheckpointReader(made, self.store, self.manifest_path(checkpoint), size)
 
     def first_readable(self, ids: list[str]) -> tuple[Checkpoint, MemoryState] | None:
-        """Return the first of some checkpoints that can be read, and what it holds; None where there are none.
-
-        Those before it are passed over, with a warning.
-
-        Raises
-        ------
-        IntegrityError, MissingError, UnsafeError, StorageError
-            None of them can be read; the error is that of the first.
-        """
-        failure: QuantumMemoryError | None = None
-        for one in ids:
-            try:
-                with self.reading(one) as reader:
-                    return reader.manifest.checkpoint, read_memory(reader)
-            except (IntegrityError, MissingError, StorageError, UnsafeError) as error:
-                failure = failure or error
-                if len(ids) > 1:
-                    warnings.warn(f"checkpoint {one} is passed over: {error}", stacklevel=4)
-                    self.note("passed over", checkpoint=one, why=str(error))
-        if failure is not None:
-            failure.next_step = "qmem checkpoint verify shows which are whole; restore one of them by its id"
-            raise failure
-        return None
+        return first_readable(self, ids)
 
     def nothing(self) -> MissingError:
         """Return the error of somebody who wants a checkpoint where there is none."""
         return MissingError("there is no checkpoint", path=self.path, next_step="save one first")
 
-    def verify(self, checkpoint: str) -> int:
-        """Check every byte of a checkpoint, and return how many chunks it has."""
+    def check(
+        self,
+        checkpoint: str,
+        progress: Callable[[int], object] | None = None,
+        known: dict[bytes, int] | None = None,
+    ) -> int:
         with self.reading(checkpoint) as reader:
-            return reader.check_everything()
+            return reader.check_everything(progress, known=known)
+
+    def stored(self) -> tuple[int | None, int]:
+        with self.held():
+            return len(self.store), self.store.nbytes
+
+    def write(
+        self,
+        flat: Flat,
+        said: Said,
+        compression: str,
+        taken: Callable[[], object] | None,
+        progress: Callable[[int], object] | None,
+    ) -> Checkpoint:
+        if not self._made:
+            self.make()
+            self._made = True
+        with self.store.shared():
+            with self.store.writer() as writer:
+                arrays = write_arrays(writer, flat.arrays, compression, progress)
+                if taken is not None:
+                    taken()
+            identities = {path: array.identity for path, array in arrays.items()}
+            raw_bytes = sum(array.nbytes for array in arrays.values())
+            checkpoint = said.head(flat, content_id(flat.document, identities), raw_bytes, writer.new_bytes)
+            made = Manifest(checkpoint, flat.document, dict(flat.record), arrays)
+            self.store.settle(made.chunks(), written=writer.chunks > 0)
+            self.publish(checkpoint, manifests.written(made))
+        return checkpoint
+
+    def purge(self, content_id: str | None, done: Purged) -> list[str]:
+        return CheckpointPurging(self, content_id, done).purge()
+
+    def close(self) -> None:
+        self.store.close()
 
     def named(self, one: str) -> dict[str, Any]:
         name = self._heads[one].name if one in self._heads else ""

@@ -12,7 +12,7 @@ from quantum_memory.lifecycle.repository.folder import check_name
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from quantum_memory.lifecycle.checkpoints.folder import CheckpointFolder
+    from quantum_memory.lifecycle.checkpoints.home import CheckpointHome
     from quantum_memory.lifecycle.checkpoints.saving import Said, Saver
 
 
@@ -34,7 +34,7 @@ class Line:
         Id of the checkpoint that the next one continues; None stands for the newest of the branch.
     """
 
-    def __init__(self, folder: CheckpointFolder, branch: str) -> None:
+    def __init__(self, folder: CheckpointHome, branch: str) -> None:
         self.branch = check_name(branch, "branch")
         self.last: str | None = None
         self._folder = folder

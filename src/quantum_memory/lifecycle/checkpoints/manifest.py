@@ -16,11 +16,14 @@ from quantum_memory.formats.reader import nbytes_of
 from quantum_memory.lifecycle.repository import manifest_file
 from quantum_memory.lifecycle.repository.folder import ID
 from quantum_memory.lifecycle.repository.manifest_file import DIGEST_BYTES, Kind, most_values
+from quantum_memory.lifecycle.repository.signed_json import said_by, signed
 from quantum_memory.state.arrays import STORABLE, chunk_count, combine_digests
 from quantum_memory.state.document import MAX_DIMENSIONS, ArrayIdentity, array_paths, content_id, well_formed
 from quantum_memory.state.json_text import check_record, from_json, max_nodes, to_json
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from quantum_memory.durability.files import Readable
 
 KIND = Kind(b"\x89QMC\r\n\x1a\n", "checkpoint")
@@ -33,6 +36,8 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "parent": (str, type(None)),
 }
 _KEYS = {*_TYPES, "progress"}
+NOTED = "checkpoint"
+"""Where, in what is noted of a version, stands which checkpoint it is."""
 
 
 @dataclass(frozen=True)
@@ -214,8 +219,36 @@ def read_manifest(source: Readable) -> Manifest:
         return Manifest(checkpoint, document, record, arrays)
 
 
+def noting(checkpoint: Checkpoint) -> dict[str, str]:
+    """Return what is noted of a version that is a checkpoint: what is said of that, signed."""
+    return {NOTED: signed({NOTED: as_json(checkpoint)}).decode()}
+
+
+def noted_head(noted: Mapping[str, Any], where: str = "") -> Checkpoint | None:
+    """Return the checkpoint of which `noting` gave this; None where there is none.
+
+    Parameters
+    ----------
+    where
+        What errors call it.
+
+    Raises
+    ------
+    IntegrityError, UnsupportedVersionError
+    """
+    text = noted.get(NOTED)
+    if not isinstance(text, str):
+        return None
+    said = said_by(text.encode(), where, {NOTED})[NOTED]
+    with well_formed(where):
+        return _described(said)
+
+
 def _checkpoint(text: bytes) -> Checkpoint:
-    said = from_json(text, max_nodes=max_nodes(len(text)))
+    return _described(from_json(text, max_nodes=max_nodes(len(text))))
+
+
+def _described(said: Any) -> Checkpoint:
     if not isinstance(said, dict) or said.keys() != _KEYS:
         raise IntegrityError("its head is not well formed")
     for name, types in _TYPES.items():

@@ -8,7 +8,7 @@ from quantum_memory.lifecycle.checkpoints.manifest import Checkpoint
 from quantum_memory.lifecycle.repository.pruning import Item, Pruner
 
 if TYPE_CHECKING:
-    from quantum_memory.lifecycle.checkpoints.folder import CheckpointFolder
+    from quantum_memory.lifecycle.checkpoints.home import CheckpointHome
 
 
 class CheckpointPruner(Pruner[Checkpoint]):
@@ -22,7 +22,7 @@ class CheckpointPruner(Pruner[Checkpoint]):
         Ids of those that were read back whole; it is kept up to date.
     """
 
-    folder: CheckpointFolder
+    folder: CheckpointHome
 
     def source_of(self, head: Checkpoint) -> str:
         return head.branch
@@ -32,4 +32,4 @@ class CheckpointPruner(Pruner[Checkpoint]):
         return Item(head, head.branch, head.automatic, pinned, tags, verified, metrics)
 
     def verify(self, one: str) -> object:
-        return self.folder.verify(one)
+        return self.folder.check(one)

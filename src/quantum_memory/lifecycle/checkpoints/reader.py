@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from quantum_memory.durability.chunk_store import ChunkStore
     from quantum_memory.durability.pack import Place
     from quantum_memory.formats.reader import Verify
-    from quantum_memory.lifecycle.checkpoints.manifest import Chunked, Manifest
+    from quantum_memory.lifecycle.checkpoints.manifest import Checkpoint, Chunked, Manifest
     from quantum_memory.state.arrays import AnyArray
 
 
@@ -61,6 +61,11 @@ class CheckpointReader:
         self.on_close: Callable[[], object] | None = None
         self._store = store
         self._maps: dict[str, memoryview] = {}
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """What is said of it."""
+        return self.manifest.checkpoint
 
     def facts(self, path: str) -> dict[str, Any]:
         """Return how an array is stored."""

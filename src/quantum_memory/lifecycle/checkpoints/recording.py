@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from quantum_memory.lifecycle.checkpoints.background import Background
-    from quantum_memory.lifecycle.checkpoints.folder import CheckpointFolder
+    from quantum_memory.lifecycle.checkpoints.home import CheckpointHome
     from quantum_memory.lifecycle.checkpoints.line import Line
     from quantum_memory.lifecycle.checkpoints.manifest import Checkpoint
     from quantum_memory.lifecycle.checkpoints.pace import Pace
@@ -56,7 +56,7 @@ class Recorder:
 
     def __init__(
         self,
-        folder: CheckpointFolder,
+        folder: CheckpointHome,
         line: Line,
         pace: Pace,
         background: Background,
@@ -132,7 +132,7 @@ class Recorder:
         except QuantumMemoryError as error:
             why = str(error)
             if saved.id not in self._pruner.verified and saved.id in self._folder.ids():
-                self._folder.verify(saved.id)  # which raises what is wrong, if that is the new one
+                self._folder.check(saved.id)  # which raises what is wrong, if that is the new one
         # It is there, and whoever called must not take it for lost.
         warnings.warn(f"checkpoint {saved.id} was saved, but others were not removed: {why}", stacklevel=4)
         self._folder.note("not removed", why=why)

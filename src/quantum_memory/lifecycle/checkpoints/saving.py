@@ -11,16 +11,14 @@ from typing import TYPE_CHECKING, Any
 from quantum_memory._version import __version__
 from quantum_memory.durability import forks
 from quantum_memory.errors import InvalidStateError
-from quantum_memory.lifecycle.checkpoints.manifest import Checkpoint, Manifest, written
-from quantum_memory.lifecycle.checkpoints.writer import write_arrays
+from quantum_memory.lifecycle.checkpoints.manifest import Checkpoint
 from quantum_memory.lifecycle.repository.folder import check_name, now, stamp
-from quantum_memory.state.document import content_id
 from quantum_memory.state.json_text import check_record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from quantum_memory.lifecycle.checkpoints.folder import CheckpointFolder
+    from quantum_memory.lifecycle.checkpoints.home import CheckpointHome
     from quantum_memory.state.arrays import AnyArray
     from quantum_memory.state.memory_state import MemoryState
 
@@ -55,6 +53,39 @@ class Said:
                 raise InvalidStateError(
                     f"the metric {name!r:.40} is {value!r:.40}, not a number", next_step="give float(value)"
                 )
+
+    def head(self, flat: Flat, content_id: str, raw_bytes: int, new_bytes: int) -> Checkpoint:
+        """Return what is said of the checkpoint when it has been written.
+
+        Parameters
+        ----------
+        flat
+            What was written.
+        content_id
+            The name of that.
+        raw_bytes, new_bytes
+            Of its arrays, and what of these had to be written.
+        """
+        return Checkpoint(
+            id=self.id,
+            number=self.number,
+            parent=self.parent,
+            branch=self.branch,
+            created_at=stamp(self.created_at),
+            name=self.name,
+            description=self.description,
+            automatic=self.automatic,
+            kind=flat.kind,
+            progress=self.progress,
+            metrics={name: plain_number(value) for name, value in self.metrics.items()},
+            parameters=dict(self.parameters),
+            finished=self.finished,
+            content_id=content_id,
+            arrays=len(flat.arrays),
+            raw_bytes=raw_bytes,
+            new_bytes=new_bytes,
+            writer=f"quantum-memory {__version__}",
+        )
 
 
 @dataclass(frozen=True)
@@ -92,12 +123,11 @@ class Saver:
         Name of a codec for the chunks.
     """
 
-    def __init__(self, folder: CheckpointFolder, compression: str = "none") -> None:
+    def __init__(self, folder: CheckpointHome, compression: str = "none") -> None:
         self.folder = folder
         self.compression = compression
         self._numbers = threading.Lock()
         self._number = 0
-        self._made = False
         forks.tell(self)
 
     def forked(self) -> None:
@@ -134,41 +164,8 @@ class Saver:
         InvalidStateError, StorageError
             Nothing is there then that was not there before, but for chunks that the next collection removes.
         """
-        folder = self.folder
-        if not self._made:
-            folder.make()
-            self._made = True
         said = said if said.id else self.numbered(said)
-        with folder.store.shared():
-            with folder.store.writer() as writer:
-                arrays = write_arrays(writer, flat.arrays, self.compression, progress)
-                if taken is not None:
-                    taken()
-            identities = {path: array.identity for path, array in arrays.items()}
-            checkpoint = Checkpoint(
-                id=said.id,
-                number=said.number,
-                parent=said.parent,
-                branch=said.branch,
-                created_at=stamp(said.created_at),
-                name=said.name,
-                description=said.description,
-                automatic=said.automatic,
-                kind=flat.kind,
-                progress=said.progress,
-                metrics={name: plain_number(value) for name, value in said.metrics.items()},
-                parameters=dict(said.parameters),
-                finished=said.finished,
-                content_id=content_id(flat.document, identities),
-                arrays=len(arrays),
-                raw_bytes=sum(array.nbytes for array in arrays.values()),
-                new_bytes=writer.new_bytes,
-                writer=f"quantum-memory {__version__}",
-            )
-            made = Manifest(checkpoint, flat.document, dict(flat.record), arrays)
-            folder.store.settle(made.chunks(), written=writer.chunks > 0)
-            folder.publish(checkpoint, written(made))
-        return checkpoint
+        return self.folder.write(flat, said, self.compression, taken, progress)
 
 
 def is_number(value: object) -> bool:

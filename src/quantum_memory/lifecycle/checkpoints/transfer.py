@@ -12,7 +12,7 @@ from quantum_memory.lifecycle.checkpoints.saving import Flat, Said, flat_of
 from quantum_memory.state.document import well_formed
 
 if TYPE_CHECKING:
-    from quantum_memory.lifecycle.checkpoints.reader import CheckpointReader
+    from quantum_memory.lifecycle.checkpoints.home import OpenCheckpoint
 
 RECORD = "checkpoint"
 """Where in the record of a file stands which checkpoint it was."""
@@ -20,10 +20,10 @@ RECORD = "checkpoint"
 _KINDS = ("memory", "quantum", "tree")
 
 
-def export(reader: CheckpointReader, path: str | os.PathLike[str], options: dict[str, Any]) -> Saved:
+def export(reader: OpenCheckpoint, path: str | os.PathLike[str], options: dict[str, Any]) -> Saved:
     """Save what a checkpoint holds as a file of its own; what was said of it is in its record."""
     memory = read_memory(reader)
-    memory.record[RECORD] = as_json(reader.manifest.checkpoint)
+    memory.record[RECORD] = as_json(reader.checkpoint)
     return save(memory, path, **options)
 
 

@@ -29,6 +29,7 @@ from quantum_memory.durability.chunk_collection import WASTE
 from quantum_memory.durability.chunk_store import ChunkStore
 from quantum_memory.durability.files import ReadableFile, current
 from quantum_memory.durability.folders import make_folder, sync_names
+from quantum_memory.durability.store_lock import LOCK_TIMEOUT
 from quantum_memory.errors import (
     IntegrityError,
     InvalidStateError,
@@ -43,7 +44,7 @@ from quantum_memory.state.document import well_formed
 from quantum_memory.state.json_text import to_json
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator
 
     from quantum_memory.durability.chunk_collection import Collected
     from quantum_memory.durability.files import Readable
@@ -255,6 +256,16 @@ class Repository(ABC, Generic[H]):
         with source:
             yield source
 
+    # --- together with others
+
+    def held(self) -> contextlib.AbstractContextManager[None]:
+        """Hold the folder together with others, where it is there: nothing is removed meanwhile."""
+        return self.store.shared() if self.is_there else contextlib.nullcontext()
+
+    def alone(self, timeout: float = LOCK_TIMEOUT) -> contextlib.AbstractContextManager[None]:
+        """Hold the folder alone for a block; see `ChunkStore.alone`."""
+        return self.store.alone(timeout=timeout)
+
     # --- save and remove
 
     def new_id(self, when: datetime.datetime) -> str:
@@ -394,6 +405,13 @@ class Repository(ABC, Generic[H]):
         said = {"tags": dict(sorted(refs.tags.items())), "pins": sorted(refs.pins)}
         said = sealed(said, self.sealer, REFS)
         write_signed(self._refs_at, said, durable=self.durable, mode=self.store.file_mode)
+
+    def change_refs(self, change: Callable[[Refs], object]) -> None:
+        """Change tags and pins, which nobody else changes meanwhile."""
+        with self.store.alone():
+            refs = self.refs()
+            change(refs)
+            self.write_refs(refs)
 
     # --- the log
 

@@ -2,33 +2,34 @@
 
 from __future__ import annotations
 
-import contextlib
 from typing import TYPE_CHECKING, Any, Generic
 
 from quantum_memory.errors import ConflictError, MissingError
 from quantum_memory.lifecycle.repository.folder import H, check_name
 
 if TYPE_CHECKING:
+    import contextlib
     from collections.abc import Callable
 
-    from quantum_memory.lifecycle.repository.folder import Refs, Repository
+    from quantum_memory.lifecycle.repository.folder import Refs
+    from quantum_memory.lifecycle.repository.home import Home
 
 
 class Names(Generic[H]):
-    """Finds, tags and pins what is in a folder.
+    """Finds, tags and pins what is in a folder, or at an address.
 
     Parameters
     ----------
     folder
-        The folder.
+        Where it is.
     """
 
-    def __init__(self, folder: Repository[H]) -> None:
+    def __init__(self, folder: Home[H]) -> None:
         self._of = folder
 
     def held(self) -> contextlib.AbstractContextManager[None]:
         """Hold the folder together with others, where it is there: nothing is removed meanwhile."""
-        return self._of.store.shared() if self._of.is_there else contextlib.nullcontext()
+        return self._of.held()
 
     def resolve(self, said: str) -> str:
         """Return the id that is meant by an id, the beginning of one, a tag, or the name of exactly one.
@@ -71,11 +72,12 @@ class Names(Generic[H]):
 
     def untag(self, tag: str) -> None:
         """Take a tag away."""
-        with self._of.store.alone():
-            refs = self._of.refs()
+
+        def taken_away(refs: Refs) -> None:
             if refs.tags.pop(tag, None) is None:
                 raise MissingError(f"there is no tag {tag!r:.80}", path=self._of.path, next_step=self._of.list_hint)
-            self._of.write_refs(refs)
+
+        self._of.change_refs(taken_away)
 
     def pin(self, said: str) -> None:
         """Keep one whatever the policy says."""
@@ -86,7 +88,4 @@ class Names(Generic[H]):
         self._change_refs(said, lambda refs, one: refs.pins.discard(one))
 
     def _change_refs(self, said: str, change: Callable[[Refs, str], object]) -> None:
-        with self._of.store.alone():
-            refs = self._of.refs()
-            change(refs, self.resolve(said))
-            self._of.write_refs(refs)
+        self._of.change_refs(lambda refs: change(refs, self.resolve(said)))

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from quantum_memory.durability.chunk_collection import Collected
-    from quantum_memory.lifecycle.repository.folder import Repository
+    from quantum_memory.lifecycle.repository.home import Home
     from quantum_memory.lifecycle.retention import KeepPolicy, Removal
 
 H = TypeVar("H", bound=Head)
@@ -60,7 +60,7 @@ class Pruner(ABC, Generic[H]):
         Ids of what was read back whole, not too long ago; it is kept up to date.
     """
 
-    def __init__(self, folder: Repository[H], verified: set[str]) -> None:
+    def __init__(self, folder: Home[H], verified: set[str]) -> None:
         self.folder = folder
         self.verified = verified
 
@@ -178,7 +178,7 @@ class Pruner(ABC, Generic[H]):
         if not plan.goes and not failed:
             return plan, None
         try:
-            with self.folder.store.alone(timeout=timeout):
+            with self.folder.alone(timeout):
                 plan = self._plan(policy, at_most, self.verified)
                 gone = [item for item in plan.goes if item.source in read and item.source not in failed]
                 ids = [item.id for item in gone]

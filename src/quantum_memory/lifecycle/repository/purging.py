@@ -15,6 +15,7 @@ from quantum_memory.lifecycle.repository.folder import H, Refs
 
 if TYPE_CHECKING:
     from quantum_memory.lifecycle.repository.folder import Repository
+    from quantum_memory.lifecycle.repository.home import Home
 
 _MOVED = {"exported", "restored", "imported"}
 
@@ -137,7 +138,7 @@ class Purging(ABC, Generic[H, C]):
         refs, gone = folder.refs(), {one.id for one in changes}
         for one in changes:
             self.say(one, {"tags": refs.tags_of(one.id), "pinned": one.id in refs.pins})
-        done.unreached += [*unreached, *_elsewhere(folder, gone)]
+        done.unreached += [*unreached, *elsewhere(folder, gone)]
         try:
             needed = folder.needed(gone)
         except QuantumMemoryError as error:
@@ -185,7 +186,7 @@ class Purging(ABC, Generic[H, C]):
         """Write what takes the place of something that goes."""
 
 
-def _elsewhere(folder: Repository[H], gone: set[str]) -> list[str]:
+def elsewhere(folder: Home[H], gone: set[str]) -> list[str]:
     """Return what the log says was taken elsewhere of what goes, and of what went before."""
     there = set(folder.ids()) - gone
     found = []
