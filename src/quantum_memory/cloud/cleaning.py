@@ -22,6 +22,8 @@ from quantum_memory.cloud.errors import told
 from quantum_memory.errors import IntegrityError, InvalidStateError, StorageError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from quantum_memory.cloud.notes import Notes
     from quantum_memory.cloud.places import Place
 
@@ -67,19 +69,23 @@ class Pruned:
 def prune(
     repository: icechunk.Repository,
     place: Place,
-    keep: int | None,
-    within: datetime.timedelta | None,
-    line: str,
+    expires: Callable[[datetime.datetime], datetime.datetime | None],
     *,
     strangers: bool,
     dry_run: bool,
 ) -> Pruned:
-    """Remove old versions, and what no version needs; see `Repository.prune`."""
+    """Remove old versions, and what no version needs; see `Repository.prune`.
+
+    Parameters
+    ----------
+    expires
+        Returns, at a time, the moment before which what has no name is to be in no history any more; None: all stays.
+    """
     expired: set[str] = set()
 
     def removed() -> Pruned:
         now = datetime.datetime.now(datetime.UTC)
-        moment = _oldest_kept(repository, keep, within, line, now)
+        moment = expires(now)
         if moment is not None and not dry_run:
             with place.expiring():
                 expired.update(repository.expire_snapshots(moment))
@@ -173,14 +179,14 @@ def _given_up(notes: Notes, now: datetime.datetime) -> list[datetime.datetime]:
     return found
 
 
-def _oldest_kept(
+def oldest_kept(
     repository: icechunk.Repository,
     keep: int | None,
     within: datetime.timedelta | None,
     line: str,
     now: datetime.datetime,
 ) -> datetime.datetime | None:
-    """Return when the oldest version was written that stays; None where all stay."""
+    """Return when the oldest version was written that stays; None where all stay. See `Repository.prune`."""
     if keep is None and within is None:
         return None
     if keep is not None and keep < 1:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import icechunk
 
 from quantum_memory.cloud.errors import branch_exists, moved, quiet, tag_exists
+from quantum_memory.cloud.folder_lock import locked
 from quantum_memory.cloud.notes import FOLDER, FileNotes, Notes
 from quantum_memory.durability.atomic import DurableFile, is_leftover, sync_folder, temporary_name
 from quantum_memory.durability.files import current, is_at, sync_file_system
@@ -22,10 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from quantum_memory.formats.urls import URL
-
-_WAIT = 60.0
-SINGLE_WRITER = "QMEM_SINGLE_WRITER"
-"""Set to 1 by who knows that nobody else writes there, where the storage cannot keep writers apart."""
 
 _IN_THE_WAY = {errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR}
 _REFERENCE = "reference"
@@ -114,9 +111,17 @@ class FolderPlace:
     def keep(self) -> None:
         sync_file_system(self._root)
 
-    def tag(self, repository: icechunk.Repository, name: str, snapshot: str) -> None:  # noqa: ARG002 - as the other has
+    def tag(
+        self,
+        repository: icechunk.Repository,  # noqa: ARG002 - as the other has
+        name: str,
+        snapshot: str,
+        *,
+        durable: bool = True,
+    ) -> None:
         with self._locked():
-            sync_file_system(self._root)
+            if durable:
+                sync_file_system(self._root)
             if not self._new_reference(f"tag.{name}", snapshot):
                 raise tag_exists(name)
 
@@ -190,13 +195,8 @@ class FolderPlace:
     def _held(self) -> str:
         return os.path.join(self._root, FOLDER, "expiring")
 
-    @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
-        if os.environ.get(SINGLE_WRITER) == "1":
-            yield
-            return
-        with only_one(self._root, _WAIT):
-            yield
+    def _locked(self) -> contextlib.AbstractContextManager[None]:
+        return locked(self._root)
 
     def _new_reference(self, name: str, snapshot: str) -> bool:
         """Make a reference that is there as a whole, or not, and return False where there is one, or has been one."""

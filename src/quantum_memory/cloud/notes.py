@@ -7,16 +7,25 @@ from __future__ import annotations
 
 import contextlib
 import os
-from typing import TYPE_CHECKING, Protocol
+import random
+import time
+from typing import TYPE_CHECKING, Any, Protocol
 
+from obstore.exceptions import AlreadyExistsError, PreconditionError
+
+from quantum_memory.cloud.folder_lock import locked
 from quantum_memory.durability.atomic import DurableFile, is_leftover, sync_folder
 from quantum_memory.durability.files import ReadableFile, current
-from quantum_memory.errors import MissingFileError, StorageError
+from quantum_memory.errors import ConflictError, MissingFileError, StorageError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from obstore.store import S3Store
 
 FOLDER = "quantum-memory"
+_TRIES = 50
+_LONGEST_PAUSE = 1.0
 
 
 class Notes(Protocol):
@@ -27,6 +36,20 @@ class Notes(Protocol):
 
     def read(self, name: str) -> bytes | None:
         """Return a note, None where there is none."""
+
+    def change(self, name: str, change: Callable[[bytes | None], bytes]) -> None:
+        """Replace a note by what is made of it; nobody else changes it meanwhile.
+
+        Parameters
+        ----------
+        change
+            Is called again, with what others have made of it, where they were quicker.
+
+        Raises
+        ------
+        ConflictError
+            Others were, all the time.
+        """
 
     def remove(self, name: str) -> None:
         """Remove a note, if it is there."""
@@ -49,6 +72,24 @@ class ObjectNotes:
             return bytes(self._store.get(f"{FOLDER}/{name}").bytes())
         except FileNotFoundError:
             return None
+
+    def change(self, name: str, change: Callable[[bytes | None], bytes]) -> None:
+        for attempt in range(_TRIES):
+            try:
+                found = self._store.get(f"{FOLDER}/{name}")
+                before, mark = bytes(found.bytes()), found.meta["e_tag"]
+            except FileNotFoundError:
+                before, mark = None, None
+            text = change(before)
+            # Some want the tag without its quotes.
+            marks = () if mark is None else dict.fromkeys([mark, mark.strip('"')])
+            modes: list[Any] = [{"e_tag": one} for one in marks] or ["create"]
+            for mode in modes:
+                with contextlib.suppress(AlreadyExistsError, PreconditionError):
+                    self._store.put(f"{FOLDER}/{name}", text, mode=mode)
+                    return
+            time.sleep(random.random() * min(_LONGEST_PAUSE, 0.01 * 2 ** min(attempt, 7)))  # noqa: S311 - a pause
+        raise ConflictError(f"others were quicker {_TRIES} times in a row", next_step="try again")
 
     def remove(self, name: str) -> None:
         with contextlib.suppress(FileNotFoundError):
@@ -77,6 +118,10 @@ class FileNotes:
                 return file.read(0, file.size)
         except MissingFileError:
             return None
+
+    def change(self, name: str, change: Callable[[bytes | None], bytes]) -> None:
+        with locked(os.path.dirname(self._root)):
+            self.write(name, change(self.read(name)))
 
     def remove(self, name: str) -> None:
         with contextlib.suppress(FileNotFoundError):

@@ -15,7 +15,8 @@ from obstore.exceptions import AlreadyExistsError, GenericError, NotSupportedErr
 from obstore.store import S3Store
 
 from quantum_memory.cloud.errors import branch_exists, moved, quiet, tag_exists
-from quantum_memory.cloud.folder_place import SINGLE_WRITER, FolderPlace
+from quantum_memory.cloud.folder_lock import SINGLE_WRITER
+from quantum_memory.cloud.folder_place import FolderPlace
 from quantum_memory.cloud.notes import FOLDER, Notes, ObjectNotes
 from quantum_memory.errors import ConflictError, UnsafeError
 
@@ -147,7 +148,14 @@ class ObjectPlace:
     def keep(self) -> None:
         pass
 
-    def tag(self, repository: icechunk.Repository, name: str, snapshot: str) -> None:
+    def tag(
+        self,
+        repository: icechunk.Repository,
+        name: str,
+        snapshot: str,
+        *,
+        durable: bool = True,  # noqa: ARG002 - as above
+    ) -> None:
         try:
             repository.create_tag(name, snapshot_id=snapshot)
         except icechunk.IcechunkError as error:

@@ -87,7 +87,7 @@ class Place(Protocol):
     def keep(self) -> None:
         """Make durable what others may have written without that."""
 
-    def tag(self, repository: icechunk.Repository, name: str, snapshot: str) -> None:
+    def tag(self, repository: icechunk.Repository, name: str, snapshot: str, *, durable: bool = True) -> None:
         """Name a snapshot, durably.
 
         Raises

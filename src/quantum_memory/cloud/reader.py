@@ -54,6 +54,8 @@ class SnapshotReader:
         Where in the snapshot each array is.
     content
         Its `content_id`.
+    version_name
+        The name by which the version is known, where it has one.
 
     Raises
     ------
@@ -94,6 +96,8 @@ class SnapshotReader:
         encoded = text.encode("utf-8")
         if len(encoded) > MAX_DOCUMENT_BYTES or hashlib.sha256(encoded).hexdigest() != node.get("sha256"):
             raise damaged("what it says of itself does not match its SHA-256", self.name)
+        said = node.get("name")
+        self.version_name = said if isinstance(said, str) else None
         return encoded
 
     def _parse(self, text: bytes) -> None:

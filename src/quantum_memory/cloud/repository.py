@@ -12,11 +12,12 @@ import secrets
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import icechunk
 
-from quantum_memory.cloud.cleaning import UNFINISHED, WRITING, Pruned, prepares, prune
+from quantum_memory.cloud.cleaning import UNFINISHED, WRITING, Pruned, oldest_kept, prepares, prune
 from quantum_memory.cloud.errors import branch_exists, tag_exists, told
 from quantum_memory.cloud.places import Place, place_of
 from quantum_memory.errors import ConflictError, InvalidStateError, MissingError, MissingFileError, shell_word
@@ -148,11 +149,10 @@ class Repository:
             self._info(snapshot)
             return self._repository.readonly_session(snapshot_id=snapshot).store
 
-    def content_of(self, snapshot: str) -> str | None:
-        """Return the `content_id` that was noted of a version when it was committed; None: none was."""
+    def noted_of(self, snapshot: str) -> dict[str, Any]:
+        """Return what was noted of a version when it was committed: its ``content_id``, where it holds a memory."""
         with told(self.url, "look up a version"):
-            noted = self._info(snapshot).metadata.get("content_id")
-        return noted if isinstance(noted, str) else None
+            return dict(self._info(snapshot).metadata)
 
     def tags(self) -> dict[str, str]:
         """Return the snapshot of each tag."""
@@ -392,7 +392,8 @@ class Repository:
         """
         with told(self.url, "remove what is not needed"):
             self._place.check_writable()
-            return prune(self._repository, self._place, keep, within, line, strangers=strangers, dry_run=dry_run)
+            expires = partial(oldest_kept, self._repository, keep, within, line)
+            return prune(self._repository, self._place, expires, strangers=strangers, dry_run=dry_run)
 
     def _info(self, snapshot: str) -> icechunk.SnapshotInfo:
         """Return what a snapshot says of itself."""

@@ -167,17 +167,27 @@ class SnapshotWriter:
         if old is not None and old.mebibytes > 1 >= one.place.mebibytes:
             forget_digests(self._store, self._nodes[one.path])
 
-    def describe(self, memory: Prepared, places: Mapping[str, Place], squares: list[float] | None) -> str:
-        """Write what the snapshot says of a memory whose arrays are there, and return its `content_id`."""
+    def describe(
+        self, memory: Prepared, places: Mapping[str, Place], squares: list[float] | None, name: str | None = None
+    ) -> str:
+        """Write what the snapshot says of a memory whose arrays are there, and return its `content_id`.
+
+        Parameters
+        ----------
+        name
+            Of the version, where it has one by which it is known; no two have the same.
+        """
         content = memory.content_id({path: place.identity for path, place in places.items()})
         arrays = {path: place.to_json() for path, place in sorted(places.items())}
         raw_bytes = sum(place.nbytes for place in places.values())
         table = memory.parts(squares) | {"content_id": content, "arrays": arrays}
         text = document_text(table, raw_bytes)
         check_values(text, 2 * len(text))  # which is what a reader goes by
-        if self._before is not None and text == self._before.text:
+        if name is None and self._before is not None and text == self._before.text:
             return content
         node = {"version": VERSION, "metadata": text.decode("ascii"), "sha256": hashlib.sha256(text).hexdigest()}
+        if name is not None:
+            node["name"] = name
         with told(self._name, "write what it says of itself"):
             group = zarr.open_group(self._store, mode="a", zarr_format=3)
             group.attrs.put({**group.attrs.asdict(), ATTRIBUTE: node})

@@ -15,6 +15,7 @@ from quantum_memory.cloud.writer import SnapshotWriter, clear
 from quantum_memory.durability.files import ReadableBytes
 from quantum_memory.errors import ConflictError, IntegrityError, InvalidStateError, MissingFileError, QuantumMemoryError
 from quantum_memory.formats.form_reader import with_forms
+from quantum_memory.formats.names import checkpoints
 from quantum_memory.formats.progress import Once
 from quantum_memory.formats.reader import damaged
 from quantum_memory.formats.registry import Handler, Saved
@@ -40,7 +41,13 @@ class Zarr(Handler):
 
     def open(self, source: Readable, options: OpenOptions) -> Reader:
         repository = Repository(self._url)
-        snapshot = repository.find(self._url.name)
+        try:
+            snapshot = repository.find(self._url.name)
+        except MissingFileError:
+            one = checkpoints().at(self._url)
+            if one is None:
+                raise
+            snapshot = repository.find(one)
         return with_forms(reader_of(repository, snapshot, source.name), options.max_bytes)
 
 
@@ -192,7 +199,8 @@ def reader_of(repository: Repository, snapshot: str, name: str) -> SnapshotReade
     IntegrityError
         There is none, or another one, where the history says that there is one.
     """
-    noted = repository.content_of(snapshot)
+    facts = repository.noted_of(snapshot)
+    noted = facts.get("content_id")
     try:
         reader = SnapshotReader(repository.store(snapshot), name, str(repository.url.at(snapshot)))
     except MissingFileError as error:
@@ -201,6 +209,8 @@ def reader_of(repository: Repository, snapshot: str, name: str) -> SnapshotReade
         raise damaged("its history says that there is a memory in it, and there is none", name) from error
     if noted is not None and noted != reader.content:
         raise damaged("the memory in it is not the one that its history says there is", name)
+    if reader.version_name is not None:
+        reader.record = reader.record | checkpoints().record(facts)
     return reader
 
 

@@ -6,15 +6,16 @@ import os
 import stat
 from importlib import import_module
 from itertools import islice
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from quantum_memory.durability.files import current
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Mapping
 
     from quantum_memory.durability.files import Readable
     from quantum_memory.formats.registry import Handler, OpenOptions, Path
+    from quantum_memory.formats.urls import URL
 
 STORE = ".h5"
 """How stores of several states end."""
@@ -85,6 +86,15 @@ class Checkpoints(Protocol):
         MissingFileError
             There is none of that name.
         """
+
+    def at(self, url: URL) -> str | None:
+        """Return the id of the checkpoint that the name of an address means by a tag, a name, or how an id begins.
+
+        None where there is no such one, or several.
+        """
+
+    def record(self, noted: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what is to be in the record of a version of which something is noted, where it is a checkpoint."""
 
 
 _CHECKPOINTS = ("quantum_memory.lifecycle.checkpoints.named", "NamedCheckpoints")

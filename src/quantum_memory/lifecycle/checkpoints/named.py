@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from quantum_memory.durability.files import ReadableBytes
-from quantum_memory.errors import InvalidStateError, MissingError, MissingFileError, shell_word
+from quantum_memory.errors import ConflictError, InvalidStateError, MissingError, MissingFileError, shell_word
 from quantum_memory.formats.names import some_of
 from quantum_memory.formats.registry import Handler
 from quantum_memory.lifecycle.checkpoints.catalogue import Catalogue
-from quantum_memory.lifecycle.checkpoints.manifest import as_json
+from quantum_memory.lifecycle.checkpoints.manifest import as_json, noted_head
 from quantum_memory.lifecycle.checkpoints.transfer import RECORD
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from quantum_memory.durability.files import Readable
     from quantum_memory.formats.names import Named
     from quantum_memory.formats.reader import Reader
     from quantum_memory.formats.registry import OpenOptions
+    from quantum_memory.formats.urls import URL
 
 
 class NamedCheckpoints:
@@ -37,6 +40,20 @@ class NamedCheckpoints:
             )
         return ReadableBytes(b"", named.said), _OneCheckpoint(catalogue, named)
 
+    def at(self, url: URL) -> str | None:
+        if url.name is None:
+            return None
+        catalogue = Catalogue(str(url.at(None)))
+        try:
+            one = catalogue.resolve(url.name)
+        except (MissingError, ConflictError):
+            return None
+        return one if one in catalogue.folder.ids() else None
+
+    def record(self, noted: Mapping[str, Any]) -> dict[str, Any]:
+        head = noted_head(noted)
+        return {} if head is None else {RECORD: as_json(head)}
+
 
 class _OneCheckpoint(Handler):
     """What reads one checkpoint, as what it was exported to would be read; nothing is collected until it is closed."""
@@ -46,11 +63,11 @@ class _OneCheckpoint(Handler):
 
     def open(self, source: Readable, options: OpenOptions) -> Reader:  # noqa: ARG002 - chunks know their lengths
         with ExitStack() as stack:
-            stack.callback(self._catalogue.folder.store.close)
+            stack.callback(self._catalogue.folder.close)
             stack.enter_context(self._catalogue.held())  # nobody removes it between the choice and the reading
             reader = stack.enter_context(self._catalogue.folder.reading(self._meant()))
             reader.name = self._named.said
-            reader.record = reader.record | {RECORD: as_json(reader.manifest.checkpoint)}
+            reader.record = reader.record | {RECORD: as_json(reader.checkpoint)}
             reader.on_close = stack.pop_all().close
             return reader
 
