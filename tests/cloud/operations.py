@@ -36,6 +36,8 @@ class OnVersions(FromCopy):
     old: ClassVar[View] = {"versions": [0, 1], "tags": {"one": 0}, "branches": {"main": 1}}
     new: ClassVar[View]
     between: ClassVar[tuple[View, ...]] = ()
+    also: ClassVar[tuple[View, ...]] = ()
+    """What may be there beside `new` when it was done once more."""
 
     def begin(self) -> None:
         qm.save(numbered(0, 0), f"{self.url}@one")
@@ -62,7 +64,8 @@ class OnVersions(FromCopy):
 
     def go_on(self) -> None:
         answer(self._again)
-        self.check(done=True)
+        found = answer(self.look)
+        assert found in [self.new, *self.also], found
         left = leftovers(state_of(self.folder))
         assert not left, f"left over: {left}"
 
@@ -182,7 +185,104 @@ class Prune(OnVersions):
         qm.repository(self.url).prune(keep=1)
 
 
-OPERATIONS = {kind.__name__.lower(): kind for kind in (First, Next, Parts, Named, Rollback, Tag, Untag, Branch, Prune)}
+class Checkpoint(OnVersions):
+    """A checkpoint after two others, the first of which has a tag; the manager keeps two beside what has a tag."""
+
+    old: ClassVar[View] = {"checkpoints": [0, 1], "tags": {"one": 0}, "end": 1}
+    new: ClassVar[View] = {"checkpoints": [0, 1, 2], "tags": {"one": 0}, "end": 2}
+    between = ({**new, "end": 1},)
+    also = between  # what the main line ends with is the next one's to say
+
+    def begin(self) -> None:
+        with self.manager() as cm:
+            cm.tag(cm.create_checkpoint(numbered(0, 0)), "one")
+            cm.create_checkpoint(numbered(0, 1))
+
+    def manager(self) -> qm.CheckpointManager:
+        return qm.CheckpointManager(self.url, keep=qm.KeepLast(2), signals=False)
+
+    def do(self) -> None:
+        with self.manager() as cm:
+            cm.create_checkpoint(numbered(0, 2))
+
+    def do_again(self) -> None:
+        if self.look()["checkpoints"][-1] != self.new["checkpoints"][-1]:
+            self.do()
+        self.tidied()
+
+    def tidied(self) -> None:
+        """Do what ``qmem checkpoint prune`` and ``gc`` do."""
+        with self.manager() as cm:
+            cm.prune()
+            cm.folder.sweep()
+
+    def look(self) -> View:
+        with self.manager() as cm:
+            listed = cm.list_checkpoints()[::-1]
+            assert set(cm.verify().values()) <= {None}
+            there = {one["id"]: number_of(cm.restore(one["id"]))[1] for one in listed}
+            tags = {tag: there.get(one) for tag, one in cm.folder.refs().tags.items()}
+        return {"checkpoints": [*there.values()], "tags": tags, "end": number_of(qm.load(self.url))[1]}
+
+
+class Removed(Checkpoint):
+    """One more, for which another one goes."""
+
+    old: ClassVar[View] = {"checkpoints": [0, 1, 2], "tags": {"one": 0}, "end": 2}
+    new: ClassVar[View] = {"checkpoints": [0, 2, 3], "tags": {"one": 0}, "end": 3}
+    between = (
+        {"checkpoints": [0, 1, 2, 3], "tags": {"one": 0}, "end": 2},
+        {"checkpoints": [0, 1, 2, 3], "tags": {"one": 0}, "end": 3},
+    )
+    also = ({**new, "end": 2},)
+
+    def begin(self) -> None:
+        super().begin()
+        super().do()
+
+    def do(self) -> None:
+        with self.manager() as cm:
+            cm.create_checkpoint(numbered(0, 3))
+
+
+class Deleted(Checkpoint):
+    """The newest is deleted, with which the main line ends."""
+
+    new: ClassVar[View] = {"checkpoints": [0], "tags": {"one": 0}, "end": 0}
+    between = ({"checkpoints": [0, 1], "tags": {"one": 0}, "end": 0},)
+    also = ()
+
+    def do(self) -> None:
+        with self.manager() as cm:
+            cm.delete_checkpoint(cm.list_checkpoints()[0]["id"])
+
+    def do_again(self) -> None:
+        if len(self.look()["checkpoints"]) > 1:
+            self.do()
+        self.tidied()
+
+
+class Tagged(Checkpoint):
+    """A tag of people moves to the newest."""
+
+    new: ClassVar[View] = {"checkpoints": [0, 1], "tags": {"one": 1}, "end": 1}
+    between = also = ()
+
+    def do(self) -> None:
+        with self.manager() as cm:
+            cm.tag(cm.list_checkpoints()[0]["id"], "one")
+
+    def do_again(self) -> None:
+        self.do()
+        self.tidied()
+
+
+OPERATIONS = {
+    kind.__name__.lower(): kind
+    for kind in (
+        First, Next, Parts, Named, Rollback, Tag, Untag, Branch, Prune, Checkpoint, Removed, Deleted, Tagged,
+    )
+}  # fmt: skip
 
 
 def main() -> None:

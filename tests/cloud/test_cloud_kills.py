@@ -29,7 +29,9 @@ KILLS = {
     "versions": 40,
     "versions with tags": 40,
     "versions of parts": 15,
+    "checkpoints at an address": 20,
     "versions of a server": 15,
+    "checkpoints of a server": 8,
     "versions of parts, of a server": 14,
 }
 WORKERS = {"folder": 10, "s3": 5}

@@ -14,10 +14,10 @@ import icechunk
 from quantum_memory.cloud.errors import branch_exists, moved, quiet, tag_exists
 from quantum_memory.cloud.folder_lock import locked
 from quantum_memory.cloud.notes import FOLDER, FileNotes, Notes
-from quantum_memory.durability.atomic import DurableFile, is_leftover, sync_folder, temporary_name
+from quantum_memory.durability.atomic import DurableFile, is_leftover, remove_leftovers, sync_folder, temporary_name
 from quantum_memory.durability.files import current, is_at, sync_file_system
 from quantum_memory.durability.locks import only_one
-from quantum_memory.errors import ConflictError, StorageError
+from quantum_memory.errors import ConflictError, MissingFileError, StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -130,6 +130,16 @@ class FolderPlace:
             sync_file_system(self._root)
             if not self._new_reference(f"branch.{name}", snapshot):
                 raise branch_exists(name)
+
+    def sweep(self) -> list[str]:
+        with self._locked():
+            self._remove_unmade()
+            folders = [folder for part in ("refs", FOLDER) for folder, _, _ in os.walk(os.path.join(self._root, part))]
+            found: list[str] = []
+            for folder in folders:
+                with contextlib.suppress(MissingFileError):
+                    found += remove_leftovers(folder)
+            return found
 
     def end(self, repository: icechunk.Repository, branch: str) -> None:
         files, folder = current(), os.path.join(self._root, "refs", f"branch.{branch}")

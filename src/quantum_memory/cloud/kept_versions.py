@@ -180,6 +180,11 @@ class KeptVersions(Repository):
         old = [one for one in goes if first is None or one < first]
         return max(old) + datetime.timedelta(microseconds=1) if old else None
 
+    def sweep(self) -> list[str]:
+        """Remove small files that were being written by who has died, and return their paths."""
+        with told(self.url, "remove leftovers"):
+            return self._place.sweep()
+
     def nbytes(self) -> int:
         """Return the bytes of all chunks."""
         with told(self.url, "count its bytes"):

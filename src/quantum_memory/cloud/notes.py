@@ -31,7 +31,7 @@ _LONGEST_PAUSE = 1.0
 class Notes(Protocol):
     """Small texts by name."""
 
-    def write(self, name: str, text: bytes) -> None:
+    def write(self, name: str, text: bytes, *, durable: bool = True) -> None:
         """Write a note, which replaces one of the same name."""
 
     def read(self, name: str) -> bytes | None:
@@ -64,7 +64,7 @@ class ObjectNotes:
     def __init__(self, store: S3Store) -> None:
         self._store = store
 
-    def write(self, name: str, text: bytes) -> None:
+    def write(self, name: str, text: bytes, *, durable: bool = True) -> None:  # noqa: ARG002 - an object always is
         self._store.put(f"{FOLDER}/{name}", text)
 
     def read(self, name: str) -> bytes | None:
@@ -106,10 +106,10 @@ class FileNotes:
     def __init__(self, root: str) -> None:
         self._root = os.path.join(root, FOLDER)
 
-    def write(self, name: str, text: bytes) -> None:
+    def write(self, name: str, text: bytes, *, durable: bool = True) -> None:
         path = os.path.join(self._root, name)
         self._make(os.path.dirname(path))
-        with DurableFile(path, overwrite=True, durable=True) as file:
+        with DurableFile(path, overwrite=True, durable=durable) as file:
             file.write(text)
 
     def read(self, name: str) -> bytes | None:

@@ -197,6 +197,9 @@ class ObjectPlace:
             if repository.lookup_branch(name) != snapshot:  # else only the answer was lost
                 raise branch_exists(name) from error
 
+    def sweep(self) -> list[str]:
+        return []  # objects are written as a whole
+
     def end(self, repository: icechunk.Repository, branch: str) -> None:
         with contextlib.suppress(icechunk.IcechunkError):
             repository.delete_branch(branch)

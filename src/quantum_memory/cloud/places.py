@@ -105,6 +105,9 @@ class Place(Protocol):
             There is a branch of that name.
         """
 
+    def sweep(self) -> list[str]:
+        """Remove small files that were being written by who has died, and return their paths."""
+
     def end(self, repository: icechunk.Repository, branch: str) -> None:
         """Remove a branch on which somebody has written; what goes wrong is left to whoever cleans up."""
 

@@ -33,6 +33,8 @@ LOOPS = {
     "versions with tags": ("versions", "Versions", {"tags": True}),
     "versions of parts": ("versions", "Versions", {"way": "transaction", "qubits": 17}),
     "versions of a server": ("versions", "OfServer", {}),
+    "checkpoints at an address": ("versions", "AtAddress", {}),
+    "checkpoints of a server": ("versions", "AtServer", {}),
     "versions of parts, of a server": ("versions", "OfServer", {"way": "transaction", "qubits": 17}),
 }
 

@@ -22,7 +22,7 @@ from quantum_memory.durability.files import sync_file_system
 from quantum_memory.errors import MissingFileError
 from quantum_memory.testing.loops import Acknowledge
 
-from ...cloud.numbered import SAVES, history, numbered, numbers
+from ...cloud.numbered import SAVES, history, number_of, numbered, numbers
 from ...cloud.servers import BUCKET
 from .saves import strangers
 
@@ -151,8 +151,36 @@ class Versions:
             assert not [path for path in (self.folder / "run").rglob("*") if atomic.is_leftover(path.name)]
 
 
+class AtAddress(Versions):
+    """Checkpoints at an address: a version that is kept by a tag is one, whatever the main line ends with."""
+
+    def _save(self, version: int, *, durable: bool) -> None:
+        with qm.CheckpointManager(self._url, keep=qm.KeepAll(), signals=False, durable=durable) as cm:
+            cm.create_checkpoint(numbered(0, version, self._qubits), progress=version)
+
+    def _found(self, latest: int, acknowledged: int) -> int:
+        if self._in_folder:
+            assert [one for one in strangers(self.folder, "run") if not one.startswith(".run.")] == []
+        with qm.CheckpointManager(self._url, signals=False) as cm:
+            listed = cm.list_checkpoints()[::-1]
+            last = self._before + len(listed)
+            assert [one["content_id"] for one in listed] == self._contents[self._before : last]
+            for one in listed[-latest:]:
+                assert number_of(cm.restore(one["id"])) == (0, one["progress"])
+                assert cm.verify(one["id"]) == {one["id"]: None}
+            if listed:
+                # Who was ended after the tag was made has not let the main line end there.
+                ends = [one["content_id"] for one in listed[-2:]]
+                assert qm.load(self._url).content_id in (ends if last > acknowledged else ends[-1:])
+        return last
+
+
 class OfServer(Versions):
     """A repository of the server that the environment says, under a prefix that is called as the place."""
 
     def __init__(self, place: Path, way: str = "save", *, tags: bool = False, qubits: int = 6) -> None:
         super().__init__(place, way, f"s3://{BUCKET}{place}", tags=tags, qubits=qubits)
+
+
+class AtServer(AtAddress, OfServer):
+    """Checkpoints on that server."""

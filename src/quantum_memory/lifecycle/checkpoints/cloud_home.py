@@ -67,6 +67,10 @@ class CloudCheckpoint(SnapshotReader):
         if (self.version_name, self.content) != (checkpoint.id, checkpoint.content_id):
             raise damaged("it holds something else than what is said of it", name)
 
+    def facts(self, path: str) -> dict[str, Any]:
+        # Chunks of zeros alone take nothing; which these are is known to the digests, and not worth a request.
+        return {**super().facts(path), "stored_bytes": self.entries[path].nbytes}
+
     def close(self) -> None:
         super().close()
         if self.on_close is not None:
@@ -320,7 +324,8 @@ class CloudHome:
             return True
 
     def sweep(self) -> list[str]:
-        return []
+        repository = self.repository
+        return [] if repository is None else repository.sweep()
 
     def purge(self, content_id: str | None, done: Purged) -> list[str]:
         return purge(self, content_id, done)

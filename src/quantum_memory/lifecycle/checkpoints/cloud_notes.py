@@ -63,7 +63,7 @@ class CloudLog:
         """Take down what was done."""
         when = stamp(now())
         line = {"when": when, "action": action, **{name: fact for name, fact in facts.items() if fact is not None}}
-        self._notes.write(f"{_LOG}/{when.replace(':', '')}-{secrets.token_hex(4)}", to_json(line))
+        self._notes.write(f"{_LOG}/{when.replace(':', '')}-{secrets.token_hex(4)}", to_json(line), durable=False)
 
     def lines(self) -> list[dict[str, Any]]:
         """Return what was done, the oldest first, up to the last 10,000; what is damaged is left out."""
