@@ -20,6 +20,8 @@ import quantum_memory as qm
 from quantum_memory.errors import IntegrityError, InvalidStateError, StorageError
 from quantum_memory.formats.urls import URL
 
+from . import servers
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -191,3 +193,12 @@ def test_a_panic_below_is_said_in_a_sentence(folder_url: str, monkeypatch: pytes
     with pytest.raises(IntegrityError, match="could not look it up: called") as caught:
         repository.find()
     assert "PanicException" in "".join(traceback.format_exception(caught.value))
+
+
+def test_an_endpoint_on_which_nobody_listens(s3: Server) -> None:
+    """It is asked by us, a few times: Icechunk would go on for half a minute."""
+    (port,) = servers.free_ports(1)
+    for use in (qm.load, qm.verify, lambda url: qm.CheckpointManager(url, signals=False).resume()):
+        with pytest.raises(StorageError, match="nobody answers") as caught:
+            use(f"s3://{s3.bucket}/prefix?endpoint=http://127.0.0.1:{port}")
+        assert caught.value.next_step == "check the address, the endpoint and the network"

@@ -78,7 +78,7 @@ def test_the_order_is_that_of_the_paths(folder: Path) -> None:
     assert found[1].exit_code == 6
     assert list(qm.verify_all([])) == []
     (folder / "empty").mkdir()
-    with pytest.raises(UnsafeError, match="not a regular file"):
+    with pytest.raises(UnsafeError, match="this is a folder"):
         qm.verify(folder / "empty")
 
 

@@ -43,6 +43,7 @@ _UNREADABLE = (
 """An object is there, and is not what Icechunk writes. It calls what it cannot unpack an I/O error."""
 
 _MORE_MODERN = "written with a more modern version"
+NO_ANSWER = "error sending request"
 _LONGEST = 300
 _used_by: list[int] = []
 """The process that has used the engines: from then on it has threads, and a fork of it does not."""
@@ -139,6 +140,9 @@ def _said(error: BaseException) -> str:
     # As S3 says it: Error { code: "NoSuchBucket", message: "The specified bucket does not exist", ... }
     if said := re.match(r'Error \{ code: "([^"]*)", message: "([^"]*)"', found):
         found = f"{said[2]} ({said[1]})"
+    elif said := re.search(r"Error performing \w+ (\S+) in .*? - (.*)", found):
+        what = "nobody answers" if NO_ANSWER in said[2] else said[2].rstrip(": .")
+        found = f"{what} ({said[1]})"
     return found[:_LONGEST].rstrip(".")
 
 

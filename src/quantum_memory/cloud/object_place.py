@@ -11,10 +11,10 @@ import uuid
 from typing import TYPE_CHECKING
 
 import icechunk
-from obstore.exceptions import AlreadyExistsError, GenericError, NotSupportedError, PreconditionError
+from obstore.exceptions import AlreadyExistsError, BaseError, GenericError, NotSupportedError, PreconditionError
 from obstore.store import S3Store
 
-from quantum_memory.cloud.errors import branch_exists, moved, quiet, tag_exists
+from quantum_memory.cloud.errors import NO_ANSWER, branch_exists, moved, quiet, tag_exists
 from quantum_memory.cloud.folder_lock import SINGLE_WRITER
 from quantum_memory.cloud.folder_place import FolderPlace
 from quantum_memory.cloud.notes import FOLDER, Notes, ObjectNotes
@@ -23,7 +23,7 @@ from quantum_memory.errors import ConflictError, UnsafeError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from obstore.store import S3Config
+    from obstore.store import RetryConfig, S3Config
 
     from quantum_memory.formats.urls import URL
 
@@ -35,6 +35,7 @@ _NOT_CLEAN = "clean prefix"
 _FIRST = ("snapshots/1CECHNKREP0F1RSTCMT0", "refs/branch.main/ref.json")
 """What a repository is made of that has no version yet, in the order in which Icechunk writes it."""
 
+_FEW_TRIES: RetryConfig = {"max_retries": 4, "retry_timeout": datetime.timedelta(seconds=5)}
 _PROBED: dict[tuple[str, str | None], str | None] = {}
 """What was found, by this process, of each bucket that it has written to."""
 
@@ -63,7 +64,7 @@ class ObjectPlace:
             from_env=True,
         )
 
-    def objects(self, prefix: str | None = None) -> S3Store:
+    def objects(self, prefix: str | None = None, *, tries: RetryConfig | None = None) -> S3Store:
         """Return the objects under the prefix of the address, or under another one."""
         config: S3Config = {"region": _region()}
         if self._endpoint is not None:
@@ -73,10 +74,19 @@ class ObjectPlace:
             prefix=(self._url.key if prefix is None else prefix) or None,
             config=config,
             client_options={"allow_http": self._plain},
+            retry_config=tries,
         )
 
     def exists(self) -> bool:
-        return icechunk.Repository.exists(self.storage())
+        # What everybody asks first: who has mistyped the endpoint should not wait for half a minute. What a server that
+        # answers has against it is left to Icechunk, which says why.
+        try:
+            self.objects(tries=_FEW_TRIES).head(_FIRST[-1])
+        except (BaseError, FileNotFoundError) as error:
+            if NO_ANSWER in str(error):
+                raise
+            return icechunk.Repository.exists(self.storage())
+        return True
 
     def create(self) -> None:
         self.check_writable()

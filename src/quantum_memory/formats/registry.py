@@ -22,6 +22,7 @@ from quantum_memory.errors import (
     MissingError,
     MissingFileError,
     QuantumMemoryError,
+    UnsafeError,
 )
 from quantum_memory.formats.foreign import foreign
 from quantum_memory.formats.names import STORE, Named, checkpoints, named_in
@@ -265,7 +266,13 @@ def opened(path: Path, options: OpenOptions) -> tuple[Readable, Handler]:
     path = os.fspath(local_path(path))
     named = named_in(path)
     if named is None:
-        return _opened_file(path, options)
+        try:
+            return _opened_file(path, options)
+        except UnsafeError as error:
+            if os.path.isdir(path):  # noqa: PTH112 - of any kind of path
+                error.message = "this is a folder"
+                error.next_step = "give the path of a saved state in it; one of its checkpoints is FOLDER@NAME"
+            raise
     if named.in_folder:
         return checkpoints().open(named, options) or _opened_file(path, options)
     return _opened_state(named, options)
