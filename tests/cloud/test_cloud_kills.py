@@ -48,7 +48,7 @@ def test_writers_are_killed_at_random_instants(s3: servers.Server, tmp_path: Pat
 
 @pytest.mark.timeout(300 * TIMES)
 def test_a_kill_at_each_call(tmp_path: Path) -> None:
-    step = ("--step", "4" if TIMES == 1 else "1")
+    step = ("--step", "9" if TIMES == 1 else "1")
     command = [sys.executable, "-m", "tests.cloud.operations", "kill", str(tmp_path), *OPERATIONS, *step]
     with figure("cloud kills") as made:
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=280 * TIMES)

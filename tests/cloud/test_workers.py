@@ -151,7 +151,7 @@ def _mpirun(ranks: int, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)
 
 
-@pytest.mark.parametrize("ranks", [2, 4])
+@pytest.mark.parametrize(("url", "ranks"), [("folder", 2), ("s3", 4)], indirect=["url"])
 def test_ranks_of_mpi_write_one_state(url: str, ranks: int) -> None:
     run = _mpirun(ranks, url, "-1")
     assert run.returncode == 0, run.stderr[-3000:]
