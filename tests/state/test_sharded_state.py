@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import math
 import pickle
+import threading
+import weakref
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 
 import numpy as np
@@ -330,3 +332,81 @@ def test_a_series_is_an_array_in_memory() -> None:
     state = qm.StateVector(_Series(), qubit_order="big")
     assert type(state) is qm.StateVector
     assert state.norm() == pytest.approx(1)
+
+
+class _Waiting(Shards):
+    """Amplitudes that may be read ahead; it counts how many runs are out, read and not forgotten yet."""
+
+    waits = True
+
+    def __init__(self, amplitudes: np.ndarray) -> None:
+        super().__init__(amplitudes)
+        self.lock, self.threads, self.out, self.most_out = threading.Lock(), set(), 0, 0
+
+    def items(self, start: int, stop: int) -> np.ndarray:
+        with self.lock:
+            self.threads.add(threading.get_ident())
+            self.out += 1
+            self.most_out = max(self.most_out, self.out)
+        found = super().items(start, stop)
+        weakref.finalize(found, self._forgotten)
+        return found
+
+    def _forgotten(self) -> None:
+        with self.lock:
+            self.out -= 1
+
+
+def test_what_waits_is_read_ahead_and_a_few_runs_are_in_memory() -> None:
+    first, second = (_Waiting(_amplitudes(seed)) for seed in (1, 2))
+    a, b = (qm.StateVector(one, qubit_order="little") for one in (first, second))
+    whole = [qm.StateVector(one.amplitudes, qubit_order="little") for one in (first, second)]
+    assert qm.metrics.fidelity(a, b) == pytest.approx(qm.metrics.fidelity(*whole), rel=1e-13)
+    assert a.norm() == pytest.approx(whole[0].norm(), rel=1e-15)
+    operator = np.arange(16).reshape(4, 4) + np.arange(16).reshape(4, 4).T
+    assert a.expectation(operator, [8, 2]) == pytest.approx(whole[0].expectation(operator, [8, 2]), rel=1e-13)
+    for one in (first, second):
+        assert threading.get_ident() not in one.threads
+        assert one.most_out <= 4
+        assert one.out == 0
+
+
+def test_what_does_not_say_that_it_may_be_is_read_by_who_does_the_task() -> None:
+    waiting, amplitudes = _Waiting(_amplitudes(1)), _amplitudes(2)
+    a, b = (qm.StateVector(one, qubit_order="little") for one in (waiting, Shards(amplitudes)))
+    assert qm.metrics.fidelity(a, b) == pytest.approx(
+        qm.metrics.fidelity(
+            qm.StateVector(waiting.amplitudes, qubit_order="little"), qm.StateVector(amplitudes, qubit_order="little")
+        ),
+        rel=1e-13,
+    )
+    assert waiting.threads == {threading.get_ident()}
+
+
+def test_what_cannot_be_read_ahead_is_an_error_of_the_work() -> None:
+    class Broken(_Waiting):
+        def items(self, start: int, stop: int) -> np.ndarray:
+            if start >= 256:
+                raise ZeroDivisionError
+            return super().items(start, stop)
+
+    with pytest.raises(ZeroDivisionError):
+        qm.StateVector(Broken(_amplitudes(1)), qubit_order="little").norm()
+
+
+class _Pool(ThreadPoolExecutor):
+    count = 0
+
+    def submit(self, fn, /, *args, **kwargs):
+        self.count += 1
+        return super().submit(fn, *args, **kwargs)
+
+
+@pytest.mark.parametrize(("workers", "tasks"), [(1, 8), (2, 16), (16, 64), (100, 128), (1000, 256)])
+def test_there_is_work_for_every_worker(workers: int, tasks: int) -> None:
+    amplitudes = _amplitudes(1)
+    chunks = 256
+    with _Pool(workers) as pool:
+        sharded = qm.StateVector(Shards(amplitudes, len(amplitudes) // chunks), qubit_order="little")
+        assert sharded.norm(pool) == pytest.approx(np.linalg.norm(amplitudes), rel=1e-12)
+        assert pool.count == tasks

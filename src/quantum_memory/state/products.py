@@ -1,9 +1,9 @@
 """Inner products and partial traces of amplitudes that are elsewhere, in pieces, by whoever is there to do the work.
 
-A task reads what it works on itself, one chunk at a time, and returns a few numbers: no amplitudes travel. Numbers are
-multiplied in double precision in blocks that stay in the cache of a core, and blocks are added without rounding
-(`math.fsum`), so that a fidelity of amplitudes in single precision is good to 1e-13: products of whole arrays in single
-precision are wrong by 1e-3, since their norms drift.
+A task reads what it works on itself, a chunk or two ahead of what it computes, and returns a few numbers: no amplitudes
+travel. Numbers are multiplied in double precision in blocks that stay in the cache of a core, and blocks are added
+without rounding (`math.fsum`), so that a fidelity of amplitudes in single precision is good to 1e-13: products of whole
+arrays in single precision are wrong by 1e-3, since their norms drift.
 
 Any `concurrent.futures.Executor` does the work; a client of Dask is taken as one. Tasks change nothing, so that one may
 be repeated.
@@ -14,24 +14,37 @@ from __future__ import annotations
 import itertools
 import math
 from collections import deque
-from typing import TYPE_CHECKING, Any, NamedTuple
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 
 from quantum_memory.state.sites import BLOCK, double
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
     from concurrent.futures import Executor, Future
 
     from quantum_memory.state.arrays import Windows
     from quantum_memory.state.sites import Array
 
-BLOCK_BITS = 14
-"""Amplitudes are multiplied 2**14 at a time."""
+T = TypeVar("T")
+
+BLOCK_BITS = 13
+"""Amplitudes are multiplied 2**13 at a time. OpenBLAS has threads share what is longer than 10,000, which takes longer
+than to multiply it, and a hundred times as long where other processes keep the cores busy."""
 
 _TASKS = 64
-"""Tasks that a piece of work is cut into, where there is so much of it."""
+"""Tasks that a piece of work is cut into, where there is so much of it, and nobody knows how many workers there are."""
+
+_TASKS_EACH, _LEAST = 8, 4
+"""Tasks for each worker, so that one who is slow gets fewer of them, and chunks of a task: all but the first of these
+are read while something is computed."""
+
+AHEAD = 2
+"""Chunks that are on their way to a task."""
 
 CARRIED = 8
 """Tasks that are handed out at once, where they carry what they work on."""
@@ -58,7 +71,8 @@ def products(a: Windows, b: Windows, executor: Any = None, *, step: int) -> Prod
     step
         Items that are read at once.
     """
-    tasks = ((part_of(a, *one), part_of(b, *one), step, *one) for one in ranges(a.shape[0], step))
+    cut = ranges(a.shape[0], step, _workers(executor, a, b))
+    tasks = ((part_of(a, *one), part_of(b, *one), step, *one) for one in cut)
     sums = list(shared_out(_products, tasks, executor, most=_most(a, b)))
     re, im, aa, bb = (_sum(column) for column in zip(*sums, strict=True))
     return Products(complex(re, im), aa, bb)
@@ -66,7 +80,7 @@ def products(a: Windows, b: Windows, executor: Any = None, *, step: int) -> Prod
 
 def squared_norm(a: Windows, executor: Any = None, *, step: int) -> float:
     """Return ``<a|a>``; see `products`."""
-    tasks = ((part_of(a, *one), step, *one) for one in ranges(a.shape[0], step))
+    tasks = ((part_of(a, *one), step, *one) for one in ranges(a.shape[0], step, _workers(executor, a)))
     return math.fsum(shared_out(_squares, tasks, executor, most=_most(a)))
 
 
@@ -83,7 +97,7 @@ def reduced(a: Windows, bits: Sequence[int], executor: Any = None, *, step: int)
     """
     outer = [bit for bit in bits if 1 << bit >= step]
     free = a.shape[0] // step >> len(outer)
-    each = -(-free // _TASKS)
+    each = share(free, _workers(executor, a))
     tasks = ((a, tuple(bits), step, low, min(low + each, free)) for low in range(0, free, each))
     total = np.zeros((1 << len(bits),) * 2, double(a.dtype))
     for one in shared_out(_traced, tasks, executor):
@@ -142,11 +156,79 @@ def part_of(a: Windows, start: int, stop: int) -> Windows:
     return made
 
 
-def ranges(size: int, step: int) -> Iterator[tuple[int, int]]:
-    """Yield ranges of items, each of whole steps."""
-    chunks = -(-size // step)
-    each = -(-chunks // _TASKS) * step
+def workers_of(executor: Any) -> int | None:
+    """Return how many workers an executor has, as far as it says so; no executor is one."""
+    if executor is None:
+        return 1
+    if hasattr(executor, "nthreads"):  # a client of Dask
+        return sum(executor.nthreads().values()) or None
+    said = getattr(executor, "num_workers", getattr(executor, "_max_workers", None))
+    return said if isinstance(said, int) and said > 0 else None
+
+
+def _workers(executor: Any, *arrays: Windows) -> int | None:
+    """Return among how many workers the work is shared; tasks that carry what they work on are many, and small."""
+    return workers_of(executor) if _most(*arrays) is None else None
+
+
+def share(chunks: int, workers: int | None) -> int:
+    """Return how many chunks a task takes.
+
+    Parameters
+    ----------
+    workers
+        How many there are; None: nobody knows.
+    """
+    if workers is None:
+        return max(1, -(-chunks // _TASKS))
+    return max(1, min(_LEAST, chunks // workers), -(-chunks // (_TASKS_EACH * workers)))
+
+
+def ranges(size: int, step: int, workers: int | None = None) -> Iterator[tuple[int, int]]:
+    """Yield ranges of items, each of whole steps, as many as `share` says."""
+    each = share(-(-size // step), workers) * step
     return ((low, min(low + each, size)) for low in range(0, size, each))
+
+
+def read_runs(
+    arrays: Sequence[Windows], runs: Iterable[tuple[int, int]], most: int = AHEAD
+) -> Generator[Array, None, None]:
+    """Yield each run of items of each of several arrays, which are to be forgotten before the next is asked for.
+
+    They are read ahead where one array waits for its own, and all say whether they do. An array of Dask does not: it is
+    computed by the thread that does a task, and by no other one.
+
+    Parameters
+    ----------
+    most
+        Runs that are read ahead.
+    """
+    waits = {getattr(array, "waits", None) for array in arrays}
+    reads = (partial(array.items, *run) for run in runs for array in arrays)
+    return _ahead(reads, most) if True in waits and None not in waits else (read() for read in reads)
+
+
+def _ahead(reads: Iterable[Callable[[], T]], most: int) -> Generator[T, None, None]:
+    """Yield what is read, in order; the next ones are read meanwhile, in threads."""
+    todo = iter(reads)
+    running: deque[Future[T]] = deque()
+
+    def begin(number: int) -> None:
+        running.extend(pool.submit(read) for read in itertools.islice(todo, number))
+
+    def first() -> T:
+        found = running.popleft().result()
+        begin(1)
+        return found
+
+    with ThreadPoolExecutor(most) as pool:
+        begin(most)
+        try:
+            while running:
+                yield first()
+        finally:
+            for future in running:
+                future.cancel()
 
 
 def _blocks(a: Array) -> Iterator[Array]:
@@ -157,25 +239,31 @@ def _blocks(a: Array) -> Iterator[Array]:
 
 def _products(a: Windows, b: Windows, step: int, start: int, stop: int) -> tuple[float, float, float, float]:
     re, im, aa, bb = [], [], [], []
-    for low in range(start, stop, step):
-        high = min(low + step, stop)
-        for left, right in zip(_blocks(a.items(low, high)), _blocks(b.items(low, high)), strict=True):
-            both = complex(np.vdot(left, right))
-            re.append(both.real)
-            im.append(both.imag)
-            aa.append(float(np.vdot(left, left).real))
-            bb.append(float(np.vdot(right, right).real))
+    with closing(read_runs((a, b), runs_of(start, stop, step))) as found:
+        for one in found:
+            other = next(found)
+            for left, right in zip(_blocks(one), _blocks(other), strict=True):
+                both = complex(np.vdot(left, right))
+                re.append(both.real)
+                im.append(both.imag)
+                aa.append(float(np.vdot(left, left).real))
+                bb.append(float(np.vdot(right, right).real))
+            del one, other, left, right
     return _sum(re), _sum(im), _sum(aa), _sum(bb)
 
 
 def _squares(a: Windows, step: int, start: int, stop: int) -> float:
-    return _sum(
-        [
-            float(np.vdot(block, block).real)
-            for low in range(start, stop, step)
-            for block in _blocks(a.items(low, min(low + step, stop)))
-        ]
-    )
+    squares: list[float] = []
+    with closing(read_runs((a,), runs_of(start, stop, step))) as found:
+        for one in found:
+            squares.extend(float(np.vdot(block, block).real) for block in _blocks(one))
+            del one
+    return _sum(squares)
+
+
+def runs_of(start: int, stop: int, step: int) -> Iterator[tuple[int, int]]:
+    """Yield the runs of `step` items that some items are read in."""
+    return ((low, min(low + step, stop)) for low in range(start, stop, step))
 
 
 def _sum(numbers: Sequence[float]) -> float:
@@ -199,7 +287,8 @@ def _traced(a: Windows, bits: tuple[int, ...], step: int, start: int, stop: int)
             setting: base + sum(one << bit for one, bit in zip(setting, outer, strict=True)) for setting in settings
         }
         for group in _groups(settings):
-            chunks = {setting: a.items(places[setting] * step, (places[setting] + 1) * step) for setting in group}
+            runs = ((places[setting] * step, (places[setting] + 1) * step) for setting in group)
+            chunks = dict(zip(group, read_runs((a,), runs), strict=True))
             _add(total, chunks, bits, width, diagonal=len(settings) <= _TOGETHER or len(group) == 1)
     return total
 

@@ -37,6 +37,8 @@ class InMemory:
         Those that are kept.
     """
 
+    waits = False
+
     def __init__(self, array: AnyArray, start: int = 0, stop: int | None = None) -> None:
         self._start = start
         self._array = array[start:stop]
@@ -78,7 +80,7 @@ class Stepped:
         raise NotImplementedError
 
     def items(self, start: int, stop: int) -> AnyArray:
-        """Return items ``start:stop``, little-endian, in an array of their own."""
+        """Return items ``start:stop``, little-endian, in an array that nobody writes to."""
         low = start // self.step * self.step
         if stop > low + self.step or stop - start in {0, self.step}:
             return self.read(start, stop)
