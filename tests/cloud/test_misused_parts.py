@@ -155,15 +155,15 @@ def test_parts_that_cannot_be_taken_back_are_not_committed(folder_url: str, monk
 
 
 def test_what_failed_may_be_written_again(folder_url: str, monkeypatch) -> None:
-    write, failed = Rows.write, []
+    prepared, failed = Rows.prepared, []
 
-    def fails_once(self: Rows, index: int, items: np.ndarray, *, zero: bool) -> None:
+    def fails_once(self: Rows, index: int, items: np.ndarray, *, zero: bool) -> object:
         if index == 2 and not failed:
             failed.append(index)
             raise icechunk.IcechunkError("  x error writing object\n  |-> io error\n  `-> Broken pipe (os error 32)")
-        write(self, index, items, zero=zero)
+        return prepared(self, index, items, zero=zero)
 
-    monkeypatch.setattr(Rows, "write", fails_once)
+    monkeypatch.setattr(Rows, "prepared", fails_once)
     with _begin(folder_url) as tx:
         part = tx.fork()
         with pytest.raises(StorageError, match=r"could not write amplitudes: Broken pipe \(os error 32\)"):

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+import google_crc32c
 import numpy as np
 import xxhash
 import zarr
+from zarr.buffer import cpu
 from zarr.codecs import BytesCodec, Crc32cCodec
 
 from quantum_memory.cloud.layout import DIGEST_BYTES, DIGEST_ROWS, DIGESTS, Place
@@ -17,7 +20,7 @@ from quantum_memory.formats.record import squared_norm
 from quantum_memory.state.arrays import CHUNK_BYTES, STORABLE, bytes_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Coroutine, Iterable
 
     from zarr.abc.store import Store
 
@@ -74,6 +77,26 @@ def is_right(items: AnyArray, rows: bytes, *, full: bool) -> bool:
     return True
 
 
+class _Once(cpu.Buffer):
+    """An encoded chunk that is given away once: who sends it makes a copy of its own."""
+
+    _whole: bytes | None
+
+    @classmethod
+    def of(cls, items: AnyArray) -> _Once:
+        """Encode the items of a chunk as the codecs do that `Rows.create` names."""
+        raw: Any = items.view(np.uint8)
+        whole = b"".join((raw, google_crc32c.value(raw).to_bytes(4, "little")))
+        made = cls.from_bytes(whole)
+        made._whole = whole
+        return made
+
+    def to_bytes(self) -> bytes:
+        found, self._whole, self._data = self._whole, None, np.empty(0, np.uint8)
+        assert found is not None  # noqa: S101 - it is written once
+        return found
+
+
 class Rows:
     """The chunks of one array in a store.
 
@@ -111,21 +134,56 @@ class Rows:
         )
 
     def read(self, index: int, out: AnyArray | None = None) -> AnyArray:
-        """Return the items of a chunk, as an array of one axis of its own, or in `out`."""
-        place = self.place
-        found = np.asarray(self.array[place.selection(index)]).reshape(-1)
+        """Return the items of a chunk, as an array of one axis that nobody writes to, or in `out`.
+
+        Zarr would have two copies of a chunk when it is read: long ones go past it.
+        """
+        place, dtype = self.place, np.dtype(STORABLE[self.place.dtype])
+        if self._is_long(index):
+            found = self._got(index, place.chunk * place.itemsize)
+            if found is None:
+                found = np.zeros(place.chunk * place.itemsize, np.uint8)
+            found = found.view(dtype)
+        else:
+            found = np.ascontiguousarray(np.asarray(self.array[place.selection(index)]).reshape(-1), dtype)
         if out is None:
-            return np.ascontiguousarray(found, np.dtype(STORABLE[place.dtype]))
+            return found
         out[...] = found
         return out
 
-    def write(self, index: int, items: AnyArray, *, zero: bool) -> None:
-        """Write the items of a chunk; of one that is all zero nothing is stored."""
-        shaped = items.reshape(self.place.shape_of(index))
-        if zero:
-            self._dropping[self.place.selection(index)] = shaped
-        else:
-            self.array[self.place.selection(index)] = shaped
+    def _got(self, index: int, nbytes: int) -> AnyArray | None:
+        """Return the bytes of a chunk, compared with their CRC; None where nothing is stored."""
+        got = ended(self._store.get(self._key(index), cpu.buffer_prototype))
+        if got is None:
+            return None
+        whole = got.as_numpy_array()
+        raw: Any = whole[:-4]
+        if len(raw) != nbytes or google_crc32c.value(raw) != int.from_bytes(whole[-4:].tobytes(), "little"):
+            raise ValueError("its stored and its computed CRC do not match")
+        return np.asarray(raw)
+
+    def _is_long(self, index: int) -> bool:
+        """Tell whether a chunk is long, and as long as all are: Zarr fills up the last one."""
+        part = self.place.items(index)
+        return part.stop - part.start == self.place.chunk and self.place.chunk * self.place.itemsize >= CHUNK_BYTES
+
+    def _key(self, index: int) -> str:
+        metadata = self.array.metadata
+        assert metadata.zarr_format == 3  # noqa: S101 - see `_opened`
+        return f"{self._name}/{metadata.encode_chunk_key((index, *(0,) * (len(self.place.zarr_shape) - 1)))}"
+
+    def prepared(self, index: int, items: AnyArray, *, zero: bool) -> Callable[[], object]:
+        """Return what writes the items of a chunk, which need not be kept until then; all zero, nothing is stored.
+
+        Zarr would have three copies of a chunk in memory until it is written: long ones go past it.
+        """
+        if zero or not self._is_long(index):
+            array = self._dropping if zero else self.array
+            return partial(array.__setitem__, self.place.selection(index), items.reshape(self.place.shape_of(index)))
+        return partial(self._put, self._key(index), _Once.of(items))
+
+    def _put(self, where: str, encoded: _Once) -> None:
+        ended(self._store.set(where, encoded))
 
     @property
     def array(self) -> zarr.Array[Any]:
@@ -170,10 +228,32 @@ def read_digests(store: Store, node: str, rows: slice) -> bytes:
     return np.asarray(array[rows]).astype(np.uint8, copy=False).tobytes()
 
 
-def at_once(work: Callable[[T], object], items: Iterable[T]) -> None:
+def ended(work: Coroutine[Any, Any, T]) -> T:
+    """Return what a coroutine does, when it has ended."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return _ended(work)
+    with ThreadPoolExecutor(1) as pool:  # in a notebook, whose thread runs a loop of its own
+        return pool.submit(_ended, work).result()
+
+
+def _ended(work: Coroutine[Any, Any, T]) -> T:
+    loop = asyncio.new_event_loop()  # `asyncio.run` would forget the one that a program has made for itself
+    try:
+        return loop.run_until_complete(work)
+    finally:
+        loop.close()
+
+
+def at_once(work: Callable[[T], object], items: Iterable[T], most: int = IN_FLIGHT) -> None:
     """Do some work on each of several things, a few at a time; the first error ends it."""
-    with ThreadPoolExecutor(IN_FLIGHT) as pool:
-        running = [pool.submit(work, item) for item in items]
+    each = list(items)
+    if len(each) == 1:
+        work(each[0])
+        return
+    with ThreadPoolExecutor(most) as pool:
+        running = [pool.submit(work, item) for item in each]
         try:
             for one in running:
                 one.result()

@@ -27,6 +27,7 @@ from quantum_memory.cloud.layout import DIGEST_BYTES, Place
 from quantum_memory.errors import IntegrityError, InvalidStateError
 from quantum_memory.formats.reader import AMPLITUDES
 from quantum_memory.state.arrays import dtype_name
+from quantum_memory.state.products import AHEAD
 
 if TYPE_CHECKING:
     import icechunk
@@ -121,11 +122,14 @@ class Part:
                 items = np.array(amplitudes[part.start - start : part.stop - start], dtype=little, order="C", copy=True)
                 zero = is_zero(items)
                 digests = zero_digests(items.nbytes) if zero else digests_of(items)
+                squares = np.array(squares_of(items)).tobytes()
                 if digests != old.get(index) and not (zero and not self._has_old):
-                    rows.write(index, items, zero=zero)
-                written[index] = Written(digests, np.array(squares_of(items)).tobytes())
+                    send = rows.prepared(index, items, zero=zero)
+                    del items
+                    send()
+                written[index] = Written(digests, squares)
 
-            at_once(write, indices)
+            at_once(write, indices, AHEAD)
         self._done |= written
 
     def _old(self, indices: range) -> dict[int, bytes]:

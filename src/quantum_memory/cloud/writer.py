@@ -219,14 +219,17 @@ class SnapshotWriter:
             one.squares[index] = squares_of(items)
         before = one.before(index)
         new = one.digests[index] != before and not (zero and before is None)
+        nbytes = items.nbytes
         if new:
             with told(self._name, f"write chunk {index} of {one.path!r}"):
-                rows.write(index, items, zero=zero)
+                send = rows.prepared(index, items, zero=zero)
+                del items
+                send()
         with self._lock:
-            self.written += items.nbytes if new and not zero else 0
-            self.stored += 0 if zero else items.nbytes
+            self.written += nbytes if new and not zero else 0
+            self.stored += 0 if zero else nbytes
         if self._progress is not None:
-            self._progress(items.nbytes)
+            self._progress(nbytes)
 
 
 def forget_digests(store: Store, node: str) -> None:
