@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from quantum_memory.cloud.zarr_format import already_there
 from quantum_memory.errors import InvalidStateError
 from quantum_memory.formats.reader import AMPLITUDES
 from quantum_memory.state.arrays import is_elsewhere
-from quantum_memory.state.products import CARRIED, part_of, ranges, shared_out
+from quantum_memory.state.products import CARRIED, part_of, ranges, read_runs, runs_of, shared_out, workers_of
 from quantum_memory.state.windows import DaskRow, InMemory
 
 if TYPE_CHECKING:
@@ -61,14 +62,17 @@ def _written_parts(executor: Any, tx: Transaction, shards: Windows) -> Iterator[
         futures = executor.compute([write(tx.fork(), k * tx.chunk, block) for k, block in enumerate(blocks)])
         yield from (future.result() for future in futures)
         return
-    tasks = ((tx.fork(), part_of(shards, low, high), low, high) for low, high in ranges(tx.size, tx.chunk))
-    yield from shared_out(_write_run, tasks, executor, most=CARRIED if isinstance(shards, InMemory) else None)
+    carried = isinstance(shards, InMemory)
+    cut = ranges(tx.size, tx.chunk, None if carried else workers_of(executor))
+    tasks = ((tx.fork(), part_of(shards, low, high), low, high) for low, high in cut)
+    yield from shared_out(_write_run, tasks, executor, most=CARRIED if carried else None)
 
 
 def _write_run(part: Part, shards: Windows, start: int, stop: int) -> Part:
-    """Write a run of amplitudes, one chunk after the other, and return the part."""
-    for low in range(start, stop, part.chunk):
-        part.write(low, shards.items(low, min(low + part.chunk, stop)))
+    """Write a run of amplitudes, one chunk after the other, while the next is read, and return the part."""
+    with closing(read_runs((shards,), runs_of(start, stop, part.chunk), 1)) as found:
+        for low in range(start, stop, part.chunk):
+            part.write(low, next(found))
     return part
 
 

@@ -20,7 +20,7 @@ from quantum_memory.formats.registry import FORMATS, HEAD_BYTES, SUFFIXES, OpenO
 from quantum_memory.formats.stored_amplitudes import reader_of
 from quantum_memory.formats.urls import URL, is_url, storage
 from quantum_memory.formats.verify import Seen, VerifyReport, look_at, verify_one
-from quantum_memory.state.products import shared_out
+from quantum_memory.state.products import AHEAD, share, shared_out, workers_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -184,9 +184,10 @@ def _shared_look(reader: Reader, executor: Any, progress: Progress | None) -> Se
         return look_at(lambda look: reader.check_everything(progress, look))
     address: str = reader.address  # type: ignore[attr-defined]
     tasks = []
+    workers = workers_of(executor)
     for path in reader.entries:
         chunks: int = reader.facts(path)["chunks"]
-        each = max(1, -(-chunks // 64))
+        each = share(chunks, workers)
         tasks += [(address, path, first, min(first + each, chunks)) for first in range(0, max(1, chunks), each)]
         reader.rows(path)  # type: ignore[attr-defined] # which are what identifies the array
     total = Seen(sum(-(-entry.nbytes // (1 << 20)) for entry in reader.entries.values()), Counter(), [])
@@ -203,7 +204,7 @@ def _looked_at(address: str, path: str, first: int, last: int) -> tuple[Seen, in
     done: list[int] = []
 
     def check(look: Callable[[str, Any], object]) -> int:
-        reader.check_chunks(path, first, last, done.append, look)
+        reader.check_chunks(path, first, last, done.append, look, most=AHEAD)
         return last - first
 
     return look_at(check), sum(done)
