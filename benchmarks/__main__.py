@@ -2,7 +2,7 @@
 
 ``python -m benchmarks compression --write docs/compression.md`` runs those of the compression, which take longer; so do
 ``migration --write docs/migration.md``, ``checkpoints --write docs/checkpoints.md``, ``backups --write docs/backups.md`` and
-``scale scale_model --write docs/scale.md``, which take what the tests take as well.
+``scale scale_links scale_model --write docs/scale.md``.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def main() -> int:
         "names",
         nargs="*",
         metavar="NAME",
-        help=f"some of {', '.join(NAMES)}, which is the default, and of {', '.join(COMPRESSION)}; compression for the latter; or migration, checkpoints, backups, scale, scale_model",
+        help=f"some of {', '.join(NAMES)}, which is the default, and of {', '.join(COMPRESSION)}; compression for the latter; or migration, checkpoints, backups, scale, scale_links, scale_model",
     )
     parser.add_argument("--quick", action="store_true", help="fewer rounds, smaller states")
     parser.add_argument("--write", type=Path, help="put the tables into this file, between their marks")
