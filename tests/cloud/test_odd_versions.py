@@ -173,7 +173,7 @@ def test_a_name_is_no_snapshot(folder_url: str, name: str) -> None:
 
 def test_a_save_waits_for_the_lock_once(folder_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     qm.save(qm.MemoryState(classical={"a": 1}), folder_url)
-    monkeypatch.setattr("quantum_memory.cloud.folder_place._WAIT", 0.2)
+    monkeypatch.setattr("quantum_memory.cloud.folder_lock._WAIT", 0.2)
     inside, done = threading.Event(), threading.Event()
 
     def hold() -> None:
