@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from quantum_memory.encryption import envelope
-from quantum_memory.formats import qms_layout
+from quantum_memory.formats import qms_bytes, qms_layout
 from quantum_memory.lifecycle.backups import export_file
 from quantum_memory.lifecycle.backups import manifest as backups
 from quantum_memory.lifecycle.checkpoints import manifest as checkpoints
@@ -56,6 +56,7 @@ part = functools.partial
 TARGETS = {
     "chunks": Target(1_150_000, states.read_chunk, states.made_chunk, of_file=False),
     "tables of QMS": Target(330_000, lambda data: qms_layout.read_layout(source(data)), states.made_table),
+    "bytes of QMS": Target(60_000, lambda data: qms_bytes.is_whole(source(data)), states.made_table),
     "QMS": Target(10_000, part(states.read_as, "qms"), states.made_qms),
     "documents": Target(40_000, states.read_document, states.made_document),
     "JSON": Target(15_000, part(states.read_as, "json"), states.made_json),

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 from quantum_memory.formats.msgpack_format import MessagePackEncoding
 from quantum_memory.formats.reader import damaged
 from quantum_memory.formats.registry import Handler
-from quantum_memory.formats.tree_file import read_tree, write_tree
+from quantum_memory.formats.tree_file import is_sealed_whole, read_tree, write_tree
 
 if TYPE_CHECKING:
     from quantum_memory.durability.files import Buffer, Readable
     from quantum_memory.formats.prepared import Prepared
     from quantum_memory.formats.reader import Reader
-    from quantum_memory.formats.registry import OpenOptions, SaveOptions, Sink
+    from quantum_memory.formats.registry import OpenOptions, Progress, SaveOptions, Sink
 
 _PIECE = 3 << 18
 """Bytes that are decoded at a time."""
@@ -43,6 +43,9 @@ class Base64(Handler):
     def open(self, source: Readable, options: OpenOptions) -> Reader:
         with closing(source):
             return read_tree(_Decoded(source), Base64Encoding(), options, source.size)
+
+    def check_bytes(self, source: Readable, options: OpenOptions, progress: Progress | None = None) -> str | None:  # noqa: ARG002
+        return Base64Encoding.name if is_sealed_whole(_Decoded(source), progress) else None
 
 
 class _Encoder:

@@ -16,6 +16,7 @@ from quantum_memory.errors import InvalidStateError
 from quantum_memory.formats import qms_layout as layout
 from quantum_memory.formats.form_reader import with_forms
 from quantum_memory.formats.prepared import Prepared
+from quantum_memory.formats.qms_bytes import is_whole
 from quantum_memory.formats.qms_reader import QMSReader
 from quantum_memory.formats.qms_writer import QMSWriter
 from quantum_memory.formats.reader import AMPLITUDES, read_memory
@@ -27,6 +28,7 @@ from quantum_memory.state.memory_state import as_memory_state
 if TYPE_CHECKING:
     from quantum_memory.compression.forms.base import Effort
     from quantum_memory.durability.files import Readable
+    from quantum_memory.encryption.sealed_file import SealedReadable
     from quantum_memory.formats.reader import Reader, Verify
     from quantum_memory.formats.registry import Path, Progress, Sink
     from quantum_memory.state.memory_state import MemoryState
@@ -115,13 +117,26 @@ class QMS(Handler):
         return file.name, file.length, name
 
     def open(self, source: Readable, options: OpenOptions) -> Reader:
-        if source.read(0, min(len(SEALED), source.size)) != SEALED:
+        if not _is_sealed(source):
             return with_forms(QMSReader(source), options.max_bytes)
-        from quantum_memory.encryption.keys import key_of  # noqa: PLC0415 - few states are encrypted
-        from quantum_memory.encryption.sealed_file import SealedReadable  # noqa: PLC0415
-
-        inside = SealedReadable(source, key_of(options.key))
+        inside = _unsealed(source, options)
         return with_forms(QMSReader(inside, inside.stored_size), options.max_bytes)
+
+    def check_bytes(self, source: Readable, options: OpenOptions, progress: Progress | None = None) -> str | None:
+        # Of one that is sealed, every byte between its header and its end is needed for what is in it.
+        found = is_whole(source, progress) or (_is_sealed(source) and is_whole(_unsealed(source, options), progress))
+        return QMSReader.format if found else None
+
+
+def _is_sealed(source: Readable) -> bool:
+    return source.read(0, min(len(SEALED), source.size)) == SEALED
+
+
+def _unsealed(source: Readable, options: OpenOptions) -> SealedReadable:
+    from quantum_memory.encryption.keys import key_of  # noqa: PLC0415 - few states are encrypted
+    from quantum_memory.encryption.sealed_file import SealedReadable  # noqa: PLC0415
+
+    return SealedReadable(source, key_of(options.key))
 
 
 def write_memory(

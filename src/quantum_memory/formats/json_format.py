@@ -23,7 +23,7 @@ from quantum_memory.formats.foreign import foreign
 from quantum_memory.formats.form_reader import with_forms
 from quantum_memory.formats.reader import WholeReader, read_memory
 from quantum_memory.formats.registry import Handler, SaveOptions
-from quantum_memory.formats.seal import FORMAT, VERSION, check_format
+from quantum_memory.formats.seal import FORMAT, VERSION, check_format, digest_of
 from quantum_memory.state.arrays import STORABLE, chunk_bytes, chunk_count, whole_copy
 from quantum_memory.state.document import identify, well_formed
 from quantum_memory.state.json_text import check_values, from_json, max_nodes, to_json
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from quantum_memory.durability.files import Readable
     from quantum_memory.formats.prepared import Prepared
     from quantum_memory.formats.reader import Reader
-    from quantum_memory.formats.registry import OpenOptions, Sink
+    from quantum_memory.formats.registry import OpenOptions, Progress, Sink
     from quantum_memory.state.arrays import AnyArray
     from quantum_memory.state.memory_state import MemoryState
 
@@ -70,6 +70,11 @@ class JSON(Handler):
     def open(self, source: Readable, options: OpenOptions) -> Reader:
         with closing(source):
             return read(source, max_text_bytes=options.max_bytes)
+
+    def check_bytes(self, source: Readable, options: OpenOptions, progress: Progress | None = None) -> str | None:  # noqa: ARG002
+        head = source.read(0, min(4, source.size))
+        kind, is_whole = ("json.zlib", _is_packed_whole) if is_zlib(head) else ("json", _is_text_whole)
+        return kind if is_whole(source, progress) else None
 
     def _text(self, memory: Prepared, options: SaveOptions) -> tuple[bytes, str]:
         made = to_text(memory, max_text_bytes=options.max_text_bytes, readable=options.readable)
@@ -184,6 +189,32 @@ def read(source: Readable, *, max_text_bytes: int | None = None) -> Reader:
     text = from_zlib(data, source.name, max_text_bytes=most) if packed else data
     with well_formed(source.name):
         return _from_text(text, max_nodes(source.size), source.name, "json.zlib" if packed else "json", source.size)
+
+
+def _is_text_whole(source: Readable, progress: Progress | None) -> bool:
+    """Tell whether the SHA-256 at the end of a text is that of all before it."""
+    end = source.size - _SEAL_BYTES
+    seal = _SEAL.fullmatch(source.read(end, _SEAL_BYTES)) if end >= 0 else None
+    return seal is not None and digest_of(source, 0, end, progress).hex().encode() == seal[1]
+
+
+def _is_packed_whole(source: Readable, progress: Progress | None) -> bool:
+    """Tell whether a packed text has the one header that its stream can have."""
+    (length,) = struct.unpack("<I", source.read(0, 4))
+    start = 4 + length
+    if length > MAX_HEADER_BYTES or start > source.size:
+        return False
+    header = source.read(4, length)
+    try:
+        facts = from_json(header, max_nodes=64)
+        original = facts["original_size"]
+    except (IntegrityError, UnsafeError, KeyError, TypeError):
+        return False
+    if type(original) is not int or original < 0:
+        return False
+    # With another version in it, the text would have to be unpacked to see who is right.
+    digest = digest_of(source, start, source.size, progress)
+    return header == _header_of(original, source.size - start, digest, VERSION)
 
 
 def from_text(text: bytes, name: str = "<text>", *, file_bytes: int | None = None) -> MemoryState:
@@ -324,12 +355,16 @@ def from_zlib(data: bytes, name: str = "<bytes>", *, max_text_bytes: int = MAX_T
 
 def _header(original: int, stream: Buffer, version: object = VERSION) -> bytes:
     """Return the one header that a stream can have, so that any other is recognised as damaged."""
+    return _header_of(original, len(stream), hashlib.sha256(stream).digest(), version)
+
+
+def _header_of(original: int, packed: int, digest: bytes, version: object) -> bytes:
     facts = {
         "original_size": original,
-        "compressed_size": len(stream),
-        "compression_ratio": 1 - len(stream) / original if original else 0.0,
+        "compressed_size": packed,
+        "compression_ratio": 1 - packed / original if original else 0.0,
         "version": version,
-        "sha256": hashlib.sha256(stream).hexdigest(),
+        "sha256": digest.hex(),
     }
     return json.dumps(facts).encode("ascii")
 

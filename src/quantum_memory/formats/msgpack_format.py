@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING
 
 from quantum_memory.errors import InvalidStateError
 from quantum_memory.formats.registry import Handler
-from quantum_memory.formats.tree_file import Cursor, Encoding, Form, read_number, read_tree, spell, write_tree
+from quantum_memory.formats.tree_file import (
+    Cursor,
+    Encoding,
+    Form,
+    is_sealed_whole,
+    read_number,
+    read_tree,
+    spell,
+    write_tree,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,7 +28,7 @@ if TYPE_CHECKING:
     from quantum_memory.durability.files import Readable
     from quantum_memory.formats.prepared import Prepared
     from quantum_memory.formats.reader import Reader
-    from quantum_memory.formats.registry import OpenOptions, SaveOptions, Sink
+    from quantum_memory.formats.registry import OpenOptions, Progress, SaveOptions, Sink
     from quantum_memory.formats.seal import Outgoing, SealedSink
 
 MAX_ARRAY_BYTES = (1 << 32) - 1
@@ -86,3 +95,6 @@ class MessagePack(Handler):
     def open(self, source: Readable, options: OpenOptions) -> Reader:
         with closing(source):
             return read_tree(source, MessagePackEncoding(), options)
+
+    def check_bytes(self, source: Readable, options: OpenOptions, progress: Progress | None = None) -> str | None:  # noqa: ARG002
+        return MessagePackEncoding.name if is_sealed_whole(source, progress) else None

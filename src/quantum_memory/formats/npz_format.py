@@ -28,6 +28,7 @@ from quantum_memory.formats.seal import (
     check_document,
     check_format,
     check_seal,
+    digest_of,
 )
 from quantum_memory.formats.stream import Stream
 from quantum_memory.state.arrays import CHUNK_BYTES, STORABLE
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from quantum_memory.durability.files import Readable
     from quantum_memory.formats.prepared import Prepared
     from quantum_memory.formats.reader import Reader
-    from quantum_memory.formats.registry import SaveOptions, Sink
+    from quantum_memory.formats.registry import Progress, SaveOptions, Sink
     from quantum_memory.state.arrays import AnyArray
 
 SIGN, DOCUMENT, NAME = "quantum-memory", "document", "content_id"
@@ -97,6 +98,10 @@ class NPZ(Handler):
         with closing(source), well_formed(source.name):
             return _read(source, options)
 
+    def check_bytes(self, source: Readable, options: OpenOptions, progress: Progress | None = None) -> str | None:  # noqa: ARG002
+        end, seal = _seal(source)
+        return "npz" if seal is not None and digest_of(source, 0, end, progress) == seal else None
+
 
 def member_name(path: str) -> str:
     """Return the name of the member that holds an array, without ``.npy``: its path, but no step up or aside.
@@ -132,11 +137,10 @@ def _write(
 
 
 def _read(source: Readable, options: OpenOptions) -> Reader:
-    start = source.size - _COMMENT_BYTES
-    comment = _COMMENT.fullmatch(source.read(start, _COMMENT_BYTES)) if start >= _END.size else None
-    if comment is None:
+    start, seal = _seal(source)
+    if seal is None:
         raise IntegrityError("it does not end with its SHA-256: it is cut short or added to, or not a saved state")
-    check_seal(source, start, bytes.fromhex(comment[1].decode()))
+    check_seal(source, start, seal)
     if _directory_bytes(source, start) > MAX_DIRECTORY_BYTES:
         raise IntegrityError("the directory of its archive is past the limits of the format")
     stream = Stream(source)
@@ -147,6 +151,13 @@ def _read(source: Readable, options: OpenOptions) -> Reader:
         if stream.failure is not None:
             raise stream.failure from None
         raise IntegrityError(f"its archive is damaged: {error}") from error
+
+
+def _seal(source: Readable) -> tuple[int, bytes | None]:
+    """Return where the comment of the archive begins, and the SHA-256 in it; None where there is none."""
+    start = source.size - _COMMENT_BYTES
+    comment = _COMMENT.fullmatch(source.read(start, _COMMENT_BYTES)) if start >= _END.size else None
+    return start, None if comment is None else bytes.fromhex(comment[1].decode())
 
 
 def _directory_bytes(source: Readable, end: int) -> int:

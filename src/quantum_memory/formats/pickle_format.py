@@ -18,7 +18,7 @@ from quantum_memory.errors import IntegrityError, UnsafeError
 from quantum_memory.formats.prepared import Prepared
 from quantum_memory.formats.reader import read_memory
 from quantum_memory.formats.registry import Handler, OpenOptions
-from quantum_memory.formats.tree_file import Cursor, Encoding, Form, read_tree, write_tree
+from quantum_memory.formats.tree_file import Cursor, Encoding, Form, is_sealed_whole, read_tree, write_tree
 from quantum_memory.state.arrays import bytes_of
 from quantum_memory.state.memory_state import as_memory_state
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from quantum_memory.durability.files import Buffer, Readable
     from quantum_memory.formats.reader import Reader
-    from quantum_memory.formats.registry import SaveOptions, Sink
+    from quantum_memory.formats.registry import Progress, SaveOptions, Sink
     from quantum_memory.formats.seal import Incoming, Outgoing, SealedSink
     from quantum_memory.state.memory_state import MemoryState
 
@@ -116,6 +116,10 @@ class Pickle(Handler):
     def open(self, source: Readable, options: OpenOptions) -> Reader:
         with closing(source):
             return _read(source, PickleEncoding(), options)
+
+    def check_bytes(self, source: Readable, options: OpenOptions, progress: Progress | None = None) -> str | None:  # noqa: ARG002
+        # Nothing of it is read as a pickle, so that nobody has to allow it.
+        return PickleEncoding.name if is_sealed_whole(source, progress) else None
 
 
 def _read(source: Readable, encoding: PickleEncoding, options: OpenOptions) -> Reader:

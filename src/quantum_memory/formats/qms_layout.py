@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
     from quantum_memory.durability.files import Readable
 
+    Offsets = NDArray[np.int64]
+
 SIGNATURE = b"\x89QMS\r\n\x1a\n"
 """As PNG's: its first byte is not ASCII, and a transfer that changes line ends or stops at a control-Z damages it."""
 
@@ -120,7 +122,7 @@ class Entry:
         """Raw bytes of chunk `index`."""
         return min(CHUNK_BYTES, self.nbytes - index * CHUNK_BYTES)
 
-    def chunk_offsets(self) -> NDArray[np.int64]:
+    def chunk_offsets(self) -> Offsets:
         """Where each chunk begins in the file."""
         lengths = self.chunks["stored"].astype(np.int64)
         return self.offset + np.cumsum(lengths) - lengths
@@ -176,7 +178,7 @@ def trailer(table: bytes, table_offset: int) -> bytes:
     head = header()
     length = table_offset + len(table) + TRAILER_BYTES
     facts = head[len(SIGNATURE) : len(SIGNATURE) + _FACTS.size]
-    return facts + _TRAILER.pack(table_offset, length, _root_digest(head, table, table_offset, length))
+    return facts + _TRAILER.pack(table_offset, length, root_digest(head, table, table_offset, length))
 
 
 def read_layout(source: Readable) -> Layout:
@@ -229,7 +231,7 @@ def read_layout(source: Readable) -> Layout:
             f"its table has {table_bytes} bytes, more than the limit", path=source.name, next_step=_DISTRUST
         )
     table = source.read(table_offset, table_bytes)
-    if _root_digest(head, table, table_offset, length) != root:
+    if root_digest(head, table, table_offset, length) != root:
         raise _damaged("its table does not match its SHA-256", source)
     return Layout(version, _read_table(table, table_offset, source), table_offset, length, root)
 
@@ -288,7 +290,8 @@ def _read_entry(table: bytes, position: int, offset: int) -> tuple[Entry, int]:
     return entry, position + count * CHUNK_RECORD.itemsize
 
 
-def _root_digest(head: bytes, table: bytes, table_offset: int, length: int) -> bytes:
+def root_digest(head: bytes, table: bytes, table_offset: int, length: int) -> bytes:
+    """Return the SHA-256 of everything that describes a file."""
     return hashlib.sha256(head + struct.pack("<QQ", table_offset, length) + table).digest()
 
 

@@ -124,6 +124,18 @@ class Handler:
         """Return a reader of a file, which then belongs to the reader."""
         raise NotImplementedError
 
+    def check_bytes(self, source: Readable, options: OpenOptions, progress: Progress | None = None) -> str | None:  # noqa: ARG002
+        """Compare every byte of a file with the checksums of what is stored, decode nothing, and return the format.
+
+        None: it is damaged, or that cannot be told so. The source stays open for the full check, which says.
+
+        Parameters
+        ----------
+        progress
+            Called with the bytes of the file that are done.
+        """
+        return None
+
     def contents(self, source: Readable) -> dict[str, Any] | None:  # noqa: ARG002
         """Return what a file lists that holds not just one memory: ``states`` and ``time_series``. None for others."""
         return None

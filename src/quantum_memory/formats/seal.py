@@ -125,15 +125,22 @@ def check_seal(source: Source, length: int, expected: bytes) -> None:
     IntegrityError
         They differ.
     """
-    found = hashlib.sha256()
-    buffer = memoryview(bytearray(min(length, CHUNK_BYTES)))
-    for start in range(0, length, CHUNK_BYTES):
-        part = buffer[: length - start]
-        source.read_into(part, start)
-        found.update(part)
-    if found.digest() != expected:
+    if digest_of(source, 0, length) != expected:
         what = "it is damaged, cut short or added to, or not a saved state"
         raise damaged(f"its bytes do not match the SHA-256 at its end: {what}", source.name)
+
+
+def digest_of(source: Source, start: int, stop: int, progress: Progress | None = None) -> bytes:
+    """Return the SHA-256 of the bytes ``start:stop``, of which nothing is kept."""
+    found = hashlib.sha256()
+    buffer = memoryview(bytearray(min(stop - start, CHUNK_BYTES)))
+    for at in range(start, stop, CHUNK_BYTES):
+        part = buffer[: stop - at]
+        source.read_into(part, at)
+        found.update(part)
+        if progress is not None:
+            progress(len(part))
+    return found.digest()
 
 
 class Outgoing:

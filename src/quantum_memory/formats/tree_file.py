@@ -22,6 +22,7 @@ from quantum_memory.formats.seal import (
     check_document,
     check_format,
     check_seal,
+    digest_of,
 )
 from quantum_memory.state.arrays import dtype_name
 from quantum_memory.state.document import MAX_DIMENSIONS, well_formed
@@ -247,6 +248,16 @@ def read_tree(source: Source, encoding: Encoding, options: OpenOptions, file_byt
         source.read_into(memoryview(seal), end)
         check_seal(source, end, bytes(seal))
         return _Tree(Cursor(source, end), encoding).read(Incoming(source, options, file_bytes))
+
+
+def is_sealed_whole(source: Source, progress: Progress | None = None) -> bool:
+    """Tell whether the seal at the end of what `write_tree` wrote is that of all bytes before it."""
+    end = source.size - SEAL_BYTES
+    if end < 0:
+        return False
+    seal = bytearray(SEAL_BYTES)
+    source.read_into(memoryview(seal), end)
+    return digest_of(source, 0, end, progress) == seal
 
 
 class _Tree:
