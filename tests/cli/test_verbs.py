@@ -104,6 +104,18 @@ def test_verify_gives_each_file_a_verdict(qmem: Qmem, bell: Path, damaged: Path)
     assert verdicts == ["OK", "DAMAGED", "MISSING"]
 
 
+def test_verify_looks_at_the_bytes_alone_where_it_is_asked_to(qmem: Qmem, bell: Path, damaged: Path) -> None:
+    done = qmem("verify", "--depth", "bytes", bell)
+    assert done.returncode == 0
+    assert "only the bytes" in _words(done.stdout)
+    assert "content id" not in _words(done.stdout)
+    facts = json.loads(qmem("verify", "--depth", "bytes", "--json", bell).stdout)
+    assert (facts["ok"], facts["depth"], facts["content_id"], facts["chunks"]) == (True, "bytes", None, None)
+    assert facts["bytes"] == bell.stat().st_size
+    assert qmem("verify", "--depth", "bytes", damaged).returncode == 4
+    assert qmem("verify", "--depth", "byte", bell).returncode == 2
+
+
 def test_compare_finds_one_content_in_two_formats(qmem: Qmem, bell: Path, tmp_path: Path) -> None:
     other = tmp_path / "other.json"
     qm.save(qm.load(bell), other)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +14,7 @@ import pytest
 import quantum_memory as qm
 from quantum_memory.errors import IntegrityError, MissingFileError, UnsafeError
 from quantum_memory.formats import verify_all as module
+from quantum_memory.formats.registry import SUFFIXES, OpenOptions
 from quantum_memory.formats.urls import URL
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def _damage(folder: Path) -> set[str]:
 
 @pytest.mark.parametrize("executor", [None, "pool"])
 def test_a_folder_is_checked_as_one(folder: Path, executor, pool, monkeypatch) -> None:
-    monkeypatch.setattr(module, "_MOST_FILES", 7)
+    monkeypatch.setattr(module, "_MOST_FILES", dict.fromkeys(module._MOST_FILES, 7))
     done: list[int] = []
     report = qm.verify(folder, executor=pool if executor else None, progress=done.append)
     assert (report.arrays, report.format, report.problems) == (40, "several", [])
@@ -82,12 +83,20 @@ def test_the_order_is_that_of_the_paths(folder: Path) -> None:
         qm.verify(folder / "empty")
 
 
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_files_of_every_format_are_found_in_a_folder(tmp_path: Path, suffix) -> None:
+    saved = qm.save(_state(1), tmp_path / f"a{suffix}")
+    options = OpenOptions(allow_pickle=True)
+    [one] = qm.verify_all([tmp_path], options=options)
+    assert (one.path, one.content_id, one.error) == (saved.path, saved.content_id, None)
+
+
 def test_a_journal_says_what_is_done(folder: Path, monkeypatch, tmp_path_factory) -> None:
-    monkeypatch.setattr(module, "_MOST_FILES", 7)
+    monkeypatch.setattr(module, "_MOST_FILES", dict.fromkeys(module._MOST_FILES, 7))
     journal = tmp_path_factory.mktemp("j") / "journal"
     checked: list[str] = []
     one_of_them = module._checked
-    monkeypatch.setattr(module, "_checked", lambda path, options: checked.append(path) or one_of_them(path, options))
+    monkeypatch.setattr(module, "_checked", lambda path, *how: checked.append(path) or one_of_them(path, *how))
     first = list(qm.verify_all([folder], journal=journal))
     assert len(checked) == 40
     assert list(qm.verify_all([folder], journal=journal)) == first
@@ -104,6 +113,69 @@ def test_a_journal_says_what_is_done(folder: Path, monkeypatch, tmp_path_factory
     assert again[str(folder / "1" / "05.qms")].content_id == qm.MemoryState(_state(99)).content_id
     journal.write_text('{"x": 1}\n[1, 2, 3]\n["a", [{"path": 3}]]\n' + json.dumps("x") + "\n")
     assert len(list(qm.verify_all([folder], journal=journal))) == 40
+
+
+@pytest.mark.parametrize("executor", [None, "pool"])
+def test_the_bytes_of_a_folder_are_checked(folder: Path, executor, pool, monkeypatch, tmp_path_factory) -> None:
+    monkeypatch.setattr(module, "_MOST_FILES", dict.fromkeys(module._MOST_FILES, 7))
+    how = {"executor": pool if executor else None, "depth": "bytes"}
+    report = qm.verify(folder, **how)
+    assert (report.arrays, report.format, report.problems, report.content_id) == (40, "several", [], None)
+    bad = _damage(folder)
+    journal = tmp_path_factory.mktemp("j") / "journal"
+    found = list(qm.verify_all([folder], journal=journal, **how))
+    assert [one.path for one in found] == [one.path for one in qm.verify_all([folder])]
+    assert {one.path for one in found if one.error} == bad
+    assert [one.bytes for one in found] == [Path(one.path).stat().st_size for one in found]
+    written = journal.read_text()
+    assert list(qm.verify_all([folder], journal=journal, **how)) == found
+    assert journal.read_text() == written + "\n"
+    # What was checked in another depth does not count.
+    full = list(qm.verify_all([folder], journal=journal, executor=how["executor"]))
+    assert {one.depth for one in full} == {"full"}
+    assert all(one.content_id for one in full if not one.error)
+    assert list(qm.verify_all([folder], journal=journal, **how)) == found
+    assert list(qm.verify_all([folder], journal=journal)) == full
+
+
+@pytest.mark.parametrize("damage", ["5, -1", "5, true", "5", "5, 6, 7, 8, 9, 10, 11, 12", '{"path": 1}'])
+def test_a_journal_that_was_tampered_with_is_not_believed(folder: Path, tmp_path_factory, damage) -> None:
+    journal = tmp_path_factory.mktemp("j") / "journal"
+    paths = [folder / "1" / "05.qms", folder / "1" / "01.qms"]
+    first = list(qm.verify_all(paths, journal=journal, depth="bytes"))
+    key, _ = json.loads(journal.read_text())
+    journal.write_text(f'["{key}", [{damage}]]\n')
+    assert list(qm.verify_all(paths, journal=journal, depth="bytes")) == first
+    journal.write_text(f'["{key}", [5, 6]]\n')  # which is what it looks like
+    assert [one.bytes for one in qm.verify_all(paths, journal=journal, depth="bytes")] == [5, 6]
+
+
+@pytest.mark.parametrize("executor", [False, True])
+@pytest.mark.parametrize("depth", ["bytes", "full"])
+def test_of_very_many_files_only_some_are_listed_ahead(folder: Path, monkeypatch, executor, depth) -> None:
+    monkeypatch.setattr(module, "_MOST_FILES", dict.fromkeys(module._MOST_FILES, 7))
+    monkeypatch.setattr(module, "_AHEAD", 3)
+    drawn: list[int] = []
+
+    def paths() -> Iterator[Path]:
+        for k in range(1000):
+            drawn.append(k)
+            yield folder / "1" / "05.qms"
+
+    with ThreadPoolExecutor(2) as threads:
+        found = qm.verify_all(paths(), executor=threads if executor else None, depth=depth)
+        next(found)
+        assert len(drawn) <= (3 + 1) * 7 + 1
+        assert sum(1 for _ in found) == len(drawn) - 1 == 999
+
+
+def test_what_is_listed_while_it_is_checked_is_in_the_journal_up_to_there(folder: Path, tmp_path_factory) -> None:
+    journal = tmp_path_factory.mktemp("j") / "journal"
+    found = qm.verify_all([folder / "1", folder / "2"], journal=journal)
+    first = next(found)
+    found.close()
+    assert journal.read_text().count(first.path) == 1
+    assert len(list(qm.verify_all([folder / "1", folder / "2"], journal=journal))) == 20
 
 
 def test_repositories_below_an_address_are_checked(url: str, pool) -> None:

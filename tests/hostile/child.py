@@ -85,7 +85,14 @@ def open_and_touch(path: str, **options: Any) -> None:
 
 
 def with_options(**options: Any) -> dict[str, Callable[[str], object]]:
-    verbs = {"load": qm.load, "verify": qm.verify, "info": qm.info, "open": open_and_touch}
+    bytes_alone = partial(qm.verify, depth="bytes")
+    verbs = {
+        "load": qm.load,
+        "verify": qm.verify,
+        "verify its bytes": bytes_alone,
+        "info": qm.info,
+        "open": open_and_touch,
+    }
     return {name: partial(verb, **options) for name, verb in verbs.items()}
 
 

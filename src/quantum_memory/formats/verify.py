@@ -1,4 +1,4 @@
-"""Check a whole file, byte by byte, and say what is odd about the state in it."""
+"""Check a whole file, byte by byte, and, unless only its bytes matter, say what is odd about the state in it."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ import threading
 from collections import Counter
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 import numpy as np
 
+from quantum_memory.errors import InvalidStateError
 from quantum_memory.formats.form_reader import lossy_arrays
 from quantum_memory.formats.reader import AMPLITUDES, identities, outline, read_memory
 from quantum_memory.formats.record import norm_of, squared_norm
@@ -29,6 +30,10 @@ if TYPE_CHECKING:
     from quantum_memory.formats.registry import OpenOptions, Path, Progress
     from quantum_memory.state.arrays import AnyArray
     from quantum_memory.state.document import QuantumState
+
+Depth = Literal["bytes", "full"]
+"""How deep a check looks: "bytes" compares stored bytes with their checksums and decodes nothing, "full" reads all that
+is stored, compares it with every digest, and looks at the state."""
 
 _PUT_TOGETHER = 32 << 20
 """Raw bytes up to which a memory is not only checked but also put together, to see that its parts fit."""
@@ -51,8 +56,12 @@ class VerifyReport:
 
     Attributes
     ----------
+    content_id
+        The name of its content; None where only the bytes were looked at.
     arrays, chunks
-        How many arrays there are, and how many chunks of 1 MiB or less they and the document make.
+        How many arrays there are, and how many chunks of 1 MiB or less they and the document make; None as well.
+    depth
+        How deep was looked: "full" also where "bytes" was asked for, and the format has no check of bytes alone.
     problems
         What is odd about the data that were saved, and is kept exactly as it was: values that are not finite, a norm
         that is not 1. The file itself is good.
@@ -61,18 +70,32 @@ class VerifyReport:
     path: str
     format: str
     bytes: int
-    content_id: str
-    arrays: int
-    chunks: int
+    content_id: str | None
+    arrays: int | None
+    chunks: int | None
     problems: list[str] = field(default_factory=list)
+    depth: Depth = "full"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as a plain dict."""
         return asdict(self)
 
 
+def depth_of(depth: Depth) -> Depth:
+    """Return how deep somebody wants to look, or say that there is no such depth."""
+    if depth not in get_args(Depth):
+        known = " or ".join(map(repr, get_args(Depth)))
+        raise InvalidStateError(f"no check has the depth {depth!r:.40}", next_step=f"use {known}")
+    return depth
+
+
 def verify_one(
-    path: Path, options: OpenOptions, progress: Progress | None = None, seen: Callable[[Reader], Seen] | None = None
+    path: Path,
+    options: OpenOptions,
+    progress: Progress | None = None,
+    seen: Callable[[Reader], Seen] | None = None,
+    *,
+    depth: Depth = "full",
 ) -> VerifyReport:
     """Check every byte of a file; see `quantum_memory.verify`.
 
@@ -83,8 +106,11 @@ def verify_one(
     """
     source, handler = opened(path, options)
     # Closed here, and not when the last error that names them is forgotten.
-    with closing(source), closing(handler.each(source, options)) as readers:
-        reports = {reader.member: _verify(reader, progress, seen) for reader in readers}
+    with closing(source):
+        if depth == "bytes" and (kind := handler.check_bytes(source, options, progress)) is not None:
+            return VerifyReport(source.name, kind, source.size, None, None, None, depth="bytes")
+        with closing(handler.each(source, options)) as readers:
+            reports = {reader.member: _verify(reader, progress, seen) for reader in readers}
     return next(iter(reports.values())) if len(reports) == 1 else _together(reports, source.name, source.size)
 
 
@@ -140,8 +166,8 @@ def _verify(reader: Reader, progress: Progress | None, seen: Callable[[Reader], 
 def _together(reports: dict[str, VerifyReport], name: str, size: int) -> VerifyReport:
     """Return the report of a store: its `content_id` is the SHA-256 of those of its states, sorted and joined."""
     each = reports.values()
-    content = hashlib.sha256("".join(sorted(report.content_id for report in each)).encode()).hexdigest()
-    arrays, chunks = (sum(getattr(report, what) for report in each) for what in ("arrays", "chunks"))
+    content = hashlib.sha256("".join(sorted(str(report.content_id) for report in each)).encode()).hexdigest()
+    arrays, chunks = (sum(getattr(report, what) or 0 for report in each) for what in ("arrays", "chunks"))
     problems = [f"{member}: {problem}" for member, report in reports.items() for problem in report.problems]
     more = [f"and {len(problems) - _LISTED} more"] if len(problems) > _LISTED else []
     return VerifyReport(name, "h5", size, content, arrays, chunks, problems[:_LISTED] + more)

@@ -9,58 +9,73 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections import Counter
+from collections import Counter, deque
 from contextlib import closing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from quantum_memory.durability.files import ReadableFile
 from quantum_memory.errors import RESTORE, IntegrityError, MissingFileError, QuantumMemoryError, StorageError
-from quantum_memory.formats.registry import FORMATS, HEAD_BYTES, SUFFIXES, OpenOptions, format_of_head, open_reader
+from quantum_memory.formats.qms_bytes import length_of_whole
+from quantum_memory.formats.registry import FORMATS, SUFFIXES, OpenOptions, format_of_head, open_reader
 from quantum_memory.formats.stored_amplitudes import reader_of
 from quantum_memory.formats.urls import URL, is_url, storage
-from quantum_memory.formats.verify import Seen, VerifyReport, look_at, verify_one
-from quantum_memory.state.products import AHEAD, share, shared_out, workers_of
+from quantum_memory.formats.verify import Depth, Seen, VerifyReport, depth_of, look_at, verify_one
+from quantum_memory.formats.verify_journal import Checked, Found, Journal, spelled_out
+from quantum_memory.state.products import AHEAD, as_executor, share, shared_out, workers_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+    from concurrent.futures import Future
 
     from quantum_memory.encryption.keys import OneKey
     from quantum_memory.formats.reader import Reader
     from quantum_memory.formats.registry import Path, Progress
 
-_MOST_FILES, _MOST_BYTES = 500, 256 << 20
+_MOST_FILES: dict[Depth, int] = {"bytes": 2000, "full": 500}
+_MOST_BYTES = 256 << 20
 """Of a task."""
+
+_AHEAD = 128
+"""Tasks that are handed out before the first of them has ended: of a million files, most are not listed yet."""
+
+_HEAD_BYTES = 4096
+"""What tells files of ours from those of the first implementation that begin like them."""
+
+_QMS = FORMATS[0].suffixes[0]
 
 _SHOWN = 3
 
 
 @dataclass(frozen=True)
-class Checked:
-    """What was found of one file.
+class _Task:
+    """What is sent to who does the work. Of a list, Dask would look at every item, and send each by itself."""
+
+    paths: list[str]
+    options: OpenOptions
+    depth: Depth
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """What is sent back."""
+
+    found: list[Found]
+
+
+class _Batch(NamedTuple):
+    """What one task checks.
 
     Attributes
     ----------
-    path
-        Of the file, or its address.
-    content_id
-        The name of its content, where it is whole.
-    bytes
-        How long it is.
-    problems
-        What is odd about the data in it.
-    error
-        What is wrong with it; None where it is whole.
-    exit_code
-        Of the error; 0 where there is none.
+    paths
+        Files that follow one another.
+    key
+        Of the journal: it changes when one of them does. Without a journal it is empty.
     """
 
-    path: str
-    content_id: str | None
-    bytes: int
-    problems: tuple[str, ...] = ()
-    error: str | None = None
-    exit_code: int = 0
+    paths: list[str]
+    key: str
 
 
 def verify(
@@ -72,6 +87,7 @@ def verify(
     state_id: str | None = None,
     key: OneKey | None = None,
     executor: Any = None,
+    depth: Depth = "full",
 ) -> VerifyReport:
     """Check every byte of a file against its checksum and its SHA-256, needing at most 64 MiB of memory.
 
@@ -84,6 +100,12 @@ def verify(
     quick: density matrices up to dimension 512, stabiliser states up to 2048 qubits, and matrix product states up to
     2**21 numbers, and 2**28 products of two numbers in their norm, all of memories that are put together.
 
+    With ``depth="bytes"`` nothing is decoded and nothing put together: every byte of the file is compared with the
+    checksums of what is stored, which finds whatever has become of it since it was written, and takes a twentieth of
+    the time of a small file. Whether what was written fits together and has odd values, and which `content_id` it has,
+    is not seen. Of HDF5, files of the first implementation, checkpoints by name and addresses there is no such check,
+    and the full one is made.
+
     Parameters
     ----------
     path
@@ -92,6 +114,8 @@ def verify(
         Called with the raw bytes of each chunk that is done.
     executor
         A `concurrent.futures.Executor`, or a client of Dask, which does the work for a folder, or at an address.
+    depth
+        "bytes" or "full".
     max_bytes, allow_pickle, state_id, key
         See `quantum_memory.load`.
 
@@ -105,9 +129,9 @@ def verify(
     """
     options = OpenOptions(max_bytes, allow_pickle, state_id, key)
     if is_several(path):
-        return _together(path, options, executor, progress)
+        return _together(path, options, executor, progress, depth_of(depth))
     if executor is None or not is_url(path):
-        return verify_one(path, options, progress)
+        return verify_one(path, options, progress, depth=depth_of(depth))
     return verify_one(path, options, None, lambda reader: _shared_look(reader, executor, progress))
 
 
@@ -118,8 +142,11 @@ def verify_all(
     journal: Path | None = None,
     progress: Progress | None = None,
     options: OpenOptions | None = None,
+    depth: Depth = "full",
 ) -> Iterator[Checked]:
     """Check files, and yield what was found of each, in their order.
+
+    They are listed while they are checked, so that of a million only some are in memory.
 
     Parameters
     ----------
@@ -134,21 +161,54 @@ def verify_all(
         A file to which is written what is done. What is in it already, and has not changed since, is not checked again.
     progress
         Called with the bytes of files that are done.
-    options
+    options, depth
         See `quantum_memory.verify`.
     """
-    done = _Journal(journal)
-    with closing(done):
-        batches = list(_batches(_listed(paths)))
-        known = [done.known(batch) for batch in batches]
-        todo = [batch for batch, found in zip(batches, known, strict=True) if found is None]
-        work = shared_out(_checked_batch, ((batch, options or OpenOptions()) for batch in todo), executor)
-        for batch, found in zip(batches, known, strict=True):
-            each = found if found is not None else done.noted(batch, next(work))
-            for one in each:
+    depth = depth_of(depth)
+    options = options or OpenOptions()
+    with closing(Journal(journal)) as done:
+        for batch, found in _found(_batches(_listed(paths), depth, keyed=done.is_kept), executor, done, options, depth):
+            for one in spelled_out(batch.paths, found):
                 if progress is not None:
                     progress(one.bytes)
                 yield one
+
+
+def _found(
+    batches: Iterable[_Batch], executor: Any, done: Journal, options: OpenOptions, depth: Depth
+) -> Iterator[tuple[_Batch, list[Found]]]:
+    """Yield what is found of each batch, in their order, as soon as it and those before it are done."""
+    pool = None if executor is None else as_executor(executor)
+    waiting: deque[tuple[_Batch, Future[_Answer] | list[Found]]] = deque()
+
+    def first() -> tuple[_Batch, list[Found]]:
+        batch, found = waiting[0]
+        if not isinstance(found, list):
+            found = found.result().found
+            done.note(batch.key, found)
+        waiting.popleft()
+        return batch, found
+
+    try:
+        for batch in batches:
+            known = done.known(batch.key, batch.paths)
+            task = _Task(batch.paths, options, depth)
+            if known is not None:
+                waiting.append((batch, known))
+            elif pool is not None:
+                waiting.append((batch, pool.submit(_checked_batch, task)))
+            else:
+                found = _checked_batch(task).found
+                done.note(batch.key, found)
+                waiting.append((batch, found))
+            while waiting and (len(waiting) > _AHEAD or isinstance(waiting[0][1], list) or waiting[0][1].done()):
+                yield first()
+        while waiting:
+            yield first()
+    finally:
+        for _, rest in waiting:
+            if not isinstance(rest, list):
+                rest.cancel()
 
 
 def is_several(path: object) -> bool:
@@ -159,23 +219,30 @@ def is_several(path: object) -> bool:
     return isinstance(path, (str, os.PathLike)) and os.path.isdir(path)  # noqa: PTH112 - of any kind of path
 
 
-def _together(path: Path, options: OpenOptions, executor: Any, progress: Progress | None) -> VerifyReport:
+def _together(path: Path, options: OpenOptions, executor: Any, progress: Progress | None, depth: Depth) -> VerifyReport:
     """Check everything in a folder or below an address, and report on all together."""
-    found = list(verify_all([path], executor=executor, progress=progress, options=options))
-    name = os.fspath(path)
-    if not found and not is_url(path):
+    name, count, size = os.fspath(path), 0, 0
+    bad: dict[str, str] = {}
+    names: list[str] = []
+    problems: list[str] = []
+    for one in verify_all([path], executor=executor, progress=progress, options=options, depth=depth):
+        count, size = count + 1, size + one.bytes
+        if one.error is not None:
+            bad[one.path] = one.error
+        elif one.content_id is not None:
+            names.append(one.content_id)
+        problems.extend(f"{one.path}: {problem}" for problem in one.problems)
+    if not count and not is_url(path):
         return verify_one(path, options)  # which says what it is, if it is no file
-    if not found:
+    if not count:
         raise MissingFileError("there is no saved state in it", path=name, next_step="give the path of one")
-    bad = {one.path: one.error for one in found if one.error is not None}
     if bad:
         some = ", ".join(list(bad)[:_SHOWN]) + (", ..." if len(bad) > _SHOWN else "")
-        damaged = IntegrityError(f"{len(bad)} of {len(found)} are not whole: {some}", path=name, next_step=RESTORE)
+        damaged = IntegrityError(f"{len(bad)} of {count} are not whole: {some}", path=name, next_step=RESTORE)
         damaged.damaged = bad  # type: ignore[attr-defined]
         raise damaged
-    content = hashlib.sha256("".join(sorted(str(one.content_id) for one in found)).encode()).hexdigest()
-    problems = [f"{one.path}: {problem}" for one in found for problem in one.problems]
-    return VerifyReport(name, "several", sum(one.bytes for one in found), content, len(found), len(found), problems)
+    content = hashlib.sha256("".join(sorted(names)).encode()).hexdigest() if depth == "full" else None
+    return VerifyReport(name, "several", size, content, count, count, problems, depth)
 
 
 def _shared_look(reader: Reader, executor: Any, progress: Progress | None) -> Seen:
@@ -210,15 +277,27 @@ def _looked_at(address: str, path: str, first: int, last: int) -> tuple[Seen, in
     return look_at(check), sum(done)
 
 
-def _checked_batch(paths: list[str], options: OpenOptions) -> list[Checked]:
-    return [_checked(path, options) for path in paths]
+def _checked_batch(task: _Task) -> _Answer:
+    if task.depth == "bytes" and task.options == OpenOptions():
+        return _Answer([_quickly_checked(path, task.options) for path in task.paths])
+    return _Answer([_checked(path, task.options, task.depth) for path in task.paths])
 
 
-def _checked(path: str, options: OpenOptions) -> Checked:
+def _quickly_checked(path: str, options: OpenOptions) -> Found:
+    """Return what is found of a file, of one that is small, whole and named as most are without more ado."""
+    plain = path.endswith(_QMS) and "@" not in path and "://" not in path
+    length = length_of_whole(path) if plain else None
+    return _checked(path, options, "bytes") if length is None else length
+
+
+def _checked(path: str, options: OpenOptions, depth: Depth) -> Found:
     try:
-        report = verify_one(path, options)
+        report = verify_one(path, options, depth=depth)
     except QuantumMemoryError as error:
-        return Checked(path, None, _length(path), error=str(error), exit_code=error.exit_code)
+        length = 0 if is_url(path) else _facts(path)[0]
+        return Checked(path, None, length, error=str(error), exit_code=error.exit_code, depth=depth)
+    if report.depth == "bytes":
+        return report.bytes
     return Checked(path, report.content_id, report.bytes, tuple(report.problems))
 
 
@@ -246,94 +325,53 @@ def _in_folder(folder: str) -> Iterator[str]:
 
 def _is_one_of_ours(path: str) -> bool:
     """Tell whether a file is a saved state, whole or not; other programs have files with the suffixes of ours, too."""
-    if not path.lower().endswith(SUFFIXES) or path.lower().endswith(f".{FORMATS[0].name}"):
-        return path.lower().endswith(SUFFIXES)
+    name = path.lower()
+    if name.endswith(_QMS) or not name.endswith(SUFFIXES):
+        return name.endswith(_QMS)
     try:
         with ReadableFile(path) as source:
-            head = source.read(0, min(HEAD_BYTES, source.size))
+            head = source.read(0, min(_HEAD_BYTES, source.size))
             found = format_of_head(head)
             return found is not None and not found.is_legacy(head)
     except QuantumMemoryError:
         return True  # checking it says what is wrong
 
 
-def _batches(paths: Iterable[str]) -> Iterator[list[str]]:
+def _batches(paths: Iterable[str], depth: Depth, *, keyed: bool) -> Iterator[_Batch]:
+    """Put files together that one task checks; each is looked at once, before it is checked."""
     batch: list[str] = []
+    stamps: list[object] = []
     size = 0
+
+    def made() -> _Batch:
+        key = hashlib.sha256(json.dumps([depth, batch, stamps]).encode()).hexdigest() if keyed else ""
+        return _Batch(batch, key)
+
     for path in paths:
-        length = _length(path)
-        if batch and (len(batch) >= _MOST_FILES or size + length > _MOST_BYTES):
-            yield batch
-            batch, size = [], 0
+        length, changed = _facts(path)
+        if batch and (len(batch) >= _MOST_FILES[depth] or size + length > _MOST_BYTES):
+            yield made()
+            batch, stamps, size = [], [], 0
         batch.append(path)
+        if keyed:
+            stamps += _version(path) if is_url(path) else (length, changed)
         size += length
     if batch:
-        yield batch
+        yield made()
 
 
-def _length(path: str) -> int:
+def _facts(path: str) -> tuple[int, int]:
+    """Return how long a file is, and when it was changed; where there is none, why."""
     if is_url(path):
-        return _MOST_BYTES  # a task of its own
-    try:
-        return os.stat(path).st_size  # noqa: PTH116
-    except OSError:
-        return 0
-
-
-class _Journal:
-    """What has been checked: a line of JSON for each batch, ``[key, [...]]``."""
-
-    def __init__(self, path: Path | None) -> None:
-        self._path = None if path is None else os.fspath(path)
-        self._file: Any = None
-        self._known: dict[str, list[Checked]] = {}
-        if self._path is None:
-            return
-        try:
-            with open(self._path, encoding="utf-8") as file:  # noqa: PTH123
-                for line in file:
-                    self._take(line)
-            self._file = open(self._path, "a", encoding="utf-8")  # noqa: PTH123, SIM115 - closed below
-            self._file.write("\n")  # the last line may be torn
-        except FileNotFoundError:
-            self._file = open(self._path, "a", encoding="utf-8")  # noqa: PTH123, SIM115
-        except OSError as error:
-            raise StorageError.from_os_error(error, "open the journal", self._path) from error
-
-    def _take(self, line: str) -> None:
-        try:
-            key, found = json.loads(line)
-            self._known[key] = [Checked(**one | {"problems": tuple(one["problems"])}) for one in found]
-        except (ValueError, TypeError, KeyError, RecursionError):
-            return  # torn, or nothing that was written here: it is checked again
-
-    def known(self, batch: list[str]) -> list[Checked] | None:
-        """Return what is known of a batch that has not changed."""
-        return None if self._file is None else self._known.get(_key(batch))
-
-    def noted(self, batch: list[str], found: list[Checked]) -> list[Checked]:
-        """Write down what was found of a batch, and return it; what cannot be reached is tried again the next time."""
-        if self._file is not None and not any(one.exit_code == StorageError.exit_code for one in found):
-            self._file.write(json.dumps([_key(batch), [vars(one) for one in found]]) + "\n")
-            self._file.flush()
-        return found
-
-    def close(self) -> None:
-        """Close the file."""
-        if self._file is not None:
-            self._file.close()
-
-
-def _key(batch: list[str]) -> str:
-    return hashlib.sha256(json.dumps([(path, *_stamp(path)) for path in batch]).encode()).hexdigest()
-
-
-def _stamp(path: str) -> tuple[object, ...]:
-    if is_url(path):
-        with closing(open_reader(path, OpenOptions())) as reader:
-            return (getattr(reader, "address", path),)
+        return _MOST_BYTES, 0  # a task of its own
     try:
         facts = os.stat(path)  # noqa: PTH116
-    except OSError as error:
-        return (error.errno,)
-    return (facts.st_size, facts.st_mtime_ns)
+    except (OSError, ValueError) as error:
+        return 0, -(getattr(error, "errno", None) or 1)
+    return facts.st_size, facts.st_mtime_ns
+
+
+def _version(path: str) -> tuple[str]:
+    """Return which version an address means now."""
+    with closing(open_reader(path, OpenOptions())) as reader:
+        return (getattr(reader, "address", path),)

@@ -23,6 +23,7 @@ from hypothesis.extra.numpy import basic_indices
 
 import quantum_memory as qm
 from quantum_memory.durability import files
+from quantum_memory.durability.files import ReadableBytes
 from quantum_memory.errors import (
     BudgetError,
     ConflictError,
@@ -34,6 +35,7 @@ from quantum_memory.errors import (
     UnsafeError,
     UnsupportedVersionError,
 )
+from quantum_memory.formats.registry import OpenOptions, format_of_suffix
 from quantum_memory.state.arrays import CHUNK_BYTES, chunk_count
 from quantum_memory.testing import strategies as qst
 from quantum_memory.testing.damage import extensions, flip_bit
@@ -227,6 +229,26 @@ class FormatConformance:
     def test_every_bit_is_covered(self, path: Path, golden: bytes) -> None:
         bits = (bit for bit in range(0, 8 * len(golden), self.every_bit) if bit // 8 not in self.inert)
         assert self.undetected(path, ((bit, flip_bit(golden, bit)) for bit in bits)) == []
+
+    def test_a_check_of_the_bytes_alone_finds_as_much(self, path: Path, golden: bytes) -> None:
+        """Where there is none, it says so of a whole file as well."""
+        handler, options = format_of_suffix(path).handler, OpenOptions(**self.load_options)
+
+        def finds(data: bytes) -> bool:
+            try:
+                return handler.check_bytes(ReadableBytes(data), options) is None
+            except _DAMAGE:
+                return True
+
+        kind = handler.check_bytes(ReadableBytes(golden), options)
+        assert kind in (None, self.suffix[1:])
+        report = qm.verify(path, depth="bytes", **self.load_options)
+        assert (report.depth, report.format) == ("full" if kind is None else "bytes", self.suffix[1:])
+        bits = (bit for bit in range(0, 8 * len(golden), self.every_bit) if bit // 8 not in self.inert)
+        assert [bit for bit in bits if not finds(flip_bit(golden, bit))] == []
+        lengths = range(0, len(golden), 1 + self.every_bit // 8)
+        assert [length for length in lengths if not finds(golden[:length])] == []
+        assert [len(data) for data in extensions(golden) if not finds(data)] == []
 
     def test_every_truncation_and_extension_is_noticed(self, path: Path, golden: bytes) -> None:
         step = 1 + self.every_bit // 8

@@ -125,7 +125,7 @@ def _same(path: Path, name: str, said: str, read: str) -> str:
 
 def _of_file(path: Path, key: Key | None) -> str:
     read = qm.load(path, key=key, allow_pickle=True).content_id
-    said = qm.verify(path, key=key, allow_pickle=True).content_id
+    said = str(qm.verify(path, key=key, allow_pickle=True).content_id)
     if read != said and "certificate" in qm.info(path, key=key)["compression"]:
         return said  # of the form, from which the state is computed
     return _same(path, "", said, read)
