@@ -17,7 +17,7 @@ from click.testing import CliRunner
 import quantum_memory as qm
 from quantum_memory.cli import bench, compress, main
 from quantum_memory.cli.output import last_part
-from quantum_memory.errors import StorageError
+from quantum_memory.errors import InvalidStateError, StorageError
 from quantum_memory.formats.urls import URL
 from quantum_memory.lifecycle.checkpoint_manager import CheckpointManager
 from tests.cloud import servers
@@ -476,3 +476,11 @@ def test_help_names_the_verb() -> None:
     for verb in ("info", "verify", "compare", "convert", "compress"):
         said = " ".join(CliRunner().invoke(main.qmem, [verb, "--help"]).output.split())
         assert "s3://bucket/run@tag" in said
+
+
+def test_what_is_done_to_files_alone_says_so(run: Run, folder: str) -> None:
+    code, _, err = run("migrate", "plan", folder, "--out", "plan.json")
+    assert (code, "qmem convert OLD ADDRESS" in err) == (InvalidStateError.exit_code, True)
+    code, _, err = run("backup", "create", folder, "-C", "backups")
+    assert (code, "qmem convert ADDRESS FILE.qms" in " ".join(err.split())) == (InvalidStateError.exit_code, True)
+    assert not os.path.lexists("backups")

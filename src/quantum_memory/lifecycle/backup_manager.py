@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from quantum_memory.errors import ConflictError, InvalidStateError, QuantumMemoryError
+from quantum_memory.formats.urls import is_url
 from quantum_memory.lifecycle.backups import keys
 from quantum_memory.lifecycle.backups.arguments import (
     absolute,
@@ -140,6 +141,12 @@ class BackupManager(Names[Backup]):
         MissingFileError, UnsafeError, StorageError, ConflictError
             There is nothing to back up, or it cannot be read; or the backup cannot be written.
         """
+        if is_url(path):
+            raise InvalidStateError(
+                "it is an address, and backups are of files and folders",
+                path=path,
+                next_step="what has a tag stays there; qmem convert ADDRESS FILE.qms makes a file of it",
+            )
         if isinstance(tags, str):  # of which each letter would be one
             raise InvalidStateError("tags is text", next_step="give a list of tags, also of one")
         tags = [check_name(tag, "tag") for tag in tags]

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from quantum_memory.durability.files import Files, current, is_unsupported
 from quantum_memory.durability.folders import sync_names
 from quantum_memory.durability.locks import locked
-from quantum_memory.errors import ConflictError, MissingError, StorageError, UnsafeError
+from quantum_memory.errors import ConflictError, InvalidStateError, MissingError, StorageError, UnsafeError
+from quantum_memory.formats.urls import is_url
 from quantum_memory.lifecycle.migration.entries import WORKPLACE, Source
 
 if TYPE_CHECKING:
@@ -166,7 +167,15 @@ def real_root(folder: str | os.PathLike[str]) -> str:
     ------
     MissingError
         It is no folder.
+    InvalidStateError
+        It is an address.
     """
+    if is_url(folder):
+        raise InvalidStateError(
+            "nothing of the first implementation is at an address",
+            path=folder,
+            next_step="qmem convert OLD ADDRESS writes what such a file holds there",
+        )
     root = os.path.realpath(folder)
     if not os.path.isdir(root):
         raise MissingError("there is no such folder", path=folder, next_step="check the path")
