@@ -164,6 +164,7 @@ def _on_disk(folder: Path, quick: bool) -> list[Row]:
     tiny = f"icechunk+file://{folder}/tiny"
     qm.save(_state(21), tiny)
     found = []
+    os.environ["MALLOC_ARENA_MAX"] = "2"  # of the workers, as docs/object_storage.md says
     with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
         qm.metrics.fidelity(_vector(tiny), _vector(tiny), executor=pool)  # which imports and starts what there is
         idle = max(pool.map(_now, [0.5] * 8))
