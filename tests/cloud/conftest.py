@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import multiprocessing
 import uuid
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,6 +56,32 @@ def url(request: pytest.FixtureRequest) -> str:
     """Where nothing is yet, in a folder and in object storage."""
     found: str = request.getfixturevalue({"folder": "folder_url", "s3": "prefix"}[request.param])
     return found
+
+
+@pytest.fixture(scope="module")
+def pool() -> Iterator[ProcessPoolExecutor]:
+    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[object]:
+    from distributed import Client, LocalCluster
+
+    # Workers are processes that are told where the storage is when they start.
+    with (
+        LocalCluster(
+            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0", silence_logs=50
+        ) as cluster,
+        Client(cluster) as made,
+    ):
+        yield made
+
+
+@pytest.fixture(params=["pool", "client"])
+def executor(request: pytest.FixtureRequest, s3: object) -> object:
+    """Two processes, in a pool and of Dask; they have the environment of `s3`."""
+    return request.getfixturevalue(request.param)
 
 
 def stored_bytes(url: str) -> int:

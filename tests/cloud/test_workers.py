@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import subprocess
 import sys
 import sysconfig
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
 import quantum_memory as qm
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 _MIB = 1 << 20
 _X = np.array([[0, 1], [1, 0]])
@@ -35,32 +29,6 @@ def _save(state: qm.StateVector, url: str) -> None:
         part = tx.fork()
         part.write(0, state.amplitudes)
         tx.merge(part)
-
-
-@pytest.fixture(scope="module")
-def pool() -> Iterator[ProcessPoolExecutor]:
-    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def client() -> Iterator[object]:
-    from distributed import Client, LocalCluster
-
-    # Workers are processes that are told where the storage is when they start.
-    with (
-        LocalCluster(
-            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0", silence_logs=50
-        ) as cluster,
-        Client(cluster) as made,
-    ):
-        yield made
-
-
-@pytest.fixture(params=["pool", "client"])
-def executor(request: pytest.FixtureRequest, s3: object) -> object:
-    """Two processes, in a pool and of Dask; they have the environment of `s3`."""
-    return request.getfixturevalue(request.param)
 
 
 def test_the_work_is_done_where_the_amplitudes_are(executor, url: str) -> None:
@@ -110,8 +78,8 @@ def test_an_executor_writes_states_at_addresses(pool, folder_url: str, tmp_path)
         qm.save(_state(), tmp_path / "x.qms", executor=pool)
     with pytest.raises(qm.InvalidStateError, match="there is none"):
         qm.save(qm.MemoryState(classical=1), folder_url, executor=pool)
-    with pytest.raises(qm.InvalidStateError, match="writes amplitudes as they are"):
-        qm.save(_state(), folder_url, executor=pool, fidelity=0.9)
+    with pytest.raises(qm.InvalidStateError, match="looks for no other form"):
+        qm.save(_state(), folder_url, executor=pool, effort="max")
     qm.save(_state(), folder_url)
     with pytest.raises(qm.ConflictError, match="there is a memory already"):
         qm.save(_state(1), folder_url, executor=pool, overwrite=False)

@@ -5,18 +5,17 @@ from __future__ import annotations
 import itertools
 import os
 from collections import Counter
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from quantum_memory.cli.failures import PARTIAL
 from quantum_memory.cli.output import console, fact_sheet, plain, print_json, progress, short, size_text
+from quantum_memory.cli.workers import workers
 from quantum_memory.errors import shell_word
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from concurrent.futures import Executor
 
     from rich.console import Console
 
@@ -61,7 +60,7 @@ def plan(folder: str, *, out: str, allow_pickle: bool, jobs: int, as_json: bool)
     import quantum_memory as qm
     from quantum_memory.lifecycle.migration.survey import count_entries
 
-    with _workers(jobs) as executor, progress("plan", count_entries(folder), unit="items") as advance:
+    with workers(jobs) as executor, progress("plan", count_entries(folder), unit="items") as advance:
         made = qm.MigrationUtilities().generate_migration_plan(
             folder, out, allow_pickle=allow_pickle, executor=executor, progress=advance
         )
@@ -159,7 +158,7 @@ def apply(plan_file: str, *, jobs: int, dry_run: bool, continue_on_error: bool, 
 
     made = Plan.open(plan_file)
     try:
-        with _workers(jobs) as executor, progress("migrate", made.totals.migrate, unit="items") as advance:
+        with workers(jobs) as executor, progress("migrate", made.totals.migrate, unit="items") as advance:
             done = qm.MigrationUtilities().apply_migration_plan(
                 made,
                 executor=executor,
@@ -298,15 +297,3 @@ def commit(folder: str, *, plan_id: str | None, yes: bool, as_json: bool) -> int
 def _kept(statuses: list[Status], plan_id: str | None) -> list[Status]:
     """Return the migrations whose originals are kept, of those that are meant."""
     return [one for one in statuses if one.kept_bytes and one.plan_id.startswith(plan_id or "")]
-
-
-@contextmanager
-def _workers(jobs: int) -> Iterator[Executor | None]:
-    """Yield the processes that work, for a block; None where one is enough, which is this."""
-    if jobs == 1:
-        yield None
-        return
-    from quantum_memory.lifecycle.migration.pool import worker_pool
-
-    with worker_pool(jobs) as pool:
-        yield pool

@@ -62,6 +62,8 @@ class Part:
     _has_old: bool
     _done: dict[int, Written] = field(default_factory=dict, repr=False)
     _taken: bool = False
+    _path: str = AMPLITUDES  # of the array
+    _node: str = AMPLITUDES  # and where it is
 
     @property
     def chunk(self) -> int:
@@ -97,6 +99,13 @@ class Part:
         StorageError
             The storage cannot be reached, or refuses; then none of them counts as written, and may be written again.
         """
+        self._write(where, amplitudes, copied=True)
+
+    def take(self, where: int | slice, amplitudes: AnyArray) -> None:
+        """Do what `write` does with an array that nobody else has, and of which no copy is made."""
+        self._write(where, amplitudes, copied=False)
+
+    def _write(self, where: int | slice, amplitudes: AnyArray, *, copied: bool) -> None:
         start, stop = self._checked(where, amplitudes)
         if self._taken:
             raise InvalidStateError(
@@ -111,7 +120,7 @@ class Part:
                 path=self._name,
                 next_step="write each chunk once",
             )
-        rows = Rows(self._fork.store, AMPLITUDES, self._place)
+        rows = Rows(self._fork.store, self._node, self._place)
         written: dict[int, Written] = {}
         with told(self._name, "write amplitudes"):
             old = self._old(indices)
@@ -119,10 +128,11 @@ class Part:
 
             def write(index: int) -> None:
                 part = self._place.items(index)
-                items = np.array(amplitudes[part.start - start : part.stop - start], dtype=little, order="C", copy=True)
+                given = amplitudes[part.start - start : part.stop - start]
+                items = np.array(given, dtype=little, order="C", copy=copied or None)
                 zero = is_zero(items)
                 digests = zero_digests(items.nbytes) if zero else digests_of(items)
-                squares = np.array(squares_of(items)).tobytes()
+                squares = np.array(squares_of(items) if self._path == AMPLITUDES else []).tobytes()
                 if digests != old.get(index) and not (zero and not self._has_old):
                     send = rows.prepared(index, items, zero=zero)
                     del items
@@ -139,7 +149,7 @@ class Part:
         first, last = self._place.row_slice(indices[0]), self._place.row_slice(indices[-1])
         try:
             with told(self._name, "read digests"):
-                rows = read_digests(self._fork.store, AMPLITUDES, slice(first.start, last.stop))
+                rows = read_digests(self._fork.store, self._node, slice(first.start, last.stop))
         except IntegrityError:
             return {}  # so that all is written
         found = {}

@@ -1,4 +1,4 @@
-"""A save of which an executor does the work: its tasks write the amplitudes, each some of them."""
+"""A save of which an executor does the work: its tasks write what is large, each some of it."""
 
 from __future__ import annotations
 
@@ -9,14 +9,13 @@ import numpy as np
 
 from quantum_memory.cloud.transaction import Transaction
 from quantum_memory.cloud.zarr_format import already_there
-from quantum_memory.errors import InvalidStateError
 from quantum_memory.formats.reader import AMPLITUDES
 from quantum_memory.state.arrays import is_elsewhere
 from quantum_memory.state.products import CARRIED, part_of, ranges, read_runs, runs_of, shared_out, workers_of
-from quantum_memory.state.windows import DaskRow, InMemory
+from quantum_memory.state.windows import DaskRow, InMemory, carries, released
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from quantum_memory.cloud.parts import Part
     from quantum_memory.formats.prepared import Prepared
@@ -25,26 +24,36 @@ if TYPE_CHECKING:
     from quantum_memory.state.arrays import AnyArray, Windows
 
 
-def saved_by(executor: Any, url: URL, memory: Prepared, options: SaveOptions) -> Saved:
-    """Save a memory whose state vector an executor writes; see `quantum_memory.save`.
+def large_arrays(memory: Prepared) -> dict[str, Windows]:
+    """Return the arrays of a memory that an executor writes: amplitudes, and what else is not in memory."""
+    arrays: dict[str, Any] = memory.arrays
+    return {
+        path: array if is_elsewhere(array) else InMemory(array)
+        for path, array in arrays.items()
+        if path == AMPLITUDES or is_elsewhere(array)
+    }
+
+
+def saved_by(
+    executor: Any, url: URL, memory: Prepared, options: SaveOptions, check: Callable[[str], object] | None = None
+) -> Saved:
+    """Save a memory of which an executor writes what is large; see `quantum_memory.save`.
+
+    Parameters
+    ----------
+    check
+        See `formats.urls.Storage.save`.
 
     Raises
     ------
-    InvalidStateError
-        It holds no state vector.
+    StorageError
+        A process of the executor has died, and it cannot go on; nothing has happened.
     """
-    array: Any = memory.arrays.get(AMPLITUDES)
-    if array is None:
-        raise InvalidStateError(
-            "an executor writes the amplitudes of a state vector, and there is none",
-            path=str(url),
-            next_step="leave the executor out",
-        )
-    shards: Windows = array if is_elsewhere(array) else InMemory(array)
-    with Transaction(url, memory, durable=options.durable) as tx:
+    large = large_arrays(memory)
+    with Transaction(url, memory, durable=options.durable, check=check) as tx:
         if tx.follows and not options.overwrite:
             raise already_there(url)
-        for part in _written_parts(executor, tx, shards):
+        for part in _written_parts(executor, tx, large):
             tx.merge(part)
             if options.progress is not None:
                 options.progress(part.nbytes)
@@ -52,7 +61,8 @@ def saved_by(executor: Any, url: URL, memory: Prepared, options: SaveOptions) ->
     return tx.saved
 
 
-def _written_parts(executor: Any, tx: Transaction, shards: Windows) -> Iterator[Part]:
+def _written_parts(executor: Any, tx: Transaction, large: dict[str, Windows]) -> Iterator[Part]:
+    shards = large.get(AMPLITUDES)
     if isinstance(shards, DaskRow) and hasattr(executor, "get_executor"):
         # Its blocks go from where they are to who writes them, and past nobody else.
         from dask.delayed import delayed  # noqa: PLC0415 - who has a client of it has it
@@ -61,18 +71,23 @@ def _written_parts(executor: Any, tx: Transaction, shards: Windows) -> Iterator[
         blocks = shards.blocks(tx.chunk)
         futures = executor.compute([write(tx.fork(), k * tx.chunk, block) for k, block in enumerate(blocks)])
         yield from (future.result() for future in futures)
-        return
-    carried = isinstance(shards, InMemory)
-    cut = ranges(tx.size, tx.chunk, None if carried else workers_of(executor))
-    tasks = ((tx.fork(), part_of(shards, low, high), low, high) for low, high in cut)
+        large = {path: windows for path, windows in large.items() if path != AMPLITUDES}
+    carried = carries(*large.values())
+    workers = None if carried else workers_of(executor)
+    tasks = (
+        (tx.fork(path), part_of(windows, low, high), low, high)
+        for path, windows in large.items()
+        for low, high in ranges(tx.place(path).size, tx.place(path).chunk, workers)
+    )
     yield from shared_out(_write_run, tasks, executor, most=CARRIED if carried else None)
 
 
 def _write_run(part: Part, shards: Windows, start: int, stop: int) -> Part:
-    """Write a run of amplitudes, one chunk after the other, while the next is read, and return the part."""
-    with closing(read_runs((shards,), runs_of(start, stop, part.chunk), 1)) as found:
+    """Write a run of items, one chunk after the other, while the next is read, and return the part."""
+    write = part.take if getattr(shards, "own", False) else part.write
+    with released(shards), closing(read_runs((shards,), runs_of(start, stop, part.chunk), 1)) as found:
         for low in range(start, stop, part.chunk):
-            part.write(low, next(found))
+            write(low, next(found))
     return part
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import pickle
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,28 +15,47 @@ from quantum_memory.cloud.chunks import (
     zero_digests,
 )
 from quantum_memory.cloud.errors import told
-from quantum_memory.cloud.layout import DIGEST_BYTES, MOST_CHUNK, Place
+from quantum_memory.cloud.layout import DIGEST_BYTES, MOST_CHUNK, Place, node_names
 from quantum_memory.cloud.parts import Part, Written
 from quantum_memory.cloud.ranks import among
 from quantum_memory.cloud.repository import Repository, Writing
 from quantum_memory.cloud.writer import SnapshotWriter, clear, forget_digests, settled
 from quantum_memory.cloud.zarr_format import before_of, call, line_and_tag
 from quantum_memory.errors import IntegrityError, InvalidStateError
+from quantum_memory.formats.form_reader import with_forms
 from quantum_memory.formats.prepared import Prepared
 from quantum_memory.formats.reader import AMPLITUDES, outline
 from quantum_memory.formats.registry import Saved
-from quantum_memory.state.arrays import CHUNK_BYTES, dtype_name
+from quantum_memory.state.arrays import CHUNK_BYTES, dtype_name, is_elsewhere
 from quantum_memory.state.memory_state import MemoryState
 from quantum_memory.state.quantum_state import StateVector
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from types import TracebackType
 
     from quantum_memory.cloud.ranks import Communicator
     from quantum_memory.cloud.reader import SnapshotReader
     from quantum_memory.formats.urls import URL
     from quantum_memory.state.arrays import AnyArray
+
+
+@dataclass
+class _Array:
+    """An array that parts write: where it is, whether the version before has it, cut alike, and what is written."""
+
+    path: str
+    node: str
+    place: Place
+    has_old: bool
+    done: dict[int, Written] = field(default_factory=dict)
+
+    @property
+    def stored(self) -> int:
+        """Bytes of the chunks that are not all zero."""
+        sizes = {index: part.stop - part.start for index, part in ((k, self.place.items(k)) for k in self.done)}
+        each = {index: self.place.itemsize * size for index, size in sizes.items()}
+        return sum(nbytes for index, nbytes in each.items() if self.done[index].digests != zero_digests(nbytes))
 
 
 class Transaction:
@@ -61,6 +81,7 @@ class Transaction:
         partial: bool = False,
         durable: bool = True,
         message: str | None = None,
+        check: Callable[[str], object] | None = None,
     ) -> None:
         self._url = url
         self._given = given
@@ -69,8 +90,9 @@ class Transaction:
         self._partial = partial
         self._durable = durable
         self._message = message
+        self._check = check
         self._stack = contextlib.ExitStack()
-        self._done: dict[int, Written] = {}
+        self._arrays: dict[str, _Array] = {}
         self._handed = 0
         self._is = "not begun"
         self.saved: Saved | None = None
@@ -87,12 +109,8 @@ class Transaction:
             self._before: SnapshotReader | None
             self._before, self._damaged = before_of(self._repository, self._writing.seen)
             self._memory = self._described()
-            array = self._memory.arrays[AMPLITUDES]
-            self._place = Place.cut(dtype_name(array.dtype) or "", array.shape, self._chunk_bytes)
-            old = None if self._before is None else self._before.entries.get(AMPLITUDES)
-            cut = (self._place.dtype, self._place.shape, self._place.chunk, self._place.rows)
-            self._has_old = old is not None and (old.dtype, old.shape, old.chunk, old.rows) == cut
-            if self._partial and not self._has_old:
+            self._arrays = self._cut()
+            if self._partial and not self._arrays[AMPLITUDES].has_old:
                 raise InvalidStateError(
                     "there is no state of this dtype, size and chunk before it, of which parts could stay",
                     path=str(self._url),
@@ -102,9 +120,10 @@ class Transaction:
                 store = self._writing.session.store
                 if self._damaged:
                     clear(store)
-                if not self._has_old:
-                    Rows(store, AMPLITUDES, self._place).create()
-                    forget_digests(store, AMPLITUDES)
+                for one in self._arrays.values():
+                    if not one.has_old:
+                        Rows(store, one.node, one.place).create()
+                        forget_digests(store, one.node)
                 self._repository.prepare(self._writing)
             self._stack = stack.pop_all()
         self._is = "open"
@@ -145,26 +164,38 @@ class Transaction:
     @property
     def chunk(self) -> int:
         """Amplitudes in a chunk."""
-        return self._place.chunk
+        return self._arrays[AMPLITUDES].place.chunk
 
     @property
     def size(self) -> int:
         """Amplitudes of the state."""
-        return self._place.size
+        return self._arrays[AMPLITUDES].place.size
+
+    def place(self, path: str) -> Place:
+        """Return how an array is cut that parts write."""
+        return self._arrays[path].place
 
     @property
     def follows(self) -> bool:
         """Whether there is a version before this one."""
         return self._before is not None or self._damaged
 
-    def fork(self) -> Part:
-        """Return a part, for one writer."""
+    def fork(self, path: str = AMPLITUDES) -> Part:
+        """Return a part, for one writer.
+
+        Parameters
+        ----------
+        path
+            The array that it writes: the amplitudes, or another one that is not in memory.
+        """
         self._check_open()
         self._handed += 1
         with told(self._url, "hand out a part"):
             # Icechunk hands out none once it has taken one back; a copy of one that nobody has written to is as good.
             fork = pickle.loads(pickle.dumps(self._writing.origin))  # noqa: S301 - it has just been made here
-            return Part(fork, self._place, str(self._url), self._writing.branch, self._has_old)
+            one = self._arrays[path]
+            name = str(self._url)
+            return Part(fork, one.place, name, self._writing.branch, one.has_old, _path=path, _node=one.node)
 
     def merge(self, *parts: Part) -> None:
         """Take parts back that were written. They cannot be written to any more.
@@ -175,7 +206,7 @@ class Transaction:
             A chunk was written by two of them, or one is a part of another transaction; then none was taken back.
         """
         self._check_open()
-        done = dict(self._done)
+        done = {path: dict(one.done) for path, one in self._arrays.items()}
         for part in parts:
             if not isinstance(part, Part) or part._of != self._writing.branch:
                 raise InvalidStateError(
@@ -183,17 +214,19 @@ class Transaction:
                     path=str(self._url),
                     next_step="give the parts that its fork() has returned, after they were written",
                 )
-            if twice := done.keys() & part._done.keys():
+            if twice := done[part._path].keys() & part._done.keys():
                 raise InvalidStateError(
-                    f"amplitudes from {min(twice) * self.chunk} on were written by two parts",
+                    f"amplitudes from {min(twice) * part.chunk} on were written by two parts",
                     path=str(self._url),
                     next_step="give each chunk to one of them",
                 )
-            done |= part._done
+            done[part._path] |= part._done
         self._is = "broken"
         with told(self._url, "take parts back"):
             self._writing.session.merge(*(part._fork for part in parts))
-        self._is, self._done = "open", done
+        self._is = "open"
+        for path, one in self._arrays.items():
+            one.done = done[path]
         for part in parts:
             part._taken = True
 
@@ -206,15 +239,16 @@ class Transaction:
             )
 
     def _commit(self) -> None:
-        place, store = self._place, self._writing.session.store
-        rows, squares = self._rows()
-        others = {path: array for path, array in self._memory.arrays.items() if path != AMPLITUDES}
+        store = self._writing.session.store
+        found = {path: self._rows(one) for path, one in self._arrays.items()}
+        others = {path: array for path, array in self._memory.arrays.items() if path not in self._arrays}
         writer = SnapshotWriter(store, str(self._url), self._before, chunk_bytes=self._chunk_bytes)
         writer.make_room(self._memory.arrays)
         places = writer.write_arrays(others)
         with told(self._url, "write the digests of the state"):
-            places[AMPLITUDES] = settled(store, AMPLITUDES, place, rows, self._old_rows())
-        content = writer.describe(self._memory, places, squares)
+            for path, one in self._arrays.items():
+                places[path] = settled(store, one.node, one.place, found[path][0], self._old_rows(one))
+        content = writer.describe(self._memory, places, found[AMPLITUDES][1] if AMPLITUDES in found else None)
         snapshot = self._writing.seen
         if self._writing.session.has_uncommitted_changes:
             snapshot = self._repository.commit(
@@ -222,51 +256,63 @@ class Transaction:
                 self._message or f"save {content[:16]}",
                 {"content_id": content},
                 durable=self._durable,
+                check=self._check,
             )
         else:
-            self._repository.keep(snapshot, durable=self._durable)
+            self._repository.keep(snapshot, durable=self._durable, check=self._check)
         if self._tag is not None:
             call(self._repository, self._tag, snapshot)
-        stored = sum(
-            self._place.itemsize * (part.stop - part.start)
-            for part, chunk in ((self._place.items(index), chunk) for index, chunk in self._done.items())
-            if chunk.digests != zero_digests(self._place.itemsize * (part.stop - part.start))
-        )
-        self.saved = Saved(str(self._url), "zarr", stored + writer.stored, content, self._memory.raw_bytes)
+        stored = writer.stored + sum(one.stored for one in self._arrays.values())
+        memory = self._memory
+        self.saved = Saved(str(self._url), "zarr", stored, content, memory.raw_bytes, memory.forms.infidelity)
 
-    def _old_rows(self) -> bytes | None:
+    def _cut(self) -> dict[str, _Array]:
+        """Return the arrays that parts write: the amplitudes, and what is not in memory."""
+        arrays = self._memory.arrays
+        nodes = node_names(arrays)
+        made = {}
+        for path in sorted(path for path in arrays if path == AMPLITUDES or is_elsewhere(arrays[path])):
+            place = Place.cut(dtype_name(arrays[path].dtype) or "", tuple(arrays[path].shape), self._chunk_bytes)
+            old = None if self._before is None else self._before.entries.get(path)
+            cut = (place.dtype, place.shape, place.chunk, place.rows)
+            has_old = old is not None and (old.dtype, old.shape, old.chunk, old.rows) == cut
+            made[path] = _Array(path, nodes[path], place, has_old)
+        return made
+
+    def _old_rows(self, one: _Array) -> bytes | None:
         """Return the digests of the version before; None where there are none, or they cannot be read."""
         try:
-            return self._before.rows(AMPLITUDES) if self._before is not None and self._has_old else None
+            return self._before.rows(one.path) if self._before is not None and one.has_old else None
         except IntegrityError:
             return None
 
-    def _rows(self) -> tuple[bytes, list[float]]:
+    def _rows(self, one: _Array) -> tuple[bytes, list[float]]:
         """Return all digests and squared norms, of chunks that were not written those of the version before."""
-        missing = [index for index in range(self._place.chunks) if index not in self._done]
+        place = one.place
+        missing = [index for index in range(place.chunks) if index not in one.done]
         if missing and not self._partial:
             raise InvalidStateError(
-                f"{len(missing)} of {self._place.chunks} chunks were not written, the first from amplitude "
-                f"{missing[0] * self.chunk} on",
+                f"{len(missing)} of {place.chunks} chunks were not written, the first from amplitude "
+                f"{missing[0] * place.chunk} on",
                 path=str(self._url),
                 next_step="write all of them, or begin with partial=True to keep what the version before has there",
             )
-        if self._handed and not self._done:
+        if self._handed and not any(each.done for each in self._arrays.values()):
             raise InvalidStateError(
                 "parts were handed out, and none that was taken back has written anything",
                 path=str(self._url),
                 next_step="merge the parts that the writers return: one that was pickled comes back as another one",
             )
         for index in missing:
-            self._done[index] = self._kept(index)
-        done = [self._done[index] for index in range(self._place.chunks)]
+            one.done[index] = self._kept(one, index)
+        done = [one.done[index] for index in range(place.chunks)]
         squares = np.frombuffer(b"".join(one.squares for one in done), np.float64)
         return b"".join(one.digests for one in done), squares.tolist()
 
-    def _kept(self, index: int) -> Written:
+    def _kept(self, one: _Array, index: int) -> Written:
         """Return what is said of a chunk of the version before; its norm is computed from it."""
         assert self._before is not None  # noqa: S101 - `__enter__` has seen to it
-        part = self._place.row_slice(index)
+        part = one.place.row_slice(index)
         digests = self._before.rows(AMPLITUDES)[part.start * DIGEST_BYTES : part.stop * DIGEST_BYTES]
         return Written(digests, np.array(squares_of(self._before.chunk(AMPLITUDES, index))).tobytes())
 
@@ -316,15 +362,16 @@ def begin(
 
 def _like(before: SnapshotReader, replaced: Mapping[str, Any]) -> MemoryState:
     """Return the memory of the version before, over amplitudes that take no memory, with some parts replaced."""
-    state = outline(before)
+    reader = with_forms(before)
+    state = outline(reader)
     if not isinstance(state, StateVector):
         raise InvalidStateError(
             "the version before holds no state vector",
             path=before.name,
             next_step="say what the next one is: n_qubits, dtype, qubit_order",
         )
-    entry = before.entries[AMPLITUDES]
-    arrays: dict[str, AnyArray] = {path: before.read(path) for path in before.entries if path != AMPLITUDES}
+    entry = reader.entries[AMPLITUDES]
+    arrays: dict[str, AnyArray] = {path: reader.read(path) for path in reader.entries if path != AMPLITUDES}
     arrays[AMPLITUDES] = np.broadcast_to(np.zeros((), state.dtype), entry.shape)
     memory = MemoryState.unflatten(before.document, arrays, before.record)
     parts = {name: getattr(memory, name) for name in ("classical", "emotion", "metadata")}

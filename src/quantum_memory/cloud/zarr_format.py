@@ -82,11 +82,12 @@ class ZarrStorage:
         if asked is not None:
             from quantum_memory.formats.packing import packed  # noqa: PLC0415 - as in `formats.verbs`
 
-            memory = packed(memory, asked, options.progress)
+            memory = packed(memory, asked, options.progress, options.executor)
         if options.executor is not None:
-            from quantum_memory.cloud.shared_saving import saved_by  # noqa: PLC0415 - it imports this
+            from quantum_memory.cloud.shared_saving import large_arrays, saved_by  # noqa: PLC0415 - it imports this
 
-            return saved_by(options.executor, url, memory, options)
+            if large_arrays(memory):
+                return saved_by(options.executor, url, memory, options, check)
         repository = Repository(url, create=True)
         line, tag = line_and_tag(repository, url)
         progress = Once(options.progress)
@@ -269,9 +270,9 @@ def _check_options(url: URL, options: SaveOptions, asked: Fidelity | None) -> No
         raise InvalidStateError(
             "max_bytes is for files, whose length is known", path=str(url), next_step="give fidelity instead"
         )
-    if asked is not None and options.executor is not None:
+    if asked is not None and options.executor is not None and asked.effort != "fast":
         raise InvalidStateError(
-            "an executor writes amplitudes as they are",
+            "an executor writes amplitudes as they are, or quantised, and looks for no other form",
             path=str(url),
-            next_step="leave fidelity and effort out, or the executor",
+            next_step="leave effort out, or the executor",
         )

@@ -23,9 +23,7 @@ from quantum_memory.compression.forms.base import malformed
 from quantum_memory.errors import InvalidStateError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from numpy.typing import NDArray
+    from collections.abc import Callable, Mapping
 
     from quantum_memory.compression.forms.base import Json, Part
     from quantum_memory.state.arrays import AnyArray
@@ -118,6 +116,12 @@ class Overlap:
         self._fi += other._fi
         self._vanished |= other._vanished
 
+    def condense(self) -> None:
+        """Write the same sums down in a few numbers, without rounding, before this is sent elsewhere."""
+        self._pp, self._ee, self._rr, self._fr, self._fi = map(
+            exact_sum, (self._pp, self._ee, self._rr, self._fr, self._fi)
+        )
+
     @property
     def pp(self) -> float:
         """<psi|psi>, times ``4**shift`` like the others."""
@@ -206,6 +210,19 @@ def _reals(items: AnyArray) -> AnyArray:
     return items.view(items.real.dtype)
 
 
+def exact_sum(values: list[float]) -> list[float]:
+    """Return a few numbers with exactly the same sum; of what is not finite, the values as they are."""
+    parts: list[float] = []
+    for _ in values:
+        rest = _sum([*values, *(-part for part in parts)])
+        if rest == 0:
+            return parts
+        if not math.isfinite(rest):
+            break
+        parts.append(rest)
+    return values
+
+
 def _sum(values: list[float]) -> float:
     try:
         return math.fsum(values)
@@ -242,30 +259,40 @@ def scale_of(psi: AnyArray) -> Scale:
     """
     reals = _reals(psi)
 
-    def extents(power: int) -> NDArray[np.float64]:
-        """Return, for each block, the largest absolute value times ``2**power`` and the sum of the squares."""
-
+    def extents(power: int) -> tuple[float, float]:
         def one(start: int) -> tuple[float, float]:
-            block = reals[start : start + BLOCK]
-            return _extent(np.ldexp(block, power) if power else block)
+            return extent(reals[start : start + BLOCK], power)
 
-        return np.array(list(on_all_cores(one, range(0, len(reals), BLOCK)))).reshape(-1, 2)
+        found = np.array(list(on_all_cores(one, range(0, len(reals), BLOCK)))).reshape(-1, 2)
+        return float(found[:, 0].max(initial=0.0)), _sum(found[:, 1].tolist())
 
-    found = extents(0)
-    largest = float(found[:, 0].max(initial=0.0))
+    return scale_from(extents, len(reals))
+
+
+def scale_from(extents: Callable[[int], tuple[float, float]], count: int) -> Scale:
+    """Return how large `count` real components are; see `scale_of`.
+
+    Parameters
+    ----------
+    extents
+        Returns the largest of the absolute values times ``2**power``, or NaN, and the sum of the squares. It is called
+        once more, with another power, where that sum is not to be trusted.
+    """
+    largest, squares = extents(0)
     if not 0 < largest < math.inf:  # a NaN is not
         what = "is zero" if largest == 0 else "holds a NaN or an infinity"
         raise InvalidStateError(f"a state that {what} has no fidelity to another", next_step="store it without loss")
     exponent = math.frexp(largest)[1]
     power = 0 if -40 < exponent < 40 else -exponent  # squares in float32 may overflow or vanish
     if power:
-        found = extents(power)
-    rms = math.ldexp(math.sqrt(math.fsum(found[:, 1]) / len(reals)), -power)
+        squares = extents(power)[1]
+    rms = math.ldexp(math.sqrt(squares / count), -power)
     return Scale(largest, rms, 0 if -200 < exponent < 400 else -exponent)
 
 
-def _extent(block: AnyArray) -> tuple[float, float]:
-    """Return the largest absolute value, or NaN, and the sum of the squares to some digits."""
+def extent(block: AnyArray, power: int = 0) -> tuple[float, float]:
+    """Return the largest absolute value times ``2**power``, or NaN, and the sum of the squares to some digits."""
+    block = np.ldexp(block, power) if power else block
     whole = len(block) - len(block) % _ROW  # in rows, since float32 adds up badly
     with np.errstate(all="ignore"):
         rows, rest = block[:whole].reshape(-1, _ROW), block[whole:]

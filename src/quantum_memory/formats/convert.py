@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from quantum_memory.durability.files import current
@@ -15,18 +16,20 @@ from quantum_memory.formats.naming import FileFacts, before_naming, refuse_exist
 from quantum_memory.formats.prepared import Fidelity, Prepared
 from quantum_memory.formats.reader import identities
 from quantum_memory.formats.registry import OpenOptions, Saved, SaveOptions, format_of_suffix, open_reader
+from quantum_memory.formats.stored_amplitudes import Source
 from quantum_memory.formats.urls import URL, is_url, local_path, storage
 from quantum_memory.formats.verbs import write
 from quantum_memory.formats.verify_all import verify
 from quantum_memory.state.document import content_id, well_formed
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from quantum_memory.encryption.envelope import Lock
     from quantum_memory.encryption.keys import Key, Keys, OneKey
     from quantum_memory.formats.reader import Reader
     from quantum_memory.formats.registry import Path, Progress
+    from quantum_memory.formats.verify import VerifyReport
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,8 @@ def convert(
     key: OneKey | None = None,
     encrypt: Keys | None = None,
     decrypt: bool = False,
+    fidelity: float | None = None,
+    executor: Any = None,
 ) -> Converted:
     """Write a saved memory to another file, in the format that its suffix says, or to an address.
 
@@ -100,6 +105,12 @@ def convert(
         target opens with the same keys.
     decrypt
         Whether the target of a source that is encrypted is not to be so.
+    fidelity
+        Pack the state with loss, as `quantum_memory.save` does; `recompress` has more to say about how.
+    executor
+        A `concurrent.futures.Executor`, or a client of Dask, whose tasks copy the amplitudes of a state vector to an
+        address, and check what was written. Each opens the source by itself, which must be there for it as well, and
+        reads what it writes; of a source that is in one piece, or encrypted, it is given what it writes.
 
     Raises
     ------
@@ -108,18 +119,41 @@ def convert(
     ConflictError
         The target exists, and `overwrite` is False.
     InvalidStateError
-        The target cannot hold the memory, or is the source; or the source is encrypted, and the target cannot be.
+        The target cannot hold the memory, or is the source; or the source is encrypted, and the target cannot be; or it
+        was packed with loss already, and is to be once more.
     BudgetError, MissingError, MissingFileError, StorageError, UnsafeError, UnsupportedVersionError
     """
     name = os.fspath(local_path(target))
     _check_name(name)  # before anything is read
+    if executor is not None and not is_url(name):
+        raise InvalidStateError(
+            "a file is written by one process", path=name, next_step="leave the executor out, or convert to an address"
+        )
     keys = _Keys.given(key, encrypt)
+    asked = Fidelity.asked(fidelity, None, None)
     with closing(open_reader(source, OpenOptions(max_bytes, allow_pickle, state_id, keys.old))) as reader:
         _check_target(source, name, overwrite=overwrite)
         keys = keys.for_target(reader.name, name, decrypt=decrypt)
-        memory = Prepared.of_reader(reader, max_bytes, progress)
-        options = SaveOptions(compression, overwrite, durable, progress, max_text_bytes, encrypt=keys.lock)
-        return _written(reader, memory, name, options, check_key=keys.new, check_progress=check_progress)
+        if asked is not None:
+            _check_not_lossy(reader)
+        others = None
+        if executor is not None and keys.old is None:  # no key is handed out
+            others = Source.of(source, state_id, allow_pickle=allow_pickle)
+        memory = Prepared.of_reader(reader, max_bytes, progress, source=others)
+        options = SaveOptions(
+            compression, overwrite, durable, progress, max_text_bytes, encrypt=keys.lock, executor=executor
+        )
+        lossy = asked is not None and asked.infidelity > 0
+        return _written(
+            reader,
+            memory,
+            name,
+            options,
+            asked=asked,
+            check_key=keys.new,
+            check_progress=check_progress,
+            lossy=lossy,
+        )
 
 
 def recompress(
@@ -192,12 +226,7 @@ def recompress(
                 path=reader.name,
                 next_step="give a target (--output)",
             )
-        if lossy_arrays(reader):
-            raise InvalidStateError(
-                "it was packed with loss already, and every loss adds to the one before",
-                path=reader.name,
-                next_step="pack the original, or convert this file to keep it as it is",
-            )
+        _check_not_lossy(reader)
         memory = Prepared.of_reader(reader, None, progress)
         options = SaveOptions("auto", overwrite or target is None, durable, progress, encrypt=keys.lock)
         return _written(
@@ -273,7 +302,8 @@ def _written(
     def check(written: str) -> None:
         if replaced is not None and current().stat(written).st_size >= reader.size:
             raise _NotSmaller
-        _check(written, target, None if lossy else content, check_progress, check_key)
+        seen = partial(verify, progress=check_progress, allow_pickle=True, key=check_key, executor=options.executor)
+        _check(seen, written, target, None if lossy else content)
         if replaced is not None and _facts_of(target) != replaced:
             raise ConflictError(
                 "somebody else has written it meanwhile", path=target, next_step="look at it, and try again"
@@ -297,6 +327,21 @@ def _written(
         saved.content_id,
         reader.notes,
     )
+
+
+def _check_not_lossy(reader: Reader) -> None:
+    """Refuse to pack once more what was packed with loss.
+
+    Raises
+    ------
+    InvalidStateError
+    """
+    if lossy_arrays(reader):
+        raise InvalidStateError(
+            "it was packed with loss already, and every loss adds to the one before",
+            path=reader.name,
+            next_step="pack the original, or convert this file to keep it as it is",
+        )
 
 
 def _check_name(target: str) -> None:
@@ -360,10 +405,10 @@ def _check_target(source: Path, target: str, *, overwrite: bool) -> None:
         refuse_existing(target)
 
 
-def _check(written: str, target: str, content: str | None, progress: Progress | None, key: Key | None) -> None:
+def _check(seen: Callable[[str], VerifyReport], written: str, target: str, content: str | None) -> None:
     """Refuse a file that was written when it is not whole, or has another content than is stated, if one is."""
     try:
-        found: str | None = verify(written, progress=progress, allow_pickle=True, key=key).content_id  # written by us
+        found: str | None = seen(written).content_id
     except IntegrityError:
         found = None
     if found is None or (content is not None and found != content):

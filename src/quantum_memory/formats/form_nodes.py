@@ -136,6 +136,44 @@ class Checksums:
         return None if self._digests is None else combine_digests(b"".join(self._digests), len(self._digests))
 
 
+class ChecksumsInOrder:
+    """The same of chunks that are seen one after another, some of them by somebody else, who sends this.
+
+    Attributes
+    ----------
+    nbytes
+        Of the chunks.
+    """
+
+    def __init__(self) -> None:
+        self._quick = bytearray()
+        self._digests = bytearray()
+        self.nbytes = 0
+
+    def add(self, items: AnyArray) -> None:
+        """Note the next chunk."""
+        raw = bytes_of(items)
+        self._quick += xxh3_64_digest(raw)[::-1]
+        self._digests += hashlib.sha256(raw).digest()
+        self.nbytes += len(raw)
+
+    def extend(self, others: ChecksumsInOrder) -> None:
+        """Note the next chunks, which somebody else has seen."""
+        self._quick += others._quick
+        self._digests += others._digests
+        self.nbytes += others.nbytes
+
+    @property
+    def checksum(self) -> bytes:
+        """See `Checksums`."""
+        return xxh3_64_digest(bytes(self._quick))[::-1]
+
+    @property
+    def digest(self) -> bytes:
+        """See `Checksums`."""
+        return combine_digests(bytes(self._digests), len(self._digests) // _DIGEST_BYTES)
+
+
 @dataclass(frozen=True)
 class Forms:
     """What a file says of its arrays that are in a form, checked against what it has.

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from quantum_memory.compression.forms.base import Part
     from quantum_memory.compression.forms.views import View
-    from quantum_memory.formats.form_nodes import FormNode, Forms
+    from quantum_memory.formats.form_nodes import ChecksumsInOrder, FormNode, Forms
     from quantum_memory.formats.reader import Entry, Verify
     from quantum_memory.state.arrays import AnyArray
 
@@ -84,8 +84,17 @@ class FormReader:
         self._views: dict[str, View] = {}
         self._lock = threading.Lock()
 
+    @property
+    def address(self) -> str | None:
+        """Where it is for good, with the id of its version; None for a file."""
+        return getattr(self.inner, "address", None)
+
     def share(self) -> None:
         self.inner.share()
+
+    def in_windows(self, path: str) -> bool:
+        """Tell whether a part of an array that is in a form can be had without the rest of it."""
+        return not self._view(path, self.forms.nodes[path]).is_whole
 
     def facts(self, path: str) -> dict[str, Any]:
         node = self.forms.nodes.get(path)
@@ -132,7 +141,7 @@ class FormReader:
             if view is None:
                 view = self._view(path, node)
                 if view.is_whole:
-                    self._check_size(path)
+                    self.check_size(path)
                 self._views[path] = view
         start, stop, _ = slice(start, stop).indices(view.size)
         items: AnyArray = np.empty(max(0, stop - start), view.dtype)
@@ -162,7 +171,7 @@ class FormReader:
 
         chunks = self.inner.check_everything(progress, look_at_plain)
         for path, node in self.forms.nodes.items():
-            self._check_size(path)
+            self.check_size(path)
             for items in self._checked(path, node, "full"):
                 if look is not None:
                     look(path, items)
@@ -180,7 +189,13 @@ class FormReader:
         self._views.clear()
         self.inner.close()
 
-    def _check_size(self, path: str) -> None:
+    def unpacked(self, path: str) -> Iterator[AnyArray]:
+        """Yield the chunks of an array in a form, and compare all of it with every digest there is."""
+        self.check_size(path)
+        yield from self._checked(path, self.forms.nodes[path], "full")
+
+    def check_size(self, path: str) -> None:
+        """Refuse to compute an array that is much longer than what is stored of it, and than what is allowed."""
         nbytes = self.entries[path].nbytes
         if self._max_bytes is not None or nbytes > _MOST_RATIO * self.facts(path)["stored_bytes"]:
             check_budget(nbytes, self._max_bytes, self.name)
@@ -206,8 +221,17 @@ class FormReader:
         with self._told(path, node):
             for _, row in scan(view, _ignore if node.by_parts else sums.look, out):
                 yield from (chunk_items(row, index) for index in range(chunk_count(row.nbytes)))
-        if node.by_parts:
-            return
+        if not node.by_parts:
+            self.compare(path, sums)
+
+    def compare(self, path: str, sums: Checksums | ChecksumsInOrder) -> None:
+        """Compare what was unpacked of an array with what is known of it.
+
+        Raises
+        ------
+        IntegrityError
+        """
+        node = self.forms.nodes[path]
         if sums.checksum != node.checksum or sums.digest not in {None, node.identity.digest}:
             raise damaged(f"its array {path!r}, in the form {node.form!r}, does not match its checksum", self.name)
 
@@ -237,11 +261,21 @@ def lossy_arrays(reader: Reader) -> dict[str, FormNode]:
     return {path: node for path, node in reader.forms.nodes.items() if node.certificate is not None}
 
 
-def taken_parts(reader: Reader, nodes: Mapping[str, FormNode]) -> dict[str, AnyArray]:
-    """Return the parts of arrays as they are stored, by path."""
+def read_parts(reader: Reader, nodes: Mapping[str, FormNode], leave: Callable[[str], Any]) -> dict[str, AnyArray]:
+    """Return the parts of arrays as they are stored, by path.
+
+    Parameters
+    ----------
+    leave
+        Returns what stands for a part that is to stay where it is; None for one that is to be read.
+    """
     if not isinstance(reader, FormReader):
         return {}
-    return {part: reader.inner.read(part) for node in nodes.values() for part in node.parts.values()}
+    parts = {}
+    for path in (part for node in nodes.values() for part in node.parts.values()):
+        left = leave(path)
+        parts[path] = reader.inner.read(path) if left is None else left
+    return parts
 
 
 class StoredRow:

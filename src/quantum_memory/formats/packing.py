@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -16,26 +16,44 @@ from quantum_memory.formats.reader import AMPLITUDES, PACKED
 from quantum_memory.formats.record import squared_norm
 from quantum_memory.state.arrays import chunk_count, dtype_name, is_elsewhere
 from quantum_memory.state.document import ArrayIdentity, identify
+from quantum_memory.state.windows import InMemory
 
 if TYPE_CHECKING:
+    from quantum_memory.compression.certificate import Certificate
     from quantum_memory.compression.representations import Look, Representation
     from quantum_memory.formats.prepared import Fidelity, Prepared
     from quantum_memory.formats.registry import Progress
     from quantum_memory.state.arrays import AnyArray, Windows
 
 _COPIED = 32 << 20
-"""A strided or big-endian state is copied for a form that nobody has asked for up to here."""
+"""A strided or big-endian state is copied for a form that nobody has asked for up to here, and one that is elsewhere is
+read into memory for one that is asked for."""
 
 
-def packed(plain: Prepared, asked: Fidelity, progress: Progress | None = None) -> Prepared:
+@dataclass(frozen=True)
+class _Made:
+    """An array in a form; see `FormNode`."""
+
+    packed: Packed
+    certificate: Certificate | None
+    checksum: bytes
+    digest: bytes
+    squares: list[float] | None
+    tried: dict[str, int | None]
+
+
+def packed(plain: Prepared, asked: Fidelity, progress: Progress | None = None, executor: Any = None) -> Prepared:
     """Return a memory with its quantum state in the smallest form that is as faithful as is asked for.
 
-    What is in a form already stays in it.
+    What is in a form already stays in it. A state vector that is elsewhere, or that others pack, is quantised run by
+    run: other forms need all of it at once.
 
     Parameters
     ----------
     progress
         Called with the raw bytes that packing has made disappear, so that they add up when the rest is written.
+    executor
+        Who packs a state vector, and will write its parts, which are `state.arrays.Windows` then.
 
     Raises
     ------
@@ -47,32 +65,20 @@ def packed(plain: Prepared, asked: Fidelity, progress: Progress | None = None) -
         array = plain.arrays.get(path)
         if array is None or (array.nbytes < prepared.SMALLEST and asked.max_bytes is None):
             continue
-        if is_elsewhere(array):
-            if asked == prepared.Fidelity():
-                continue  # nobody has asked, and it is not in memory
-            array = cast("Windows", array).items(0, array.shape[0])
-        little = array.dtype.newbyteorder("<")
-        copied = not array.flags.c_contiguous or array.dtype != little
-        if copied and array.nbytes > _COPIED and asked == prepared.Fidelity():
-            continue  # nobody has asked, and a copy of it would take too much memory
-        seen = _Seen(array.nbytes)
-        found = _represented(np.ascontiguousarray(array, little), asked, seen.look)
-        if found.packed is None:
+        found = _quantised(array, asked, executor) if _is_shared(path, array, asked, executor) else _made(array, asked)
+        if found is None:
             continue
         if found.certificate is not None and _named(plain.document, path) > 1:
             raise InvalidStateError(
                 "the array of the state is also in another part of the memory, where every bit is kept",
                 next_step="give a copy of it there, or save without loss",
             )
-        form, facts, made = found.packed.form, found.packed.facts, found.packed.parts
-        if found.exact:
-            checksum, digest = seen.checksums.checksum, seen.checksums.digest or b""
-        else:
-            checksum, digest = b"", identity_of_parts(form, facts, identify(made))
-        identity = ArrayIdentity(dtype_name(array.dtype) or "", array.shape, digest)
+        made: dict[str, Any] = found.packed.parts
+        identity = ArrayIdentity(dtype_name(array.dtype) or "", array.shape, found.digest)
         parts = {name: f"{path}~{name}" for name in made}
-        nodes[path] = FormNode(form, identity, facts, parts, found.certificate, checksum, found.tried)
-        squares = (seen.squares if found.exact else None) if path == AMPLITUDES else squares
+        form, facts = found.packed.form, found.packed.facts
+        nodes[path] = FormNode(form, identity, facts, parts, found.certificate, found.checksum, found.tried)
+        squares = found.squares if path == AMPLITUDES else squares
         if progress is not None:
             progress(max(0, array.nbytes - sum(part.nbytes for part in made.values())))
         del arrays[path]
@@ -96,6 +102,51 @@ def _named(document: Any, path: str) -> int:
     if isinstance(document, dict):
         return (document.get("$array") == path) + sum(_named(one, path) for one in document.values())
     return sum(_named(one, path) for one in document) if isinstance(document, list) else 0
+
+
+def _is_shared(path: str, array: AnyArray | Windows, asked: Fidelity, executor: Any) -> bool:
+    """Tell whether a state vector is packed run by run."""
+    if path != AMPLITUDES or asked.max_bytes is not None:
+        return False
+    large = is_elsewhere(array) and array.nbytes > _COPIED and asked.effort == "fast" and asked.infidelity > 0
+    return executor is not None or large
+
+
+def _quantised(array: AnyArray | Windows, asked: Fidelity, executor: Any) -> _Made | None:
+    """Return a state vector as numbers of few bits, made run by run; None where all bits are to be kept."""
+    from quantum_memory.compression.forms.registry import ARRAY_TYPES  # noqa: PLC0415 - few states are elsewhere
+    from quantum_memory.formats.shared_packing import quantised  # noqa: PLC0415
+
+    if not asked.infidelity or array.dtype.newbyteorder("<") not in ARRAY_TYPES:
+        return None
+    source = InMemory(array) if isinstance(array, np.ndarray) else array
+    found = quantised(source, asked.infidelity, executor)
+    if found is None:
+        return None
+    tried: dict[str, int | None] = {found.packed.form: found.packed.nbytes}
+    return _Made(found.packed, found.certificate, found.checksum, found.digest, found.squares, tried)
+
+
+def _made(array: AnyArray | Windows, asked: Fidelity) -> _Made | None:
+    """Return an array in the smallest form that is found, with all of it in memory; None: it stays as it is."""
+    if is_elsewhere(array):
+        if asked == prepared.Fidelity():
+            return None  # nobody has asked, and it is not in memory
+        array = cast("Windows", array).items(0, array.shape[0])
+    array = cast("AnyArray", array)
+    little = array.dtype.newbyteorder("<")
+    copied = not array.flags.c_contiguous or array.dtype != little
+    if copied and array.nbytes > _COPIED and asked == prepared.Fidelity():
+        return None  # nobody has asked, and a copy of it would take too much memory
+    seen = _Seen(array.nbytes)
+    found = _represented(np.ascontiguousarray(array, little), asked, seen.look)
+    if found.packed is None:
+        return None
+    if found.exact:
+        sums = seen.checksums
+        return _Made(found.packed, found.certificate, sums.checksum, sums.digest or b"", seen.squares, found.tried)
+    digest = identity_of_parts(found.packed.form, found.packed.facts, identify(found.packed.parts))
+    return _Made(found.packed, found.certificate, b"", digest, None, found.tried)
 
 
 class _Seen:

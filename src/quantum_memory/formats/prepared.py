@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
 from quantum_memory.compression.forms.base import EFFORTS
 from quantum_memory.errors import InvalidStateError
 from quantum_memory.formats.form_nodes import NO_FORMS, Forms
-from quantum_memory.formats.form_reader import lossy_arrays, taken_parts
+from quantum_memory.formats.form_reader import lossy_arrays, read_parts
 from quantum_memory.formats.reader import PACKED, check_budget, nbytes_of, read_memory
 from quantum_memory.formats.record import noted
-from quantum_memory.formats.stored_amplitudes import left_there
+from quantum_memory.formats.stored_amplitudes import left_array, left_there
 from quantum_memory.state.document import content_id
 from quantum_memory.state.json_text import check_record
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from quantum_memory.compression.forms.base import Effort
     from quantum_memory.formats.reader import Reader
     from quantum_memory.formats.registry import Progress
+    from quantum_memory.formats.stored_amplitudes import Source
     from quantum_memory.state.arrays import AnyArray
     from quantum_memory.state.document import ArrayIdentity, QuantumState
     from quantum_memory.state.memory_state import MemoryState
@@ -125,6 +127,7 @@ class Prepared:
         progress: Progress | None = None,
         *,
         mapped: bool = True,
+        source: Source | None = None,
     ) -> Prepared:
         """Take over what a reader reads, in its form where that is with loss; what is at an address stays there.
 
@@ -134,17 +137,20 @@ class Prepared:
             See `read_memory`; what is mapped does not count.
         mapped
             Map what is stored as it is.
+        source
+            From where others read the state, which then stays there.
         """
         mapped = mapped and any(reader.is_mapped(path) for path in reader.entries)
         lossy = lossy_arrays(reader)
         if not lossy:
-            leave = None if mapped else left_there
+            leave = None if mapped and source is None else partial(left_there, source=source)
             return cls.plain(read_memory(reader, mmap=mapped, max_bytes=max_bytes, progress=progress, leave=leave))
         reader.check_rest()
         whole = [path for path in reader.entries if path not in lossy]
         check_budget(sum(reader.entries[path].nbytes for path in whole), max_bytes, reader.name)
         read = reader.map if mapped else reader.read
-        arrays = {path: read(path, progress=progress) for path in whole} | taken_parts(reader, lossy)
+        arrays = {path: read(path, progress=progress) for path in whole}
+        arrays |= read_parts(reader, lossy, partial(left_array, reader, source=source))
         return cls(reader.document, arrays, reader.record, None, Forms(lossy))
 
     @property

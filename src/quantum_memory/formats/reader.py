@@ -355,15 +355,14 @@ def read_memory(
         sum(entry.nbytes for path, entry in reader.entries.items() if path not in spared), max_bytes, reader.name
     )
     reader.check_rest()
-    arrays: dict[str, AnyArray]
-    if mmap:
-        arrays = {path: reader.map(path, verify=verify, progress=progress) for path in reader.entries}
-    else:
-        buffers = {} if out is None else {AMPLITUDES: _buffer(reader, out)}
-        arrays = {} if left is None else {AMPLITUDES: left}
-        if left is not None and progress is not None:
-            progress(left.nbytes)  # with which this is done
-        for path in [path for path in reader.entries if path not in arrays]:
+    buffers = {} if out is None else {AMPLITUDES: _buffer(reader, out)}
+    arrays: dict[str, AnyArray] = {} if left is None else {AMPLITUDES: left}
+    if left is not None and progress is not None:
+        progress(left.nbytes)  # with which this is done
+    for path in [path for path in reader.entries if path not in arrays]:
+        if mmap:
+            arrays[path] = reader.map(path, verify=verify, progress=progress)
+        else:
             arrays[path] = reader.read(path, out=buffers.get(path), verify=verify, progress=progress)
     with well_formed(reader.name):
         return MemoryState.unflatten(reader.document, arrays, reader.record)

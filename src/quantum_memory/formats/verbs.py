@@ -23,7 +23,7 @@ from quantum_memory.formats.names import named_in
 from quantum_memory.formats.naming import before_naming, refuse_existing
 from quantum_memory.formats.prepared import Fidelity, Prepared
 from quantum_memory.formats.progress import Once
-from quantum_memory.formats.reader import check_verify, read_memory
+from quantum_memory.formats.reader import AMPLITUDES, check_verify, read_memory
 from quantum_memory.formats.registry import (
     Format,
     OpenOptions,
@@ -113,7 +113,8 @@ def save(
         one that its owner alone can read.
     executor
         A `concurrent.futures.Executor`, or a client of Dask, whose tasks write the amplitudes of a state vector to an
-        address. They read a `ShardedStateVector` where it is; of others each gets the amplitudes that it writes.
+        address. They read a `ShardedStateVector` where it is; of others each gets the amplitudes that it writes. With
+        `fidelity` they quantise them, and look for no other form.
 
     Raises
     ------
@@ -128,7 +129,14 @@ def save(
     options = SaveOptions(
         compression, overwrite, durable, progress, max_text_bytes, readable, encrypt=keys, executor=executor
     )
-    return write(Prepared.plain(memory), path, options, asked)
+    prepared = Prepared.plain(memory)
+    if executor is not None and is_url(path) and AMPLITUDES not in prepared.arrays:
+        raise InvalidStateError(
+            "an executor writes the amplitudes of a state vector, and there is none",
+            path=path,
+            next_step="leave the executor out",
+        )
+    return write(prepared, path, options, asked)
 
 
 def _keys(given: Keys) -> tuple[Key, ...]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections import Counter, deque
+from collections import deque
 from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -18,18 +18,17 @@ from quantum_memory.durability.files import ReadableFile
 from quantum_memory.errors import RESTORE, IntegrityError, MissingFileError, QuantumMemoryError, StorageError
 from quantum_memory.formats.qms_bytes import length_of_whole
 from quantum_memory.formats.registry import FORMATS, SUFFIXES, OpenOptions, format_of_head, open_reader
-from quantum_memory.formats.stored_amplitudes import reader_of
+from quantum_memory.formats.shared_looks import shared_look
 from quantum_memory.formats.urls import URL, is_url, storage
-from quantum_memory.formats.verify import Depth, Seen, VerifyReport, depth_of, look_at, verify_one
+from quantum_memory.formats.verify import Depth, VerifyReport, depth_of, verify_one
 from quantum_memory.formats.verify_journal import Checked, Found, Journal, spelled_out
-from quantum_memory.state.products import AHEAD, as_executor, share, shared_out, workers_of
+from quantum_memory.state.products import as_executor
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
     from concurrent.futures import Future
 
     from quantum_memory.encryption.keys import OneKey
-    from quantum_memory.formats.reader import Reader
     from quantum_memory.formats.registry import Path, Progress
 
 _MOST_FILES: dict[Depth, int] = {"bytes": 2000, "full": 500}
@@ -132,7 +131,7 @@ def verify(
         return _together(path, options, executor, progress, depth_of(depth))
     if executor is None or not is_url(path):
         return verify_one(path, options, progress, depth=depth_of(depth))
-    return verify_one(path, options, None, lambda reader: _shared_look(reader, executor, progress))
+    return verify_one(path, options, None, lambda reader: shared_look(reader, executor, progress))
 
 
 def verify_all(
@@ -245,38 +244,6 @@ def _together(path: Path, options: OpenOptions, executor: Any, progress: Progres
     return VerifyReport(name, "several", size, content, count, count, problems, depth)
 
 
-def _shared_look(reader: Reader, executor: Any, progress: Progress | None) -> Seen:
-    """Let an executor look at all chunks of a version; one that is packed is small, and looked at here."""
-    if not hasattr(reader, "check_chunks"):
-        return look_at(lambda look: reader.check_everything(progress, look))
-    address: str = reader.address  # type: ignore[attr-defined]
-    tasks = []
-    workers = workers_of(executor)
-    for path in reader.entries:
-        chunks: int = reader.facts(path)["chunks"]
-        each = share(chunks, workers)
-        tasks += [(address, path, first, min(first + each, chunks)) for first in range(0, max(1, chunks), each)]
-        reader.rows(path)  # type: ignore[attr-defined] # which are what identifies the array
-    total = Seen(sum(-(-entry.nbytes // (1 << 20)) for entry in reader.entries.values()), Counter(), [])
-    for one, nbytes in shared_out(_looked_at, tasks, executor):
-        total.odd.update(one.odd)
-        total.squares.extend(one.squares)
-        if progress is not None:
-            progress(nbytes)
-    return total
-
-
-def _looked_at(address: str, path: str, first: int, last: int) -> tuple[Seen, int]:
-    reader: Any = reader_of(address)
-    done: list[int] = []
-
-    def check(look: Callable[[str, Any], object]) -> int:
-        reader.check_chunks(path, first, last, done.append, look, most=AHEAD)
-        return last - first
-
-    return look_at(check), sum(done)
-
-
 def _checked_batch(task: _Task) -> _Answer:
     if task.depth == "bytes" and task.options == OpenOptions():
         return _Answer([_quickly_checked(path, task.options) for path in task.paths])
@@ -309,12 +276,14 @@ def _listed(paths: Iterable[Path]) -> Iterator[str]:
             below = storage().below(url) if url.name is None else None
             yield from [name] if below is None else below
         elif os.path.isdir(name):  # noqa: PTH112
-            yield from _in_folder(name)
+            yield from in_folder(name)
         else:
             yield name
 
 
-def _in_folder(folder: str) -> Iterator[str]:
+def in_folder(folder: str) -> Iterator[str]:
+    """Yield the saved states in a folder and below."""
+
     def failed(error: OSError) -> None:
         raise StorageError.from_os_error(error, "list the folder", error.filename or folder) from error
 

@@ -14,14 +14,16 @@ from __future__ import annotations
 import itertools
 import math
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 
+from quantum_memory.errors import StorageError
 from quantum_memory.state.sites import BLOCK, double
+from quantum_memory.state.windows import carries
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -117,6 +119,11 @@ def shared_out(
     most
         How many tasks are handed out before the first has ended; by default all. For tasks that carry what they work
         on, of which there would be as many copies.
+
+    Raises
+    ------
+    StorageError
+        A process of the executor has died, and it cannot go on.
     """
     if executor is None:
         yield from (work(*task) for task in tasks)
@@ -127,7 +134,14 @@ def shared_out(
     try:
         running.extend(pool.submit(work, *task) for task in itertools.islice(waiting, most))
         while running:
-            yield running[0].result()
+            try:
+                done = running[0].result()
+            except BrokenExecutor as error:
+                raise StorageError(
+                    f"a process that did some of the work has died: {error}",
+                    next_step="see why (memory?), and do it again with another executor; nothing was written",
+                ) from error
+            yield done
             running.popleft()
             running.extend(pool.submit(work, *task) for task in itertools.islice(waiting, 1))
     finally:
@@ -146,7 +160,7 @@ def as_executor(executor: Any) -> Executor:
 
 def _most(*arrays: Windows) -> int | None:
     """Return how many tasks are handed out at once: few where they carry items."""
-    return CARRIED if any(hasattr(array, "part") for array in arrays) else None
+    return CARRIED if carries(*arrays) else None
 
 
 def part_of(a: Windows, start: int, stop: int) -> Windows:

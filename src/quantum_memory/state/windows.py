@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,8 @@ import numpy as np
 from quantum_memory.state.arrays import CHUNK_BYTES, worker_count
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from quantum_memory.state.arrays import AnyArray, Windows
 
 
@@ -24,6 +27,23 @@ def windows_of(array: Any) -> Windows | None:
         found: Windows = array
         return found
     return DaskRow(array) if type(array).__module__.partition(".")[0] == "dask" else None
+
+
+def carries(*arrays: Any) -> bool:
+    """Tell whether a task that is given a part of one of these carries items, and not just where they are."""
+    return any(getattr(array, "carries", hasattr(array, "part")) for array in arrays)
+
+
+@contextlib.contextmanager
+def released(*arrays: Any) -> Iterator[None]:
+    """Let arrays that are elsewhere close, when a block ends, what they have opened in it."""
+    try:
+        yield
+    finally:
+        for array in arrays:
+            release = getattr(array, "release", None)
+            if release is not None:
+                release()
 
 
 class InMemory:

@@ -51,7 +51,7 @@ _FACTS = {"step", "integers", "real", "low"}
 _LOW_BITS = {"i2": 8, "i4": 24}
 """Up to so many low bits are split off for fast packing; what is left must be an i8."""
 
-_FASTEST = Zstd(1)
+FASTEST = Zstd(1)
 """Of bytes in which nothing repeats it makes a Huffman code, at 1 ns a byte."""
 
 
@@ -112,7 +112,7 @@ class Uniform:
                 f"an infidelity of {infidelity} cannot be asked for", next_step="choose one between 0 and 1"
             )
         real = _is_real(array)
-        reals = _stored(array, real)
+        reals = stored_reals(array, real)
         source = Source(reals, real, scale_of(reals))
         guess = self.first_step(source, infidelity)
         if guess is None:
@@ -161,7 +161,7 @@ class Uniform:
 
     def infidelity(self, source: Source, step: float) -> float:
         """Return what is certified for a step, without keeping anything."""
-        kind = _kind(source, step)
+        kind = kind_of(source, step)
         if kind is None:
             return 1.0
         total = Overlap(source.scale.shift)
@@ -171,13 +171,13 @@ class Uniform:
 
     def _attempt(self, source: Source, step: float, effort: Effort, sure: bool) -> Certified | None:
         """Quantise, certify and pack in one pass."""
-        kind = _kind(source, step)
+        kind = kind_of(source, step)
         if kind is None:
             return None
         facts: dict[str, Json] = {"step": step.hex(), "integers": kind, "real": source.real}
         level = numbers.LEVEL if effort == "fast" else _LEVEL
         total = Overlap(source.scale.shift)
-        low = _low_bits(source, step / self.gain, kind) if sure and effort == "fast" else None
+        low = low_bits(source, step / self.gain, kind) if sure and effort == "fast" else None
         if low is not None:
             facts["low"] = low
             parts = self._pack_halves(source, step, kind, low, total)
@@ -197,7 +197,7 @@ class Uniform:
 
         def halves(integers: NDArray[Any]) -> list[tuple[Buffer, bytes]]:
             blocks = [integers[start : start + numbers.BLOCK] for start in range(0, len(integers), numbers.BLOCK)]
-            return [(_FASTEST.encode(_high(block, low).data), _low(block, low)) for block in blocks]
+            return [(FASTEST.encode(high_part(block, low).data), low_planes(block, low)) for block in blocks]
 
         high, planes, lengths = Stream(), Stream(), list[int]()
         for blocks, overlap in self._quantised(source, step, kind, halves):
@@ -269,7 +269,7 @@ class _Multiples(View):
     def window(self, index: int, out: AnyArray) -> None:
         if self._real:
             out.imag[...] = 0
-        reals = _stored(out, self._real)
+        reals = stored_reals(out, self._real)
         row: AnyArray = np.empty(len(reals), self._integers.dtype)
         self._integers.window(index, row)
         self._restore(row, reals)
@@ -288,19 +288,19 @@ class _Halves(View):
         self._kind = kind
 
     def window(self, index: int, out: AnyArray) -> None:
-        high = np.frombuffer(_FASTEST.decode(self._frames[index].data, len(out)), np.int8)
+        high = np.frombuffer(FASTEST.decode(self._frames[index].data, len(out)), np.int8)
         bits = self._planes[index * self._stride : (index + 1) * self._stride].view(np.uint8)
-        out[...] = _joined(high, bits, self._low, self._kind)
+        out[...] = joined(high, bits, self._low, self._kind)
 
 
-def _kind(source: Source, step: float) -> str | None:
+def kind_of(source: Source, step: float) -> str | None:
     """Return the type for integers of this step; None where the step itself, or they, are out of range."""
     if not _is_step(step, source.reals.dtype):
         return None
     return next((kind for kind, most in _KINDS.items() if source.scale.largest / step < most), None)
 
 
-def _low_bits(source: Source, step: float, kind: str) -> int | None:
+def low_bits(source: Source, step: float, kind: str) -> int | None:
     """Return how many low bits to split off, so that a Huffman code of the rest is good: of 4 to 16 for the rms.
 
     None is returned where it would not be good, or the rest may not be an i8.
@@ -310,12 +310,13 @@ def _low_bits(source: Source, step: float, kind: str) -> int | None:
     return low if steps > 2 and source.scale.largest / step < 120 * 2.0**low else None
 
 
-def _high(integers: NDArray[np.signedinteger], low: int) -> NDArray[np.int8]:
+def high_part(integers: NDArray[np.signedinteger], low: int) -> NDArray[np.int8]:
+    """Return what is left without the low bits."""
     high: NDArray[np.int8] = (integers >> low).astype(np.int8)
     return high
 
 
-def _low(integers: NDArray[np.signedinteger], low: int) -> bytes:
+def low_planes(integers: NDArray[np.signedinteger], low: int) -> bytes:
     """Return the low bits, a plane for each."""
     planes = []
     for first in range(0, low, 8):
@@ -324,7 +325,7 @@ def _low(integers: NDArray[np.signedinteger], low: int) -> bytes:
     return b"".join(planes)
 
 
-def _joined(high: NDArray[np.int8], planes: NDArray[np.uint8], low: int, kind: str) -> NDArray[np.signedinteger]:
+def joined(high: NDArray[np.int8], planes: NDArray[np.uint8], low: int, kind: str) -> NDArray[np.signedinteger]:
     """Return the integers of which `_high` and `_low` made these.
 
     Bits are moved by sums and products: shifts to the left are three times as slow.
@@ -365,7 +366,7 @@ def _is_real(array: AnyArray) -> bool:
     return row.dtype.kind == "c" and not any(row[start : start + numbers.BLOCK].imag.any() for start in starts)
 
 
-def _stored(array: AnyArray, real: bool) -> AnyArray:
+def stored_reals(array: AnyArray, real: bool) -> AnyArray:
     """View what is stored of an array as one row of reals: all components, or for `real` the real ones."""
     row = array.reshape(-1)
     return row.real if real else row.view(row.real.dtype)
