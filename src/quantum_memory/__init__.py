@@ -20,6 +20,7 @@ from quantum_memory._version import __version__
 _HOMES = {
     "compare": "formats.compare",
     "convert": "formats.convert",
+    "convert_all": "formats.convert_all",
     "info": "formats.verbs",
     "load": "formats.verbs",
     "open": "formats.verbs",
@@ -95,6 +96,7 @@ __all__ = [  # noqa: RUF022 - as in _HOMES
     "__version__",
     "compare",
     "convert",
+    "convert_all",
     "info",
     "load",
     "recompress",
@@ -187,6 +189,7 @@ if TYPE_CHECKING:
     from quantum_memory.formats.certify import verify_certificate
     from quantum_memory.formats.compare import compare
     from quantum_memory.formats.convert import convert, recompress
+    from quantum_memory.formats.convert_all import convert_all
     from quantum_memory.formats.hdf5_storage import HDF5QuantumStorage
     from quantum_memory.formats.state_serializer import (
         EmotionalStateSerializer,
