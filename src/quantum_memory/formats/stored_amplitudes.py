@@ -125,7 +125,6 @@ class StoredAmplitudes(Stepped):
     """
 
     ndim = 1
-    waits = True
     own = True
 
     def __init__(self, source: Source, reader: Reader, path: str = AMPLITUDES) -> None:
@@ -137,6 +136,7 @@ class StoredAmplitudes(Stepped):
         self._identity: ArrayIdentity = entry.identity
         self._reader: Reader | None = stored
         self._own: Reader | None = None
+        self.waits = is_url(source.path)  # a file is mostly unpacked, for which nobody waits
         self.dtype = np.dtype(STORABLE[entry.dtype])
         self.shape, self.nbytes = entry.shape, entry.nbytes
         chunk_bytes = stored.facts(path).get("chunk_bytes", _STEP_BYTES)
