@@ -137,7 +137,10 @@ def _said(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     causes = [line[3:].strip() for line in lines if line.startswith(("|->", "`->"))]
     found = causes[-1] if causes else (lines or [type(error).__name__])[0].removeprefix("x ")
-    # As S3 says it: Error { code: "NoSuchBucket", message: "The specified bucket does not exist", ... }
+    # As S3 says it, in XML.
+    if said := re.search(r"<Code>([^<]*)</Code>\s*<Message>([^<]*)</Message>", str(error)):
+        found = f"{said[2].rstrip('.')} ({said[1]})"
+    # As Icechunk says that: Error { code: "NoSuchBucket", message: "The specified bucket does not exist", ... }
     if said := re.match(r'Error \{ code: "([^"]*)", message: "([^"]*)"', found):
         found = f"{said[2]} ({said[1]})"
     elif said := re.search(r"Error performing \w+ (\S+) in .*? - (.*)", found):

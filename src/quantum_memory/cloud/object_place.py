@@ -23,7 +23,7 @@ from quantum_memory.errors import ConflictError, UnsafeError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from obstore.store import RetryConfig, S3Config
+    from obstore.store import ClientConfig, RetryConfig, S3Config
 
     from quantum_memory.formats.urls import URL
 
@@ -64,16 +64,29 @@ class ObjectPlace:
             from_env=True,
         )
 
-    def objects(self, prefix: str | None = None, *, tries: RetryConfig | None = None) -> S3Store:
-        """Return the objects under the prefix of the address, or under another one."""
+    def objects(
+        self, prefix: str | None = None, *, tries: RetryConfig | None = None, timeout: str | None = None
+    ) -> S3Store:
+        """Return the objects under the prefix of the address, or under another one.
+
+        Parameters
+        ----------
+        tries
+            How often a request is made that fails.
+        timeout
+            How long one may take, such as "300s", where that is longer than for small ones.
+        """
         config: S3Config = {"region": _region()}
         if self._endpoint is not None:
             config |= {"endpoint": self._endpoint, "virtual_hosted_style_request": False}
+        options: ClientConfig = {"allow_http": self._plain}
+        if timeout is not None:
+            options["timeout"] = timeout
         return S3Store(
             self._url.bucket,
             prefix=(self._url.key if prefix is None else prefix) or None,
             config=config,
-            client_options={"allow_http": self._plain},
+            client_options=options,
             retry_config=tries,
         )
 
