@@ -21,6 +21,7 @@ from quantum_memory.lifecycle.backups.arguments import (
 from quantum_memory.lifecycle.backups.checking import Checker, Depth, Report
 from quantum_memory.lifecycle.backups.folder import BackupFolder, default_folder
 from quantum_memory.lifecycle.backups.manifest import Backup
+from quantum_memory.lifecycle.backups.offsite import Offsite
 from quantum_memory.lifecycle.backups.pruning import BackupPruner
 from quantum_memory.lifecycle.backups.restoring import Restored, Restorer
 from quantum_memory.lifecycle.backups.saving import Wanted, save
@@ -47,7 +48,7 @@ _OVER = " was restored over it"
 """How the description ends of what `BackupManager.restore_backup` makes of a file that it is about to replace."""
 
 
-class BackupManager(Names[Backup]):
+class BackupManager(Offsite, Names[Backup]):
     """Backups of files and folders, in a folder.
 
     Any number of threads and processes may use one folder at once. What was acknowledged survives a kill or a power

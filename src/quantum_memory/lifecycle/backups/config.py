@@ -160,6 +160,11 @@ def read_config(folder: str) -> Config | None:
     return None
 
 
+def config_paths(folder: str) -> list[str]:
+    """Return where the two files are, or would be."""
+    return [os.path.join(folder, name) for name in _NAMES]
+
+
 def a_copy_is_gone(folder: str) -> bool:
     """Tell whether one of the two files is not there, or both."""
     return not all(os.path.lexists(os.path.join(folder, name)) for name in _NAMES)

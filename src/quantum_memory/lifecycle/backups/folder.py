@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from quantum_memory.durability.chunk_collection import WASTE
+from quantum_memory.durability.folders import make_folder
 from quantum_memory.errors import (
     RESTORE,
     ConflictError,
@@ -94,16 +95,34 @@ class BackupFolder(Repository[Backup]):
             The key is not the one.
         """
         if self._config is None:
-            with self.repairable():
-                found = read_config(self.path)
-            if found is None:
-                self._check_new()
-                raise MissingFileError(
-                    "this is no folder of backups", path=self.path, next_step="check the path, or create a backup"
-                )
+            found = self.known_config()
             self.use(found)
             return found
         return self._config
+
+    def known_config(self) -> Config:
+        """Return what holds for it as a whole, for what is done without a key.
+
+        Raises
+        ------
+        MissingFileError, IntegrityError
+            As of `config`.
+        """
+        with self.repairable():
+            found = read_config(self.path)
+        if found is None:
+            self._check_new()
+            raise MissingFileError(
+                "this is no folder of backups", path=self.path, next_step="check the path, or create a backup"
+            )
+        return found
+
+    def begin(self, config: Config) -> None:
+        """Make the folder, or what lacks of it, as that of which somebody else has the config; no key is needed."""
+        make_folder(self.path, durable=True, mode=0o700)
+        if read_config(self.path) is None:
+            write_config(self.path, config)
+        super().make()
 
     def use(self, config: Config | None) -> None:
         """Take this for what holds for it as a whole, whatever its files say; None: look into them again.

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from quantum_memory.lifecycle.repository.folder import Repository
     from quantum_memory.lifecycle.repository.home import Home
 
-_MOVED = {"exported", "restored", "imported"}
+_MOVED = {"exported", "restored", "imported", "pushed", "pulled"}
 
 
 @dataclass
@@ -200,6 +200,6 @@ def elsewhere(folder: Home[H], gone: set[str]) -> list[str]:
             else:
                 there_still = os.path.lexists(path) or named_in(path) is not None
                 state = "is still there" if there_still else "is there no more"
-            direction = "from" if line["action"] == "imported" else "to"
+            direction = "from" if line["action"] in {"imported", "pulled"} else "to"
             found.append(f"what was {line['action']} {direction} {path}, which {state}")
     return found
