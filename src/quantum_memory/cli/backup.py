@@ -21,6 +21,7 @@ from quantum_memory.cli.backup_folder import (
 )
 from quantum_memory.cli.backup_keys import key
 from quantum_memory.cli.backup_moving import export, history, import_
+from quantum_memory.cli.backup_pushing import check, pull, push
 from quantum_memory.cli.backup_upkeep import delete, keep_options, log, policy_of, prune, statistics
 from quantum_memory.cli.failures import PARTIAL, complain, describe, exit_code
 from quantum_memory.cli.folders import naming
@@ -361,6 +362,22 @@ def restore(
 
 
 _naming = naming("backup", backup_options, opened, resolved)
-_others = (verify, drill, repair, orphans, delete, prune, statistics, log, export, import_, history, key)
+_others = (
+    verify,
+    drill,
+    repair,
+    orphans,
+    delete,
+    prune,
+    statistics,
+    log,
+    export,
+    import_,
+    history,
+    key,
+    push,
+    pull,
+    check,
+)
 for _command in (*_naming, *_others):
     backup.add_command(_command)
