@@ -314,6 +314,23 @@ def test_what_was_removed_here_goes_there_when_that_is_said(target: str, tmp_pat
         assert keys_of(target, "chunks/") == []
 
 
+def test_a_check_beside_who_removes(tmp_path: Path, rng: random.Random) -> None:
+    """What was listed and is gone when it is read was removed, and is not damaged."""
+    folder, _ = two_backups(tmp_path, rng)
+    target = str(tmp_path / "target")
+    with manager(folder) as backups:
+        backups.push(target)
+        backups.delete_backup(min(backups.folder.ids()))
+        done: list[int] = []
+
+        def removed(nbytes: int) -> None:
+            if not done:
+                backups.push(target, prune=True)
+            done.append(nbytes)
+
+        assert BackupManager.check_pushed(target, progress=removed)
+
+
 def test_what_is_purged_here_goes_there(tmp_path: Path) -> None:
     source, target = tmp_path / "source", str(tmp_path / "target")
     source.mkdir()

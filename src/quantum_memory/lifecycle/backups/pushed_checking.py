@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from quantum_memory.lifecycle.backups.targets import Target
 
 _DAMAGE = (IntegrityError, UnsafeError, UnsupportedVersionError, MissingError)
+_TRIES = 3
 
 
 @dataclass
@@ -81,6 +82,16 @@ def check(target: Target, progress: Callable[[int], object] | None = None) -> Ch
     found = pushed_at(target)
     if not found:
         raise missing(target)
+    for _ in range(_TRIES):
+        done = _checked(target, found, progress)
+        before, found = found, pushed_at(target)
+        if done or found == before:
+            break
+        progress = None  # others have removed something meanwhile: what is gone may be gone for good reason
+    return done
+
+
+def _checked(target: Target, found: Pushed, progress: Callable[[int], object] | None) -> Checked:
     done = Checked(target.name, others=len(found.others))
 
     def wrong_with(one: Part | Version) -> tuple[Part | Version, str | None]:
