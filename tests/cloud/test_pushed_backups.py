@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from .servers import Server
 
 KEYS = pytest.mark.parametrize("key", [None, KEY], ids=["plain", "encrypted"])
+KILLS = 10
 KINDS = ["folder.json", "config.json/", "config-copy.json/", "refs.json/", ".qmpack/", ".qmindex/", ".qmbk/"]
 
 
@@ -411,21 +412,24 @@ def test_a_push_is_killed_at_random_instants(prefix: str, tmp_path: Path, rng: r
     folder, source = many_backups(tmp_path, rng, 12)
     took = pushers.Worker(pushers.push, str(folder), f"{prefix}-timed").took()
     unfinished, acknowledged = 0, set[str]()
-    for kill in range(10):
-        unfinished += pushers.Worker(pushers.push, str(folder), target).kill(rng.uniform(0, 1) * took)
-        if keys_of(target):
+    for kill in range(3 * KILLS):
+        if unfinished == KILLS:
+            break
+        cut = pushers.Worker(pushers.push, str(folder), target).kill(rng.uniform(0, 0.9) * took)
+        unfinished += cut
+        if keys_of(target, "folder.json"):
             checked = BackupManager.check_pushed(target)
             assert not checked.broken  # of what is there, all is there
             assert set(checked.damaged) <= {"config.json"}, checked  # of which nothing may be there yet
             assert set(checked.backups) >= acknowledged
-        if kill % 3 == 2:
+        if not cut or kill % 3 == 2:
             manager(folder).push(target)  # goes on
             acknowledged = set(manager(folder).folder.ids())
-            with manager(folder, max_backups=None) as backups:
-                for number in range(4):
+            with manager(folder, durable=False, max_backups=None) as backups:
+                for number in range(6):
                     (source / f"{kill}-{number}").write_bytes(rng.randbytes(3000))
                     backups.create_backup(source)
-    assert unfinished >= 3, "hardly any was killed before it was done, which shows little"
+    assert unfinished == KILLS, "hardly any was killed before it was done, which shows little"
     assert manager(folder).push(target)
     assert manager(tmp_path / "other").pull(target)
     assert copied(tmp_path / "other") == copied(folder)
@@ -436,13 +440,17 @@ def test_a_pull_is_killed_at_random_instants(prefix: str, tmp_path: Path, rng: r
     folder, _ = many_backups(tmp_path, rng, 12)
     manager(folder).push(target)
     took = pushers.Worker(pushers.pull, str(tmp_path / "timed"), target).took()
-    other = tmp_path / "other"
-    unfinished = 0
-    for _ in range(5):
-        unfinished += pushers.Worker(pushers.pull, str(other), target).kill(rng.uniform(0, 0.9) * took)
+    unfinished, other = 0, tmp_path / "other-0"
+    for kill in range(3 * KILLS):
+        if unfinished == KILLS:
+            break
+        cut = pushers.Worker(pushers.pull, str(other), target).kill(rng.uniform(0, 0.9) * took)
+        unfinished += cut
         if (other / "config.json").exists() and (other / "lock").exists():
             assert are_whole(other), "a manifest is there, and not what it needs"
-    assert unfinished >= 2, "hardly any was killed before it was done, which shows little"
+        if not cut:
+            other = tmp_path / f"other-{kill}"
+    assert unfinished == KILLS, "hardly any was killed before it was done, which shows little"
     assert manager(other).pull(target)
     assert copied(other) == copied(folder)
     manager(other).folder.sweep()
