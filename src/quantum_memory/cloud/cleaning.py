@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import datetime
 import re
+import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import icechunk
 
 from quantum_memory.cloud.errors import told
-from quantum_memory.errors import IntegrityError, InvalidStateError, StorageError
+from quantum_memory.errors import ConflictError, IntegrityError, InvalidStateError, StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,6 +39,8 @@ UNFINISHED = "quantum-memory: unfinished"
 """What a commit says that only prepares another one."""
 
 _GIVEN_UP = "given-up"
+_TRIES = 20
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -85,11 +88,12 @@ def prune(
 
     def removed() -> Pruned:
         now = datetime.datetime.now(datetime.UTC)
+        _check_tags(repository, place)
         moment = expires(now)
         if moment is not None and not dry_run:
             with place.expiring():
                 expired.update(repository.expire_snapshots(moment))
-        names = _written_to(repository)
+        names = _written_to(place)
         dead = [name for name in names if now - _begun(name) > LONGEST_WRITING]
         begun = [_begun(name) for name in names] + _given_up(place.notes, now)
         before = min([now - (LONGEST_WRITING if strangers else _HOUR), *(one - _HOUR for one in begun)])
@@ -110,11 +114,29 @@ def prune(
 
     with place.cleaning():
         try:
-            return removed()
+            return while_others_write(removed)
         except icechunk.IcechunkError:
             if not _end_unreadable(repository, place):
                 raise
-        return removed()
+        return while_others_write(removed)
+
+
+def while_others_write(work: Callable[[], _T]) -> _T:
+    """Do what reads all references, and fails where one of them has gone since they were listed.
+
+    Raises
+    ------
+    ConflictError
+        One of them has, all the time.
+    """
+    for attempt in range(_TRIES):
+        try:
+            return work()
+        except icechunk.IcechunkError as error:
+            if "ref not found" not in str(error):
+                raise
+        time.sleep(0.01 * 2 ** min(attempt, 5))
+    raise ConflictError("others begin and end versions all the time", next_step="try again")
 
 
 def prepares(snapshot: icechunk.SnapshotInfo) -> bool:
@@ -122,9 +144,25 @@ def prepares(snapshot: icechunk.SnapshotInfo) -> bool:
     return snapshot.message == UNFINISHED or "unfinished" in snapshot.metadata
 
 
-def _written_to(repository: icechunk.Repository) -> list[str]:
+def _written_to(place: Place) -> list[str]:
     """Return the branches that versions are written to."""
-    return [name for name in repository.list_branches() if WRITING.fullmatch(name)]
+    return sorted(name for name in place.references().branches if WRITING.fullmatch(name))
+
+
+def _check_tags(repository: icechunk.Repository, place: Place) -> None:
+    """See that Icechunk finds all tags: to it one that it cannot read is none, and what that names would go.
+
+    Raises
+    ------
+    IntegrityError, StorageError
+    """
+    for name in sorted(place.references().tags - repository.list_tags()):
+        with told(name, "read what this tag names"):
+            try:
+                repository.lookup_tag(name)
+            except icechunk.IcechunkError as error:
+                if "ref not found" not in str(error):  # else it was removed meanwhile
+                    raise
 
 
 def _end_unreadable(repository: icechunk.Repository, place: Place) -> bool:
@@ -134,9 +172,9 @@ def _end_unreadable(repository: icechunk.Repository, place: Place) -> bool:
     branches to know what is needed, would not remove anything any more. What is not of these branches alone, and cannot
     be read, is for others to see to.
     """
-    names = _written_to(repository)
-    lines = [repository.lookup_branch(name) for name in repository.list_branches() - set(names)]
-    lines += [repository.lookup_tag(name) for name in repository.list_tags()]
+    names, there = _written_to(place), place.references()
+    lines = [repository.lookup_branch(name) for name in there.branches - set(names)]
+    lines += [repository.lookup_tag(name) for name in there.tags]
     known = {one.id for end in lines for one in repository.ancestry(snapshot_id=end)}
     damaged = [name for name in names if not _is_readable(repository, name, known)]
     for name in damaged:

@@ -14,13 +14,14 @@ import icechunk
 from quantum_memory.cloud.errors import branch_exists, moved, quiet, tag_exists
 from quantum_memory.cloud.folder_lock import locked
 from quantum_memory.cloud.notes import FOLDER, FileNotes, Notes
+from quantum_memory.cloud.references import FILE, REFS, REMOVED, References, references_in
 from quantum_memory.durability.atomic import DurableFile, is_leftover, remove_leftovers, sync_folder, temporary_name
 from quantum_memory.durability.files import current, is_at, sync_file_system
 from quantum_memory.durability.locks import only_one
 from quantum_memory.errors import ConflictError, MissingFileError, StorageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
     from quantum_memory.formats.urls import URL
 
@@ -130,6 +131,39 @@ class FolderPlace:
             sync_file_system(self._root)
             if not self._new_reference(f"branch.{name}", snapshot):
                 raise branch_exists(name)
+
+    def untag(self, name: str) -> None:
+        with contextlib.suppress(MissingFileError):  # it has gone, and what was left of it as well
+            path = os.path.join(self._root, REFS, f"tag.{name}", REMOVED)
+            with DurableFile(path, overwrite=True, durable=False):
+                pass
+
+    def tag_again(self, name: str) -> None:
+        folder = os.path.join(self._root, REFS, f"tag.{name}")
+        with contextlib.suppress(FileNotFoundError):
+            current().unlink(os.path.join(folder, REMOVED))
+            sync_folder(current(), folder)
+
+    def references(self) -> References:
+        files, refs = current(), os.path.join(self._root, REFS)
+        found = list[tuple[str, str]]()
+        for folder in files.names(refs):
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                found += [(folder, name) for name in files.names(os.path.join(refs, folder))]
+        return references_in(found)
+
+    def forget(self, tags: Collection[str]) -> None:
+        if not tags:
+            return
+        files, folders = current(), [os.path.join(self._root, REFS, f"tag.{name}") for name in tags]
+        for file in (FILE, REMOVED):
+            for folder in folders:
+                with contextlib.suppress(FileNotFoundError):
+                    files.unlink(os.path.join(folder, file))
+            sync_file_system(self._root)  # a tag of which only the second was gone would be there again
+        for folder in folders:
+            with contextlib.suppress(OSError):
+                files.rmdir(folder)
 
     def sweep(self) -> list[str]:
         with self._locked():

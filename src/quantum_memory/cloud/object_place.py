@@ -18,10 +18,11 @@ from quantum_memory.cloud.errors import NO_ANSWER, branch_exists, moved, quiet, 
 from quantum_memory.cloud.folder_lock import SINGLE_WRITER
 from quantum_memory.cloud.folder_place import FolderPlace
 from quantum_memory.cloud.notes import FOLDER, Notes, ObjectNotes
+from quantum_memory.cloud.references import FILE, REFS, REMOVED, References, references_in
 from quantum_memory.errors import ConflictError, UnsafeError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
     from obstore.store import ClientConfig, RetryConfig, S3Config
 
@@ -50,7 +51,8 @@ class ObjectPlace:
     def __init__(self, url: URL) -> None:
         self._url = url
         self._endpoint = url.endpoint or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-        self.notes: Notes = ObjectNotes(self.objects())
+        self._objects = self.objects()
+        self.notes: Notes = ObjectNotes(self._objects)
 
     def storage(self) -> icechunk.Storage:
         quiet()
@@ -219,6 +221,24 @@ class ObjectPlace:
                 raise
             if repository.lookup_branch(name) != snapshot:  # else only the answer was lost
                 raise branch_exists(name) from error
+
+    def untag(self, name: str) -> None:
+        with contextlib.suppress(AlreadyExistsError):
+            self._objects.put(f"{REFS}/tag.{name}/{REMOVED}", b"", mode="create")
+
+    def tag_again(self, name: str) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            self._objects.delete(f"{REFS}/tag.{name}/{REMOVED}")
+
+    def references(self) -> References:
+        found = (one["path"].split("/")[-2:] for batch in self._objects.list(REFS) for one in batch)
+        return references_in((parts[0], parts[1]) for parts in found if len(parts) == 2)
+
+    def forget(self, tags: Collection[str]) -> None:
+        for file in (FILE, REMOVED):  # in this order: of a tag that is half gone nobody takes it for one that is there
+            if paths := [f"{REFS}/tag.{name}/{file}" for name in tags]:
+                with contextlib.suppress(FileNotFoundError):
+                    self._objects.delete(paths)
 
     def sweep(self) -> list[str]:
         return []  # objects are written as a whole

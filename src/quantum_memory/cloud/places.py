@@ -19,10 +19,12 @@ from quantum_memory.formats.urls import S3, URL
 
 if TYPE_CHECKING:
     import contextlib
+    from collections.abc import Collection
 
     import icechunk
 
     from quantum_memory.cloud.notes import Notes
+    from quantum_memory.cloud.references import References
 
 
 class Place(Protocol):
@@ -104,6 +106,18 @@ class Place(Protocol):
         ConflictError
             There is a branch of that name.
         """
+
+    def untag(self, name: str) -> None:
+        """Remove a tag, whether it can be read or not; `keep` makes that last."""
+
+    def tag_again(self, name: str) -> None:
+        """Take `untag` back, durably."""
+
+    def references(self) -> References:
+        """Return the tags and branches that there are."""
+
+    def forget(self, tags: Collection[str]) -> None:
+        """Remove what is left of tags that were removed, whose names nobody gives again."""
 
     def sweep(self) -> list[str]:
         """Remove small files that were being written by who has died, and return their paths."""

@@ -10,6 +10,7 @@ import contextlib
 import re
 import secrets
 import time
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -20,7 +21,14 @@ import icechunk
 from quantum_memory.cloud.cleaning import UNFINISHED, WRITING, Pruned, oldest_kept, prepares, prune
 from quantum_memory.cloud.errors import branch_exists, tag_exists, told
 from quantum_memory.cloud.places import Place, place_of
-from quantum_memory.errors import ConflictError, InvalidStateError, MissingError, MissingFileError, shell_word
+from quantum_memory.errors import (
+    ConflictError,
+    IntegrityError,
+    InvalidStateError,
+    MissingError,
+    MissingFileError,
+    shell_word,
+)
 from quantum_memory.formats.names import some_of
 from quantum_memory.formats.reader import damaged
 
@@ -134,7 +142,7 @@ class Repository:
             if found is None and name is not None and _SNAPSHOT.fullmatch(name):
                 found = self._snapshot(name)
             if found is None:
-                names = [*sorted(self._repository.list_tags()), *self._branches()]
+                names = [*sorted(self._place.references().tags), *self._branches()]
                 raise MissingFileError(
                     f"there is no tag, branch or snapshot {name!r}",
                     path=str(self.url),
@@ -156,10 +164,25 @@ class Repository:
 
     def tags(self) -> dict[str, str]:
         """Return the snapshot of each tag."""
+        return self._tags()
+
+    def _tags(self, bad: Callable[[IntegrityError], object] | None = None) -> dict[str, str]:
+        """Return the snapshot of each tag, but for those that cannot be read, where somebody is told of these."""
+
+        def tagged(name: str) -> str | None:
+            try:
+                with told(self.url.at(name), "look it up"):
+                    return self._tagged(name)
+            except IntegrityError as error:
+                if bad is None:
+                    raise
+                bad(error)
+                return None
+
         with told(self.url, "list its tags"):
-            names = sorted(self._repository.list_tags())
+            names = sorted(self._place.references().tags)
             with ThreadPoolExecutor(_LOOKUPS) as pool:  # one request for each
-                found = zip(names, pool.map(self._tagged, names), strict=True)
+                found = zip(names, pool.map(tagged, names), strict=True)
                 return {name: snapshot for name, snapshot in found if snapshot is not None}
 
     def has_tag(self, name: str) -> bool:
@@ -181,7 +204,7 @@ class Repository:
     def history(self, name: str | None = None) -> Iterator[Version]:
         """Yield versions, the newest first, back from one of them; each is read when it is asked for."""
         names: dict[str, list[str]] = {}
-        for tag, snapshot in self.tags().items():
+        for tag, snapshot in self._tags(bad=_warned).items():
             names.setdefault(snapshot, []).append(tag)
         start = self.find(name)
         after: icechunk.SnapshotInfo | None = None  # yielded when it is known what was before it
@@ -310,9 +333,9 @@ class Repository:
             There is none.
         """
         with told(self.url, f"remove the tag {name}"):
-            if self._tagged(name) is None:
+            if name not in self._place.references().tags:
                 raise MissingError(f"there is no tag {name!r:.60}", next_step=self._listing)
-            self._repository.delete_tag(name)
+            self._place.untag(name)
             self._place.keep()
 
     def branch(self, name: str, snapshot: str) -> None:
@@ -351,7 +374,7 @@ class Repository:
             self._place.move(self._repository, line, snapshot, seen=seen)
 
     def _branches(self) -> list[str]:
-        return sorted(name for name in self._repository.list_branches() if not WRITING.fullmatch(name))
+        return sorted(name for name in self._place.references().branches if not WRITING.fullmatch(name))
 
     @property
     def _listing(self) -> str:
@@ -445,6 +468,10 @@ class Repository:
             if "ref not found" in str(error):
                 return None
             raise
+
+
+def _warned(error: IntegrityError) -> None:
+    warnings.warn(f"a tag cannot be read: {error}", stacklevel=4)
 
 
 def checked_name(name: str) -> str:

@@ -183,7 +183,8 @@ class SnapshotWriter:
         table = memory.parts(squares) | {"content_id": content, "arrays": arrays}
         text = document_text(table, raw_bytes)
         check_values(text, 2 * len(text))  # which is what a reader goes by
-        if name is None and self._before is not None and text == self._before.text:
+        # What has a name goes with it, and is not the version of who saves without one.
+        if name is None and self._before is not None and (None, text) == (self._before.version_name, self._before.text):
             return content
         node = {"version": VERSION, "metadata": text.decode("ascii"), "sha256": hashlib.sha256(text).hexdigest()}
         if name is not None:

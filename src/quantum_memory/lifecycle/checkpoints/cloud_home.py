@@ -14,10 +14,12 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from quantum_memory.cloud.errors import told
-from quantum_memory.cloud.kept_versions import EMPTY, KeptVersions
+from quantum_memory.cloud.kept_versions import KeptVersions
 from quantum_memory.cloud.reader import SnapshotReader
+from quantum_memory.cloud.repository import MAIN
 from quantum_memory.cloud.writer import SnapshotWriter, clear
 from quantum_memory.cloud.zarr_format import before_of
+from quantum_memory.durability import forks
 from quantum_memory.durability.chunk_collection import Collected
 from quantum_memory.errors import (
     ConflictError,
@@ -31,6 +33,7 @@ from quantum_memory.errors import (
 )
 from quantum_memory.formats.prepared import Prepared
 from quantum_memory.formats.reader import damaged
+from quantum_memory.formats.urls import S3
 from quantum_memory.lifecycle.checkpoints import manifest as manifests
 from quantum_memory.lifecycle.checkpoints.choosing import first_readable
 from quantum_memory.lifecycle.checkpoints.cloud_notes import CloudLog, changed_refs, refs_in
@@ -50,6 +53,7 @@ if TYPE_CHECKING:
 _ID = re.compile(r"[0-9]{8}_[0-9]{6}_[0-9]{6}_[0-9a-f]{6}")
 _REFS, _COLLECTED = "refs", "collected"
 _LOOKUPS = 16
+_LONGEST_NAME = 200  # in messages
 _PAUSE = 3600.0
 """Seconds between collections that nobody has asked for: what is younger stays in any case."""
 
@@ -106,7 +110,12 @@ class CloudHome:
         self._guard = threading.Lock()
         self._found: KeptVersions | None = None
         self._heads: dict[str, tuple[str, Checkpoint]] = {}
-        self._distrusted = False
+        self._distrusted = self._apart = False
+        forks.tell(self)
+
+    def forked(self) -> None:
+        """Let go of the lock of the process that this one was forked from."""
+        self._guard = threading.Lock()
 
     # --- what is there
 
@@ -145,6 +154,11 @@ class CloudHome:
                 return self._head(one)[1]
             except MissingError:
                 return None  # removed meanwhile
+            except StorageError as error:
+                if self.url.scheme == S3:
+                    raise  # it is not reached, which says nothing of this one: how many there are, nobody knows
+                bad[one] = error
+                return None
             except QuantumMemoryError as error:
                 bad[one] = error
                 return None
@@ -183,15 +197,14 @@ class CloudHome:
 
     @contextlib.contextmanager
     def reading(self, checkpoint: str) -> Iterator[CloudCheckpoint]:
-        """Give a reader of a checkpoint; what it needs stays for an hour after it was removed."""
+        """Give a reader of a checkpoint, which may be removed meanwhile: then whoever reads is told so."""
         try:
             snapshot, head = self._head(checkpoint)
-            reader = CloudCheckpoint(self._made(), snapshot, head)
+            yield CloudCheckpoint(self._made(), snapshot, head)
         except IntegrityError as error:
             if checkpoint not in self.ids():
-                raise self.missing(checkpoint) from error
+                raise self.missing(checkpoint) from error  # it was removed, and collected, meanwhile
             raise
-        yield reader
 
     def first_readable(self, ids: list[str]) -> tuple[Checkpoint, MemoryState] | None:
         return first_readable(self, ids)
@@ -258,10 +271,11 @@ class CloudHome:
             )
         repository = self._made()
         memory = Prepared(flat.document, dict(flat.arrays), flat.record)
-        seen, before, anew = self._begins_with(repository, said.branch)
-        with repository.writing(said.branch, seen) as writing:
+        _check_branch(repository, said.branch)
+        with repository.following(said.branch, apart=self._apart) as writing:
             store = writing.session.store
-            if anew:
+            before, is_damaged = before_of(repository, writing.seen)
+            if is_damaged:
                 with told(self.url, "remove what is damaged"):
                     clear(store)
             writer = SnapshotWriter(store, self.path, before, progress=progress, anew=self._distrusted)
@@ -273,26 +287,30 @@ class CloudHome:
             raw_bytes = sum(place.nbytes for place in places.values())
             head = said.head(flat, content, raw_bytes, writer.written)
             facts = {"content_id": content, **manifests.noting(head)}
-            message = f"checkpoint {head.number}" + (f": {head.name}" if head.name else "")
-            snapshot = repository.add(writing, message, facts, head.id, durable=self.durable)
+            try:
+                snapshot = repository.add(writing, _message(head), facts, head.id, durable=self.durable)
+            except (IntegrityError, StorageError):
+                self._apart = not repository.can_be_followed(writing.seen)
+                raise
             self._heads[head.id] = snapshot, head
-            self._distrusted = False
-            repository.let_end(said.branch, snapshot, seen, lambda noted: _is_newer(head, noted), durable=self.durable)
+            self._distrusted = self._apart = False
+            repository.let_end(
+                said.branch, snapshot, writing.seen, lambda noted: _is_newer(head, noted), durable=self.durable
+            )
         return head
-
-    def _begins_with(self, repository: KeptVersions, line: str) -> tuple[str, SnapshotReader | None, bool]:
-        """Return the snapshot that the next one follows, a reader of it, and whether what it holds is to be cleared."""
-        end = repository.end_of(line)
-        try:
-            before, is_damaged = before_of(repository, end)
-        except IntegrityError:  # nothing can follow it
-            return EMPTY, None, False
-        return end, before, is_damaged
 
     def remove(self, ids: list[str]) -> None:
         repository = self.repository
         if repository is not None and ids:
-            repository.remove(ids, durable=self.durable)
+
+            def newest(line: str) -> str | None:
+                stay = [one for one in self.listed()[0] if one.branch == line and one.id not in ids]
+                return self._head(stay[-1].id)[0] if stay else None
+
+            repository.remove(ids, newest, durable=self.durable)
+            refs = self.refs()  # nobody who has tagged one meanwhile could know that it goes
+            if back := [one for one in ids if one in refs.pins or refs.tags_of(one)]:
+                repository.bring_back(back)
         for one in ids:
             self._heads.pop(one, None)
 
@@ -308,12 +326,19 @@ class CloudHome:
         if repository is None or (needed is not None and not self._is_due(repository)):
             return Collected()
         try:
-            done = repository.collect()
+            done = repository.collect(lambda tag: _ID.fullmatch(tag) is not None)
         except ConflictError:
             return Collected()  # somebody else is at it
+        except IntegrityError as error:
+            error.message = f"nobody knows what may go, since something is damaged: {error.message}"
+            error.next_step = f"qmem checkpoint -C {shell_word(self.path)} verify shows which; delete those"
+            raise
         with told(self.url, "take down that it was collected"):
             repository.notes.write(_COLLECTED, now().isoformat().encode())
-        return Collected(chunks_removed=done.objects, bytes_removed=done.bytes, bytes_kept=repository.nbytes())
+        kept = 0
+        with contextlib.suppress(ConflictError, IntegrityError):  # others are at it, and nothing depends on it
+            kept = repository.nbytes()
+        return Collected(chunks_removed=done.objects, bytes_removed=done.bytes, bytes_kept=kept)
 
     def _is_due(self, repository: KeptVersions) -> bool:
         with told(self.url, "look up when it was collected"):
@@ -362,6 +387,27 @@ class CloudHome:
             return []
         with told(self.url, "read its log"):
             return CloudLog(repository.notes).lines()
+
+
+def _check_branch(repository: KeptVersions, branch: str) -> None:
+    """See that a branch of the repository can be called as one of checkpoints is.
+
+    Raises
+    ------
+    ConflictError, InvalidStateError
+    """
+    if branch != MAIN:
+        if _ID.fullmatch(branch):
+            raise InvalidStateError(
+                f"a branch cannot be called {branch!r:.60}, as checkpoints are", next_step="choose another name"
+            )
+        repository.check_line(branch)
+
+
+def _message(head: Checkpoint) -> str:
+    """Return what the history says of a checkpoint: a line, of what Icechunk takes."""
+    name = " ".join(head.name[:_LONGEST_NAME].encode("utf-8", "backslashreplace").decode().split())
+    return f"checkpoint {head.number}" + (f": {name}" if name else "")
 
 
 def _is_newer(head: Checkpoint, noted: dict[str, Any]) -> bool:

@@ -67,8 +67,8 @@ class Names(Generic[H]):
     def tag(self, said: str, tag: str) -> None:
         """Give one a name of its own; a tagged one is never removed by a policy."""
         check_name(tag, "tag")
-        self._change_refs(said, lambda refs, one: refs.tags.__setitem__(tag, one))
-        self._of.note("tagged", **{self._of.kind.what: self.resolve(said)}, tag=tag)
+        one = self._change_refs(said, lambda refs, one: refs.tags.__setitem__(tag, one))
+        self._of.note("tagged", **{self._of.kind.what: one}, tag=tag)
 
     def untag(self, tag: str) -> None:
         """Take a tag away."""
@@ -87,5 +87,21 @@ class Names(Generic[H]):
         """Leave one to the policy again."""
         self._change_refs(said, lambda refs, one: refs.pins.discard(one))
 
-    def _change_refs(self, said: str, change: Callable[[Refs, str], object]) -> None:
-        self._of.change_refs(lambda refs: change(refs, self.resolve(said)))
+    def _change_refs(self, said: str, change: Callable[[Refs, str], object]) -> str:
+        """Change what is said of one, and return its id.
+
+        Raises
+        ------
+        MissingError
+            There is none, or others have just removed it, who could not know of this.
+        """
+        found = [""]
+
+        def changed(refs: Refs) -> None:
+            found[0] = self.resolve(said)
+            change(refs, found[0])
+
+        self._of.change_refs(changed)
+        if found[0] not in self._of.ids():
+            raise self._of.missing(found[0])
+        return found[0]
