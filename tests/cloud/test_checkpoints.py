@@ -403,6 +403,15 @@ def test_the_command(
     assert actions.count("removed") == actions.count("deleted") == 1
     assert main.run(["checkpoint", "log", "--graph", *at]) == 0
     assert main.run(["checkpoint", "show", "c", *at]) == main.run(["checkpoint", "list", *at]) == 0
+    capfd.readouterr()
+    assert main.run(["checkpoint", "show", "c", *at]) == main.run(["checkpoint", "gc", *at]) == 0
+    shown = capfd.readouterr().out
+    assert "which is not there any more" in shown  # b was deleted
+    assert "younger than an hour" in shown
+    with _manager(url) as cm:
+        cm.create_checkpoint(_state(4), "d")
+    assert main.run(["checkpoint", "show", "d", *at]) == 0
+    assert "not there any more" not in capfd.readouterr().out
     assert main.run(["verify", f"{url}@c"]) == main.run(["info", f"{url}@c"]) == 0
 
 

@@ -130,12 +130,18 @@ def show(checkpoint_id: str, *, folder: str | None, everything: bool, as_json: b
     if as_json:
         print_json({**known, **parts, "shared_with_parent": shared})
         return 0
-    _show(console(), known, facts, shared, everything=everything)
+    _show(console(), known, facts, shared, parent, everything=everything)
     return 0
 
 
 def _show(
-    out: Console, known: dict[str, Any], facts: dict[str, Any], shared: dict[str, Any] | None, *, everything: bool
+    out: Console,
+    known: dict[str, Any],
+    facts: dict[str, Any],
+    shared: dict[str, Any] | None,
+    parent: str | None,
+    *,
+    everything: bool,
 ) -> None:
     out.print(plain(known["id"]), style="bold", overflow="fold")
     sheet = fact_sheet()
@@ -149,7 +155,7 @@ def _show(
     marks += [name for name in ("pinned", "automatic", "finished") if known[name]]
     if marks:
         sheet.add_row("marks", plain(", ".join(marks)))
-    gone = "" if shared is not None or known["parent"] is None else ", which is not there any more"
+    gone = "" if known["parent"] in {None, parent} else ", which is not there any more"
     sheet.add_row("parent", "none" if known["parent"] is None else plain(known["parent"]) + gone)
     if shared is not None:
         share = "" if shared["second_share"] is None else f", {100 * shared['second_share']:.3g} % of its data"

@@ -20,6 +20,7 @@ from quantum_memory.cli.pruning import (
     show_pruned,
 )
 from quantum_memory.errors import IntegrityError, StorageError
+from quantum_memory.formats.urls import is_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -208,4 +209,8 @@ def gc(*, folder: str | None, as_json: bool) -> int:
         out.print(f"removed: {plain(path)}", soft_wrap=True)
     removed = f"{len(leftovers):,} leftovers and {done.chunks_removed:,} chunks removed"
     out.print(f"{removed}, {size_text(done.bytes_removed)} freed, {size_text(done.bytes_kept)} kept", soft_wrap=True)
+    if is_url(manager.folder.path):
+        out.print(
+            "what is younger than an hour, or than a version that is being written, stays for now", soft_wrap=True
+        )
     return 0
