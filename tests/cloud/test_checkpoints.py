@@ -296,7 +296,7 @@ def test_several_save_at_once(url: str) -> None:
         assert all(one["tags"] == [f"t{one['name']}"] for one in listed)
         newest = cm.resume()
         assert newest is not None
-        assert qm.load(url).record["checkpoint"]["number"] == max(_numbers(cm))
+        assert qm.load(url).record["checkpoint"]["id"] == listed[0]["id"]
 
 
 def test_files_and_other_folders(url: str, tmp_path: Path) -> None:

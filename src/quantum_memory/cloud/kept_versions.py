@@ -134,7 +134,7 @@ class KeptVersions(Repository):
                     end = self._end_of(line)
                     if end is None:
                         self._place.branch(self._repository, line, snapshot)
-                    elif end == begun or self._may_leave(end, begun, is_newer):
+                    elif self._may_leave(end, begun, is_newer):
                         self._place.move(self._repository, line, snapshot, seen=end, durable=durable)
                     return
                 except ConflictError:
@@ -148,7 +148,7 @@ class KeptVersions(Repository):
                 if not is_newer(dict(self._info(end).metadata)):
                     return False
                 for one in self._repository.ancestry(snapshot_id=end):
-                    if one.id == begun:
+                    if one.id == begun or one.parent_id is None:
                         return True
                     if "name" not in one.metadata and not prepares(one):
                         return False

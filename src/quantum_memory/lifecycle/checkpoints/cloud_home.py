@@ -38,7 +38,7 @@ from quantum_memory.lifecycle.checkpoints import manifest as manifests
 from quantum_memory.lifecycle.checkpoints.choosing import first_readable
 from quantum_memory.lifecycle.checkpoints.cloud_notes import CloudLog, changed_refs, refs_in
 from quantum_memory.lifecycle.checkpoints.cloud_purging import purge
-from quantum_memory.lifecycle.repository.folder import Refs, now
+from quantum_memory.lifecycle.repository.folder import Refs, now, order
 
 if TYPE_CHECKING:
     import datetime
@@ -168,7 +168,7 @@ class CloudHome:
             with ThreadPoolExecutor(_LOOKUPS) as pool:  # two requests for each
                 list(pool.map(head, new))
         good = [found for one in there if one not in bad and (found := head(one)) is not None]
-        return sorted(good, key=lambda one: (one.number, one.created_at, one.id)), bad
+        return sorted(good, key=order), bad
 
     def _head(self, one: str) -> tuple[str, Checkpoint]:
         """Return the snapshot of a checkpoint, and what is said of it.
@@ -416,4 +416,4 @@ def _is_newer(head: Checkpoint, noted: dict[str, Any]) -> bool:
         other = manifests.noted_head(noted)
     except QuantumMemoryError:
         return True  # nobody knows which
-    return other is None or head.number >= other.number
+    return other is None or order(head) > order(other)
