@@ -288,6 +288,11 @@ def test_listing_reads_no_tag(url: str, monkeypatch: pytest.MonkeyPatch) -> None
         cm.create_checkpoint(_tree(3))
         assert len(cm.list_checkpoints()) == 4
         assert looks == []
+        lists: list[None] = []
+        rest = type(cm.folder).ids
+        monkeypatch.setattr(type(cm.folder), "ids", lambda self: lists.append(None) or rest(self))
+        cm.create_checkpoint(_tree(4))
+        assert len(lists) == 2  # to number it, and to see that nothing goes
 
 
 def test_storage_that_fails_is_no_damage(prefix: str, s3: Server, monkeypatch: pytest.MonkeyPatch) -> None:

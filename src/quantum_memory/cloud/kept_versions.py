@@ -12,7 +12,7 @@ import random
 import time
 from typing import TYPE_CHECKING, Any
 
-from quantum_memory.cloud.cleaning import Pruned, prepares, prune, while_others_write
+from quantum_memory.cloud.cleaning import WRITING, Pruned, prepares, prune, while_others_write
 from quantum_memory.cloud.errors import told
 from quantum_memory.cloud.repository import MAIN, Repository, checked_name
 from quantum_memory.errors import ConflictError, IntegrityError, StorageError
@@ -175,9 +175,10 @@ class KeptVersions(Repository):
         """
         with told(self.url, "remove versions"):
             self._place.check_writable()
-            there = self._place.references().tags
+            references = self._place.references()
+            there = references.tags
             gone = {self._tagged_or_none(name) for name in names if name in there}
-            for line in self._branches():
+            for line in sorted(name for name in references.branches if not WRITING.fullmatch(name)):
                 for attempt in range(_TRIES):
                     try:
                         self._leave(line, gone, names, newest, durable=durable)

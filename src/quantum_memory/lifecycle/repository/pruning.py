@@ -12,7 +12,7 @@ from quantum_memory.lifecycle.repository.folder import Head, now
 from quantum_memory.lifecycle.retention import plan_removal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from quantum_memory.durability.chunk_collection import Collected
     from quantum_memory.lifecycle.repository.home import Home
@@ -114,31 +114,40 @@ class Pruner(ABC, Generic[H]):
         The plan, and the series that were read back.
         """
         # What would go if all were read back that can be: the one that guards a series now may be among it.
-        plan = self._plan(policy, at_most, self.verified.union(*self.guards().values()))
+        listed = self.folder.listed()[0]  # once, as long as nothing takes time: at an address that is a request
+        plan = self._plan(policy, at_most, self.verified.union(*self.guards(listed).values()), listed)
         verified, read = set(self.verified), set[str]()
         while True:
             losing = {item.source for item in plan.goes} - read
             verified = verified.union(*map(read_back, sorted(losing)))
             read |= losing
-            plan = self._plan(policy, at_most, verified)
+            plan = self._plan(policy, at_most, verified, None if losing else listed)
             if {item.source for item in plan.goes} <= read:
                 return plan, read
 
-    def _plan(self, policy: KeepPolicy, at_most: int | None, verified: set[str]) -> Removal[Item[H]]:
+    def _plan(
+        self, policy: KeepPolicy, at_most: int | None, verified: set[str], listed: Sequence[H] | None = None
+    ) -> Removal[Item[H]]:
         refs = self.folder.refs()
         items = [
             self.item(
                 one, pinned=one.id in refs.pins, tags=frozenset(refs.tags_of(one.id)), verified=one.id in verified
             )
-            for one in self.folder.listed()[0]
+            for one in (self.folder.listed()[0] if listed is None else listed)
         ]
         return plan_removal(items, policy, at_most=at_most, now=now())
 
-    def guards(self) -> dict[str, set[str]]:
-        """Return of each series what is read back before anything of it goes: its newest, and the newest whole one."""
+    def guards(self, listed: Sequence[H] | None = None) -> dict[str, set[str]]:
+        """Return of each series what is read back before anything of it goes: its newest, and the newest whole one.
+
+        Parameters
+        ----------
+        listed
+            What is there, where that is known.
+        """
         newest: dict[str, str] = {}
         whole: dict[str, str] = {}
-        for one in self.folder.listed()[0]:
+        for one in self.folder.listed()[0] if listed is None else listed:
             source = self.source_of(one)
             newest[source] = one.id
             if self.is_whole(one):
