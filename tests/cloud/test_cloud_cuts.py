@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
 CUTS = {
     "versions": (15, 15, 10),
-    "versions with tags": (15, 15, 10),
+    "versions with tags": (10, 10, 8),
     "versions of parts": (10, 10, 10),
-    "checkpoints at an address": (8, 8, 8),
+    "checkpoints at an address": (15, 15, 15),
 }
 KINDS = ("EXT4", "EXT4_LEAST", "XFS")
 STEP = {"EXT4": 29, "EXT4_LEAST": 13, "XFS": 31}
