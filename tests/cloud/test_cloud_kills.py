@@ -26,13 +26,13 @@ if TYPE_CHECKING:
     from typing import Self
 
 KILLS = {
-    "versions": 40,
-    "versions with tags": 40,
+    "versions": 35,
+    "versions with tags": 30,
     "versions of parts": 15,
     "checkpoints at an address": 20,
-    "versions of a server": 15,
+    "versions of a server": 12,
     "checkpoints of a server": 8,
-    "versions of parts, of a server": 14,
+    "versions of parts, of a server": 10,
 }
 WORKERS = {"folder": 10, "s3": 5}
 SERVERS = 8
@@ -48,7 +48,7 @@ def test_writers_are_killed_at_random_instants(s3: servers.Server, tmp_path: Pat
 
 @pytest.mark.timeout(300 * TIMES)
 def test_a_kill_at_each_call(tmp_path: Path) -> None:
-    step = ("--step", "9" if TIMES == 1 else "1")
+    step = ("--step", "17" if TIMES == 1 else "1")
     command = [sys.executable, "-m", "tests.cloud.operations", "kill", str(tmp_path), *OPERATIONS, *step]
     with figure("cloud kills") as made:
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=280 * TIMES)

@@ -38,6 +38,7 @@ _INTERRUPTED = (1 << 32) - 1
 _LOST = 3  # whoever goes on for so many versions has not seen the interrupt
 _LONGEST = 10.0
 _FEW = 2
+_SHORTEST = 0.01
 _AGAIN = 0.5  # seconds: Python loses an interrupt that comes while an object is being deleted
 
 
@@ -86,7 +87,12 @@ class Ends:
 
     count: int = 0
     acknowledged: int = 0
-    _longest: float = 0.01
+    _longest: float = _SHORTEST
+
+    @classmethod
+    def of(cls, loop: Loop) -> Ends:
+        """Return that of a loop none of whose runs has ended yet; it may know how long one takes (``longest``)."""
+        return cls(_longest=getattr(loop, "longest", _SHORTEST))
 
     def instant(self, rng: random.Random) -> float:
         """Return after how many seconds the next one is to end."""
@@ -131,7 +137,7 @@ def kill_at_random(loop: Loop, kills: int, rng: random.Random, *, by: int = sign
         A version that was acknowledged is not there, or one that is there is torn, or something is left over, or a run
         has ended by itself.
     """
-    ends, version = Ends(), 0
+    ends, version = Ends.of(loop), 0
     handlers = {} if by == signal.SIGKILL else {by: signal.SIG_DFL}
     while ends.count < kills:
         with _Run(partial(_unsynced, loop, version), handlers) as run:
@@ -156,7 +162,7 @@ def cut_at_random(loop: Loop, disk: LoopDisk, cuts: int, rng: random.Random) -> 
         A version that was acknowledged is not there, or one that is there is torn, or something is left over, or a run
         has ended before the cut, or by an error that is not one of ours.
     """
-    ends, version = Ends(), 0
+    ends, version = Ends.of(loop), 0
     disk.again()  # which syncs what the loop has begun with
     while ends.count < cuts:
         with _Run(partial(_until_it_fails, loop, version)) as run:
@@ -189,7 +195,7 @@ def interrupt_at_random(loop: Loop, interrupts: int, rng: random.Random, *, by: 
         A version that was acknowledged is not there, or one that is there is torn, or something is left over, or a
         run has ended by itself.
     """
-    ends, version = Ends(), 0
+    ends, version = Ends.of(loop), 0
     handlers = {by: signal.default_int_handler if by == signal.SIGINT else _exit}
     while ends.count < interrupts:
         with _Run(partial(_unsynced, loop, version), handlers) as run:
@@ -214,7 +220,7 @@ def interrupt_and_go_on(loop: Loop, interrupts: int, rng: random.Random) -> Ends
     AssertionError
         A version that was acknowledged is not there, or one that is there is torn, or something is left over, or open.
     """
-    ends, version = Ends(), 0
+    ends, version = Ends.of(loop), 0
     with _Alarm() as alarm:
         while ends.count < interrupts:
             said: list[int] = []
