@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import datetime
 import re
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 import icechunk
 
 from quantum_memory.cloud.errors import told
+from quantum_memory.cloud.others_first import TRIES, pause
 from quantum_memory.errors import ConflictError, IntegrityError, InvalidStateError, StorageError
 
 if TYPE_CHECKING:
@@ -39,7 +39,6 @@ UNFINISHED = "quantum-memory: unfinished"
 """What a commit says that only prepares another one."""
 
 _GIVEN_UP = "given-up"
-_TRIES = 20
 _T = TypeVar("_T")
 
 
@@ -129,13 +128,13 @@ def while_others_write(work: Callable[[], _T]) -> _T:
     ConflictError
         One of them has, all the time.
     """
-    for attempt in range(_TRIES):
+    for attempt in range(TRIES):
         try:
             return work()
         except icechunk.IcechunkError as error:
             if "ref not found" not in str(error):
                 raise
-        time.sleep(0.01 * 2 ** min(attempt, 5))
+        pause(attempt)
     raise ConflictError("others begin and end versions all the time", next_step="try again")
 
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import random
-import time
 from typing import TYPE_CHECKING, Any
 
-from quantum_memory.cloud.cleaning import WRITING, Pruned, prepares, prune, while_others_write
+from quantum_memory.cloud.cleaning import WRITING, Pruned, prepares, while_others_write
 from quantum_memory.cloud.errors import told
+from quantum_memory.cloud.others_first import TRIES, pause, too_often
+from quantum_memory.cloud.references import EMPTY
 from quantum_memory.cloud.repository import MAIN, Repository, checked_name
 from quantum_memory.errors import ConflictError, IntegrityError, StorageError
 
@@ -22,11 +22,6 @@ if TYPE_CHECKING:
 
     from quantum_memory.cloud.notes import Notes
     from quantum_memory.cloud.repository import Writing
-
-_TRIES = 100
-_LONGEST_PAUSE = 0.5
-EMPTY = "1CECHNKREP0F1RSTCMT0"
-"""The snapshot that every repository begins with."""
 
 UNREADABLE = "unreadable-"
 """How a branch is called that keeps a snapshot which nobody can read, and whatever is in its history."""
@@ -83,7 +78,7 @@ class KeptVersions(Repository):
         apart
             Follow the empty one in any case.
         """
-        for attempt in range(_TRIES):
+        for attempt in range(TRIES):
             seen = self.end_of(line)
             begin = EMPTY if apart or self._noted(seen) is None else seen
             with contextlib.ExitStack() as stack:
@@ -96,8 +91,8 @@ class KeptVersions(Repository):
                 if begin == EMPTY or self.end_of(line) == seen:
                     yield writing
                     return
-            _pause(attempt)
-        raise self._too_slow()
+            pause(attempt)
+        raise too_often(self.url)
 
     def add(self, writing: Writing, message: str, metadata: dict[str, Any], name: str, *, durable: bool) -> str:
         """Commit what was written, and keep it by a tag; return its snapshot.
@@ -129,7 +124,7 @@ class KeptVersions(Repository):
             Tells whether the version is newer than one with this metadata.
         """
         with told(self.url, f"let {line} end with the new version"):
-            for attempt in range(_TRIES):
+            for attempt in range(TRIES):
                 try:
                     end = self._end_of(line)
                     if end is None:
@@ -138,8 +133,8 @@ class KeptVersions(Repository):
                         self._place.move(self._repository, line, snapshot, seen=end, durable=durable)
                     return
                 except ConflictError:
-                    _pause(attempt)
-        raise self._too_slow()
+                    pause(attempt)
+        raise too_often(self.url)
 
     def _may_leave(self, end: str, begun: str, is_newer: Callable[[dict[str, Any]], bool]) -> bool:
         """Tell whether all that a branch has had since then is older, and kept by a tag."""
@@ -179,14 +174,14 @@ class KeptVersions(Repository):
             there = references.tags
             gone = {self._tagged_or_none(name) for name in names if name in there}
             for line in sorted(name for name in references.branches if not WRITING.fullmatch(name)):
-                for attempt in range(_TRIES):
+                for attempt in range(TRIES):
                     try:
                         self._leave(line, gone, names, newest, durable=durable)
                         break
                     except ConflictError:
-                        _pause(attempt)
+                        pause(attempt)
                 else:
-                    raise self._too_slow()
+                    raise too_often(self.url)
             for name in names:
                 if name in there:
                     self._place.untag(name)
@@ -253,9 +248,6 @@ class KeptVersions(Repository):
         except IntegrityError:
             return None
 
-    def _too_slow(self) -> ConflictError:
-        return ConflictError(f"others were quicker {_TRIES} times in a row", path=str(self.url), next_step="try again")
-
     def collect(self, is_ours: Callable[[str], bool]) -> Pruned:
         """Remove versions that no tag keeps any more, and what no version needs; see `Repository.prune`.
 
@@ -271,11 +263,10 @@ class KeptVersions(Repository):
         ConflictError
             Somebody else is removing something.
         """
-        with told(self.url, "remove what is not needed"):
-            self._place.check_writable()
-            done = prune(self._repository, self._place, lambda _: self._moment(), strangers=False, dry_run=False)
+        done = self._pruned(lambda _: self._moment())
+        with told(self.url, "remove what is left of tags"):
             self._place.forget([name for name in self._place.references().removed if is_ours(name)])
-            return done
+        return done
 
     def _moment(self) -> datetime.datetime | None:
         """Return the moment before which no version is needed that is not named: just after the newest that can go.
@@ -317,8 +308,3 @@ class KeptVersions(Repository):
         """Return the bytes of all chunks."""
         with told(self.url, "count its bytes"):
             return int(while_others_write(self._repository.chunk_storage_stats).native_bytes)
-
-
-def _pause(attempt: int) -> None:
-    """Wait until others who were quicker may be done."""
-    time.sleep(random.random() * min(_LONGEST_PAUSE, 0.01 * 2 ** min(attempt, 6)))  # noqa: S311 - a pause

@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import contextlib
 import os
-import random
-import time
 from typing import TYPE_CHECKING, Any, Protocol
 
 from obstore.exceptions import AlreadyExistsError, PreconditionError
 
 from quantum_memory.cloud.folder_lock import locked
+from quantum_memory.cloud.others_first import TRIES, pause, too_often
 from quantum_memory.durability.atomic import DurableFile, is_leftover, sync_folder
 from quantum_memory.durability.files import ReadableFile, current
-from quantum_memory.errors import ConflictError, MissingFileError, StorageError
+from quantum_memory.errors import MissingFileError, StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,8 +23,6 @@ if TYPE_CHECKING:
     from obstore.store import S3Store
 
 FOLDER = "quantum-memory"
-_TRIES = 50
-_LONGEST_PAUSE = 1.0
 
 
 class Notes(Protocol):
@@ -74,7 +71,7 @@ class ObjectNotes:
             return None
 
     def change(self, name: str, change: Callable[[bytes | None], bytes]) -> None:
-        for attempt in range(_TRIES):
+        for attempt in range(TRIES):
             try:
                 found = self._store.get(f"{FOLDER}/{name}")
                 before, mark = bytes(found.bytes()), found.meta["e_tag"]
@@ -88,8 +85,8 @@ class ObjectNotes:
                 with contextlib.suppress(AlreadyExistsError, PreconditionError):
                     self._store.put(f"{FOLDER}/{name}", text, mode=mode)
                     return
-            time.sleep(random.random() * min(_LONGEST_PAUSE, 0.01 * 2 ** min(attempt, 7)))  # noqa: S311 - a pause
-        raise ConflictError(f"others were quicker {_TRIES} times in a row", next_step="try again")
+            pause(attempt)
+        raise too_often()
 
     def remove(self, name: str) -> None:
         with contextlib.suppress(FileNotFoundError):

@@ -18,7 +18,7 @@ from quantum_memory.cloud.errors import NO_ANSWER, branch_exists, moved, quiet, 
 from quantum_memory.cloud.folder_lock import SINGLE_WRITER
 from quantum_memory.cloud.folder_place import FolderPlace
 from quantum_memory.cloud.notes import FOLDER, Notes, ObjectNotes
-from quantum_memory.cloud.references import FILE, REFS, REMOVED, References, references_in
+from quantum_memory.cloud.references import EMPTY, FILE, REFS, REMOVED, References, references_in
 from quantum_memory.errors import ConflictError, UnsafeError
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ _DEEPEST = 8
 
 _LONGEST_CLEANING = datetime.timedelta(days=1)
 _NOT_CLEAN = "clean prefix"
-_FIRST = ("snapshots/1CECHNKREP0F1RSTCMT0", "refs/branch.main/ref.json")
+_FIRST = (f"snapshots/{EMPTY}", f"{REFS}/branch.main/{FILE}")
 """What a repository is made of that has no version yet, in the order in which Icechunk writes it."""
 
 _FEW_TRIES: RetryConfig = {"max_retries": 4, "retry_timeout": datetime.timedelta(seconds=5)}

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 REFS = "refs"
 FILE, REMOVED = "ref.json", "ref.json.deleted"
+EMPTY = "1CECHNKREP0F1RSTCMT0"
+"""The snapshot that every repository begins with."""
 
 
 @dataclass(frozen=True)

@@ -413,9 +413,19 @@ class Repository:
         ConflictError
             Somebody else is removing something.
         """
+        expires = partial(oldest_kept, self._repository, keep, within, line)
+        return self._pruned(expires, strangers=strangers, dry_run=dry_run)
+
+    def _pruned(
+        self,
+        expires: Callable[[datetime.datetime], datetime.datetime | None],
+        *,
+        strangers: bool = False,
+        dry_run: bool = False,
+    ) -> Pruned:
+        """Remove what is not needed; see `cleaning.prune`."""
         with told(self.url, "remove what is not needed"):
             self._place.check_writable()
-            expires = partial(oldest_kept, self._repository, keep, within, line)
             return prune(self._repository, self._place, expires, strangers=strangers, dry_run=dry_run)
 
     def _info(self, snapshot: str) -> icechunk.SnapshotInfo:

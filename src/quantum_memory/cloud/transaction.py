@@ -313,8 +313,9 @@ class Transaction:
         """Return what is said of a chunk of the version before; its norm is computed from it."""
         assert self._before is not None  # noqa: S101 - `__enter__` has seen to it
         part = one.place.row_slice(index)
-        digests = self._before.rows(AMPLITUDES)[part.start * DIGEST_BYTES : part.stop * DIGEST_BYTES]
-        return Written(digests, np.array(squares_of(self._before.chunk(AMPLITUDES, index))).tobytes())
+        digests = self._before.rows(one.path)[part.start * DIGEST_BYTES : part.stop * DIGEST_BYTES]
+        squares = squares_of(self._before.chunk(one.path, index)) if one.path == AMPLITUDES else []
+        return Written(digests, np.array(squares).tobytes())
 
     def _described(self) -> Prepared:
         """Return the memory that is written, with amplitudes that take no memory in the place of those to come."""

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import random
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from quantum_memory.cloud.errors import told
+from quantum_memory.cloud.others_first import TRIES, pause, too_often
 from quantum_memory.cloud.places import repositories_below
 from quantum_memory.cloud.reader import SnapshotReader
 from quantum_memory.cloud.repository import MAIN, Repository, checked_name
@@ -28,9 +27,6 @@ if TYPE_CHECKING:
     from quantum_memory.formats.reader import Reader
     from quantum_memory.formats.registry import OpenOptions, Progress, SaveOptions
     from quantum_memory.formats.urls import URL
-
-_TRIES = 100
-_LONGEST_PAUSE = 1.0
 
 
 class Zarr(Handler):
@@ -91,18 +87,14 @@ class ZarrStorage:
         repository = Repository(url, create=True)
         line, tag = line_and_tag(repository, url)
         progress = Once(options.progress)
-        for attempt in range(_TRIES):
+        for attempt in range(TRIES):
             try:
                 snapshot, writer, content = _Save(repository, line, memory, options, check).written(progress)
                 break
             except _Behind:
-                time.sleep(random.random() * min(_LONGEST_PAUSE, 0.01 * 2 ** min(attempt, 7)))  # noqa: S311 - a pause
+                pause(attempt)
         else:
-            raise ConflictError(
-                f"others were quicker {_TRIES} times in a row",
-                path=str(url),
-                next_step="write less often, or elsewhere",
-            )
+            raise too_often(url)
         if tag is not None:
             call(repository, tag, snapshot)
         return Saved(str(url), "zarr", writer.stored, content, memory.raw_bytes, memory.forms.infidelity)

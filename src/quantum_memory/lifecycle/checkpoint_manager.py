@@ -17,6 +17,7 @@ from quantum_memory.formats.urls import whole_path
 from quantum_memory.lifecycle.checkpoints import transfer
 from quantum_memory.lifecycle.checkpoints.background import Background
 from quantum_memory.lifecycle.checkpoints.catalogue import Catalogue
+from quantum_memory.lifecycle.checkpoints.choosing import first_readable, nothing
 from quantum_memory.lifecycle.checkpoints.line import Line
 from quantum_memory.lifecycle.checkpoints.pace import Pace
 from quantum_memory.lifecycle.checkpoints.recording import Recorder
@@ -338,7 +339,7 @@ class CheckpointManager(Catalogue):
         several = fallback or checkpoint_id is None
         found = self._good(target, lambda: self._back_from(checkpoint_id)[: None if several else 1])
         if found is None:
-            raise self.folder.nothing()
+            raise nothing(self.folder)
         self._take_up(found[0])
         self.folder.note("restored", checkpoint=found[0].id, name=found[0].name or None)
         return found[1]
@@ -369,7 +370,7 @@ class CheckpointManager(Catalogue):
     def _good(self, target: Any, choose: Callable[[], list[str]]) -> tuple[Checkpoint, Any] | None:
         """Return the first of those chosen that can be read, and its state, given to the target."""
         with self.held():  # nobody removes one between the choice and the reading
-            found = self.folder.first_readable(choose())
+            found = first_readable(self.folder, choose())
         if found is None:
             return None
         checkpoint, memory = found

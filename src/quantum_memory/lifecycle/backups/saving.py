@@ -27,7 +27,7 @@ from quantum_memory.lifecycle.backups.manifest import FILE, FOLDER, LINK, Backup
 from quantum_memory.lifecycle.backups.sources import Changed, opened, survey
 from quantum_memory.lifecycle.repository.buffers import Buffers
 from quantum_memory.lifecycle.repository.chunks import prepared
-from quantum_memory.lifecycle.repository.folder import now, stamp
+from quantum_memory.lifecycle.repository.folder import new_id, now, stamp
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -118,7 +118,7 @@ def save(
         listed, _ = folder.listed()
         made = BackupManifest(
             Backup(
-                id=folder.new_id(begun),
+                id=new_id(begun),
                 number=max((one.number for one in listed), default=0) + 1,
                 source=source,
                 created_at=stamp(begun),

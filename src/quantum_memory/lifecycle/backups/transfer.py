@@ -33,7 +33,7 @@ from quantum_memory.lifecycle.backups.config import as_json
 from quantum_memory.lifecycle.backups.export_file import CONTENTS, NAMES, SIGNATURE, ExportFile, piece_name
 from quantum_memory.lifecycle.backups.keys import current_config
 from quantum_memory.lifecycle.repository.chunks import Chunk, checked, name_of, sealed_chunk
-from quantum_memory.lifecycle.repository.folder import now, stamp
+from quantum_memory.lifecycle.repository.folder import new_id, now, stamp
 from quantum_memory.lifecycle.repository.signed_json import sealed, signed
 from quantum_memory.state.arrays import CHUNK_BYTES
 from quantum_memory.state.json_text import to_json
@@ -308,7 +308,7 @@ def _manifests(folder: BackupFolder, file: ExportFile, names: dict[bytes, bytes]
                 one = called
                 break
         else:
-            is_there, one = False, folder.new_id(now())
+            is_there, one = False, new_id(now())
         number = numbers.of(made.backup)
         if not is_there:
             backup = replace(made.backup, id=one, number=number, imported=True)

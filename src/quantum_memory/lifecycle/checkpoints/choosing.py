@@ -32,9 +32,14 @@ def first_readable(folder: CheckpointHome, ids: list[str]) -> tuple[Checkpoint, 
         except (IntegrityError, MissingError, StorageError, UnsafeError) as error:
             failure = failure or error
             if len(ids) > 1:
-                warnings.warn(f"checkpoint {one} is passed over: {error}", stacklevel=5)
+                warnings.warn(f"checkpoint {one} is passed over: {error}", stacklevel=4)
                 folder.note("passed over", checkpoint=one, why=str(error))
     if failure is not None:
         failure.next_step = "qmem checkpoint verify shows which are whole; restore one of them by its id"
         raise failure
     return None
+
+
+def nothing(folder: CheckpointHome) -> MissingError:
+    """Return the error of somebody who wants a checkpoint where there is none."""
+    return MissingError("there is no checkpoint", path=folder.path, next_step="save one first")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import re
-import secrets
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
@@ -35,20 +34,18 @@ from quantum_memory.formats.prepared import Prepared
 from quantum_memory.formats.reader import damaged
 from quantum_memory.formats.urls import S3
 from quantum_memory.lifecycle.checkpoints import manifest as manifests
-from quantum_memory.lifecycle.checkpoints.choosing import first_readable
+from quantum_memory.lifecycle.checkpoints.choosing import nothing
 from quantum_memory.lifecycle.checkpoints.cloud_notes import CloudLog, changed_refs, refs_in
 from quantum_memory.lifecycle.checkpoints.cloud_purging import purge
 from quantum_memory.lifecycle.repository.folder import Refs, now, order
 
 if TYPE_CHECKING:
-    import datetime
     from collections.abc import Callable, Iterable, Iterator
 
     from quantum_memory.formats.urls import URL
     from quantum_memory.lifecycle.checkpoints.manifest import Checkpoint
     from quantum_memory.lifecycle.checkpoints.saving import Flat, Said
     from quantum_memory.lifecycle.repository.purging import Purged
-    from quantum_memory.state.memory_state import MemoryState
 
 _ID = re.compile(r"[0-9]{8}_[0-9]{6}_[0-9]{6}_[0-9a-f]{6}")
 _REFS, _COLLECTED = "refs", "collected"
@@ -206,9 +203,6 @@ class CloudHome:
                 raise self.missing(checkpoint) from error  # it was removed, and collected, meanwhile
             raise
 
-    def first_readable(self, ids: list[str]) -> tuple[Checkpoint, MemoryState] | None:
-        return first_readable(self, ids)
-
     def check(
         self,
         checkpoint: str,
@@ -241,9 +235,6 @@ class CloudHome:
     def missing(self, one: str) -> MissingError:
         return MissingError(f"there is no checkpoint {one!r:.80}", path=self.path, next_step=self.list_hint)
 
-    def nothing(self) -> MissingError:
-        return MissingError("there is no checkpoint", path=self.path, next_step="save one first")
-
     # --- together with others
 
     def held(self) -> contextlib.AbstractContextManager[None]:
@@ -253,9 +244,6 @@ class CloudHome:
         return contextlib.nullcontext()
 
     # --- save and remove
-
-    def new_id(self, when: datetime.datetime) -> str:
-        return f"{when:%Y%m%d_%H%M%S_%f}_{secrets.token_hex(3)}"
 
     def write(
         self,
@@ -370,7 +358,7 @@ class CloudHome:
     def change_refs(self, change: Callable[[Refs], object]) -> None:
         repository = self.repository
         if repository is None:
-            raise self.nothing()
+            raise nothing(self)
         with told(self.url, "change its tags and pins"):
             repository.notes.change(_REFS, lambda text: changed_refs(text, self.path, change))
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Any
 
-from quantum_memory.errors import MissingError
 from quantum_memory.lifecycle.checkpoints import manifest as manifests
-from quantum_memory.lifecycle.checkpoints.choosing import first_readable
 from quantum_memory.lifecycle.checkpoints.manifest import Checkpoint, Manifest
 from quantum_memory.lifecycle.checkpoints.purging import CheckpointPurging
 from quantum_memory.lifecycle.checkpoints.reader import CheckpointReader
@@ -22,7 +20,6 @@ if TYPE_CHECKING:
     from quantum_memory.durability.files import Readable
     from quantum_memory.lifecycle.checkpoints.saving import Flat, Said
     from quantum_memory.lifecycle.repository.purging import Purged
-    from quantum_memory.state.memory_state import MemoryState
 
 
 class CheckpointFolder(Repository[Checkpoint]):
@@ -62,13 +59,6 @@ class CheckpointFolder(Repository[Checkpoint]):
             made = self.manifest(checkpoint)
             size = made.checkpoint.raw_bytes
             yield CheckpointReader(made, self.store, self.manifest_path(checkpoint), size)
-
-    def first_readable(self, ids: list[str]) -> tuple[Checkpoint, MemoryState] | None:
-        return first_readable(self, ids)
-
-    def nothing(self) -> MissingError:
-        """Return the error of somebody who wants a checkpoint where there is none."""
-        return MissingError("there is no checkpoint", path=self.path, next_step="save one first")
 
     def check(
         self,

@@ -11,14 +11,11 @@ from quantum_memory.lifecycle.repository.home import Home
 
 if TYPE_CHECKING:
     import contextlib
-    import datetime
     import os
     from collections.abc import Callable
 
-    from quantum_memory.errors import MissingError
     from quantum_memory.lifecycle.checkpoints.saving import Flat, Said
     from quantum_memory.lifecycle.repository.purging import Purged
-    from quantum_memory.state.memory_state import MemoryState
 
 
 class OpenCheckpoint(Reader, Protocol):
@@ -63,12 +60,6 @@ class CheckpointHome(Home[Checkpoint], Protocol):
     def reading(self, checkpoint: str) -> contextlib.AbstractContextManager[OpenCheckpoint]:
         """Give a reader of a checkpoint; nothing that it needs is removed meanwhile."""
 
-    def first_readable(self, ids: list[str]) -> tuple[Checkpoint, MemoryState] | None:
-        """Return the first of some checkpoints that can be read, and what it holds; None where there are none."""
-
-    def nothing(self) -> MissingError:
-        """Return the error of somebody who wants a checkpoint where there is none."""
-
     def check(
         self,
         checkpoint: str,
@@ -89,9 +80,6 @@ class CheckpointHome(Home[Checkpoint], Protocol):
         """Return how many chunks there are, where that is known, and how many bytes they take."""
 
     # --- save and remove
-
-    def new_id(self, when: datetime.datetime) -> str:
-        """Return an id that nobody else gives."""
 
     def write(
         self,

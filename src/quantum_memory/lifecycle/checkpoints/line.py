@@ -7,6 +7,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from quantum_memory.durability import forks
+from quantum_memory.lifecycle.checkpoints.choosing import nothing
 from quantum_memory.lifecycle.repository.folder import check_name
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ class Line:
         if one is None:
             ids = self.newest_first()
             if not ids:
-                raise self._folder.nothing()
+                raise nothing(self._folder)
             return ids
         listed = {head.id: head for head in self._folder.listed()[0]}
         ids = self.newest_first(listed[one].branch if one in listed else None)

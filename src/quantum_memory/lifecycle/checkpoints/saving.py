@@ -12,7 +12,7 @@ from quantum_memory._version import __version__
 from quantum_memory.durability import forks
 from quantum_memory.errors import InvalidStateError
 from quantum_memory.lifecycle.checkpoints.manifest import Checkpoint
-from quantum_memory.lifecycle.repository.folder import check_name, now, stamp
+from quantum_memory.lifecycle.repository.folder import check_name, new_id, now, stamp
 from quantum_memory.state.json_text import check_record
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ class Saver:
         with self._numbers:
             self._number = max(self._number, *(one.number for one in listed), 0) + 1
             when = now()
-            return replace(said, id=self.folder.new_id(when), number=self._number, created_at=when)
+            return replace(said, id=new_id(when), number=self._number, created_at=when)
 
     def save(
         self,

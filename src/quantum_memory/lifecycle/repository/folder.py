@@ -268,10 +268,6 @@ class Repository(ABC, Generic[H]):
 
     # --- save and remove
 
-    def new_id(self, when: datetime.datetime) -> str:
-        """Return an id that nobody else gives."""
-        return f"{when:%Y%m%d_%H%M%S_%f}_{secrets.token_hex(3)}"
-
     def make(self) -> None:
         """Make the folder, where it is not there."""
         self.store.make()
@@ -453,6 +449,11 @@ class Repository(ABC, Generic[H]):
                 if isinstance(one := json.loads(line[start:]), dict):
                     made.append(unsealed(one, sealer, _LINE))
         return made
+
+
+def new_id(when: datetime.datetime) -> str:
+    """Return an id that nobody else gives."""
+    return f"{when:%Y%m%d_%H%M%S_%f}_{secrets.token_hex(3)}"
 
 
 def order(head: Head) -> tuple[int, str, str]:
