@@ -22,7 +22,9 @@ PROOFS := tests/reliability tests/hostile tests/lifecycle/backups/test_checking.
 # quimb would compile its functions anew in each process of a new environment, which takes longer than the tests.
 export NUMBA_DISABLE_JIT := 1
 
-# Not compiled ahead: most modules of large libraries are never imported.
+# Not compiled ahead: most modules of large libraries are never imported. What is imported is compiled once, whatever the
+# environment says, and not by each of the hundreds of processes that tests start.
+unexport PYTHONDONTWRITEBYTECODE
 PIP = $(BIN)/pip install --quiet --disable-pip-version-check --no-compile
 
 PYTEST = $(BIN)/pytest -n $(WORKERS) --dist worksteal

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import quantum_memory as qm
+from quantum_memory.cloud.folder_place import FolderPlace
 from quantum_memory.errors import ConflictError, MissingFileError, StorageError
 from quantum_memory.formats.urls import URL
 
@@ -91,6 +92,23 @@ def test_a_prefix_whose_maker_has_died_is_taken_up(s3: Server, done: int) -> Non
     qm.save(_STATE, f"s3://{s3.bucket}/{begun}@one")
     assert qm.load(f"s3://{s3.bucket}/{begun}@one").quantum == _STATE
     assert len(list(qm.repository(f"s3://{s3.bucket}/{begun}").history())) == 1
+
+
+def test_a_prefix_that_somebody_else_makes_and_writes_into_meanwhile_is_for_both(
+    s3: Server, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    s3.store(URL.parse(prefix).key).put("quantum-memory/probe-0", b"first")  # somebody has begun
+    make = FolderPlace.make
+
+    def after_them(folder: str) -> None:
+        monkeypatch.setattr(FolderPlace, "make", make)
+        qm.save(_other(1), f"{prefix}@theirs")
+        make(folder)
+
+    monkeypatch.setattr(FolderPlace, "make", after_them)
+    qm.save(_other(2), f"{prefix}@ours")
+    assert len(list(qm.repository(prefix).history())) == 2
+    assert [qm.load(f"{prefix}@{name}").quantum for name in ("theirs", "ours")] == [_other(1), _other(2)]
 
 
 def test_a_prefix_with_something_else_is_refused(s3: Server, prefix: str) -> None:

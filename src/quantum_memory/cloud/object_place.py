@@ -123,13 +123,15 @@ class ObjectPlace:
         with tempfile.TemporaryDirectory() as folder:
             FolderPlace.make(folder)
             first = {name: pathlib.Path(folder, name).read_bytes() for name in _FIRST}
-        for batch in store.list():
-            for one in batch:
-                if one["path"] not in first and not one["path"].startswith(f"{FOLDER}/"):
-                    raise ConflictError(
-                        f"there is something else, such as {one['path']:.80}, and no repository",
-                        next_step="choose a prefix under which there is nothing",
-                    )
+        paths = (one["path"] for batch in store.list() for one in batch)
+        if other := next((path for path in paths if path not in first and not path.startswith(f"{FOLDER}/")), None):
+            # Whoever was at it may have ended since, and have written into it: what it begins with is there before that.
+            if self.exists():
+                return
+            raise ConflictError(
+                f"there is something else, such as {other:.80}, and no repository",
+                next_step="choose a prefix under which there is nothing",
+            )
         for name in _FIRST:
             with contextlib.suppress(AlreadyExistsError):
                 store.put(name, first[name], mode="create")
