@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import google_crc32c
 import numpy as np
 import xxhash
 import zarr
+from zarr.abc.store import RangeByteRequest
 from zarr.buffer import cpu
 from zarr.codecs import BytesCodec, Crc32cCodec
 
@@ -30,6 +31,8 @@ T = TypeVar("T")
 
 IN_FLIGHT = 4
 """Chunks that are written or read at the same time."""
+
+_CRC_BYTES = 4
 
 
 def digests_of(items: AnyArray) -> bytes:
@@ -77,24 +80,40 @@ def is_right(items: AnyArray, rows: bytes, *, full: bool) -> bool:
     return True
 
 
-class _Once(cpu.Buffer):
-    """An encoded chunk that is given away once: who sends it makes a copy of its own."""
+class Outgoing:
+    """A copy of the items of a chunk, with room for the CRC that goes to storage with them.
 
-    _whole: bytes | None
+    Icechunk makes no copy of what it is given: nobody changes it afterwards.
 
-    @classmethod
-    def of(cls, items: AnyArray) -> _Once:
-        """Encode the items of a chunk as the codecs do that `Rows.create` names."""
-        raw: Any = items.view(np.uint8)
-        whole = b"".join((raw, google_crc32c.value(raw).to_bytes(4, "little")))
-        made = cls.from_bytes(whole)
-        made._whole = whole
-        return made
+    Parameters
+    ----------
+    given
+        The items, of one axis.
 
-    def to_bytes(self) -> bytes:
-        found, self._whole, self._data = self._whole, None, np.empty(0, np.uint8)
-        assert found is not None  # noqa: S101 - it is written once
-        return found
+    Attributes
+    ----------
+    items
+        The same, little-endian, in one run.
+    """
+
+    def __init__(self, given: AnyArray) -> None:
+        little = given.dtype.newbyteorder("<")
+        self._whole = np.empty(given.size * little.itemsize + _CRC_BYTES, np.uint8)
+        self.items: AnyArray = self._whole[:-_CRC_BYTES].view(little)
+        self.items[...] = given
+
+    def encoded(self) -> _Encoded:
+        """Return it as the codecs make it that `Rows.create` names."""
+        raw: Any = self._whole[:-_CRC_BYTES]
+        self._whole[-_CRC_BYTES:] = np.frombuffer(google_crc32c.value(raw).to_bytes(_CRC_BYTES, "little"), np.uint8)
+        return _Encoded(self._whole)
+
+
+class _Encoded(cpu.Buffer):
+    """Bytes that are given away as they are: `bytes` would be one more copy."""
+
+    def to_bytes(self) -> Any:
+        return self.as_numpy_array()
 
 
 class Rows:
@@ -139,11 +158,8 @@ class Rows:
         Zarr would have two copies of a chunk when it is read: long ones go past it.
         """
         place, dtype = self.place, np.dtype(STORABLE[self.place.dtype])
-        if self._is_long(index):
-            found = self._got(index, place.chunk * place.itemsize)
-            if found is None:
-                found = np.zeros(place.chunk * place.itemsize, np.uint8)
-            found = found.view(dtype)
+        if self.is_long(index):
+            found = self._got(index, place.chunk * place.itemsize).view(dtype)
         else:
             found = np.ascontiguousarray(np.asarray(self.array[place.selection(index)]).reshape(-1), dtype)
         if out is None:
@@ -151,18 +167,32 @@ class Rows:
         out[...] = found
         return out
 
-    def _got(self, index: int, nbytes: int) -> AnyArray | None:
-        """Return the bytes of a chunk, compared with their CRC; None where nothing is stored."""
-        got = ended(self._store.get(self._key(index), cpu.buffer_prototype))
-        if got is None:
-            return None
-        whole = got.as_numpy_array()
-        raw: Any = whole[:-4]
-        if len(raw) != nbytes or google_crc32c.value(raw) != int.from_bytes(whole[-4:].tobytes(), "little"):
+    def read_part(self, index: int, part: slice) -> AnyArray:
+        """Return some items of a long chunk as `read` does, without the others, and so without its CRC."""
+        itemsize = self.place.itemsize
+        wanted = RangeByteRequest(part.start * itemsize, part.stop * itemsize)
+        found = self._stored(index, wanted)
+        if found is None:
+            found = np.zeros(wanted.end - wanted.start, np.uint8)
+        if len(found) != wanted.end - wanted.start:
+            raise ValueError("it is too short")
+        return found.view(np.dtype(STORABLE[self.place.dtype]))
+
+    def _got(self, index: int, nbytes: int) -> AnyArray:
+        """Return the bytes of a chunk, compared with their CRC; zeros where nothing is stored."""
+        whole = self._stored(index)
+        if whole is None:
+            return np.zeros(nbytes, np.uint8)
+        raw: Any = whole[:-_CRC_BYTES]
+        if len(raw) != nbytes or google_crc32c.value(raw) != int.from_bytes(whole[-_CRC_BYTES:].tobytes(), "little"):
             raise ValueError("its stored and its computed CRC do not match")
         return np.asarray(raw)
 
-    def _is_long(self, index: int) -> bool:
+    def _stored(self, index: int, part: RangeByteRequest | None = None) -> AnyArray | None:
+        got = ended(self._store.get(self._key(index), cpu.buffer_prototype, part))
+        return None if got is None else np.asarray(got.as_numpy_array())
+
+    def is_long(self, index: int) -> bool:
         """Tell whether a chunk is long, and as long as all are: Zarr fills up the last one."""
         part = self.place.items(index)
         return part.stop - part.start == self.place.chunk and self.place.chunk * self.place.itemsize >= CHUNK_BYTES
@@ -172,18 +202,16 @@ class Rows:
         assert metadata.zarr_format == 3  # noqa: S101 - see `_opened`
         return f"{self._name}/{metadata.encode_chunk_key((index, *(0,) * (len(self.place.zarr_shape) - 1)))}"
 
-    def prepared(self, index: int, items: AnyArray, *, zero: bool) -> Callable[[], object]:
-        """Return what writes the items of a chunk, which need not be kept until then; all zero, nothing is stored.
+    def write(self, index: int, chunk: Outgoing, *, zero: bool) -> None:
+        """Write a chunk; all zero, nothing is stored.
 
         Zarr would have three copies of a chunk in memory until it is written: long ones go past it.
         """
-        if zero or not self._is_long(index):
+        if zero or not self.is_long(index):
             array = self._dropping if zero else self.array
-            return partial(array.__setitem__, self.place.selection(index), items.reshape(self.place.shape_of(index)))
-        return partial(self._put, self._key(index), _Once.of(items))
-
-    def _put(self, where: str, encoded: _Once) -> None:
-        ended(self._store.set(where, encoded))
+            array[self.place.selection(index)] = chunk.items.reshape(self.place.shape_of(index))
+        else:
+            ended(self._store.set(self._key(index), chunk.encoded()))
 
     @property
     def array(self) -> zarr.Array[Any]:

@@ -125,7 +125,7 @@ class ObjectPlace:
             first = {name: pathlib.Path(folder, name).read_bytes() for name in _FIRST}
         paths = (one["path"] for batch in store.list() for one in batch)
         if other := next((path for path in paths if path not in first and not path.startswith(f"{FOLDER}/")), None):
-            # Whoever was at it may have ended since, and have written into it: what it begins with is there before that.
+            # Whoever was at it may have ended since, and have written into it: what it begins with comes before that.
             if self.exists():
                 return
             raise ConflictError(

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from quantum_memory.cloud.chunks import (
+    Outgoing,
     Rows,
     at_once,
     digests_of,
@@ -99,13 +100,6 @@ class Part:
         StorageError
             The storage cannot be reached, or refuses; then none of them counts as written, and may be written again.
         """
-        self._write(where, amplitudes, copied=True)
-
-    def take(self, where: int | slice, amplitudes: AnyArray) -> None:
-        """Do what `write` does with an array that nobody else has, and of which no copy is made."""
-        self._write(where, amplitudes, copied=False)
-
-    def _write(self, where: int | slice, amplitudes: AnyArray, *, copied: bool) -> None:
         start, stop = self._checked(where, amplitudes)
         if self._taken:
             raise InvalidStateError(
@@ -124,19 +118,16 @@ class Part:
         written: dict[int, Written] = {}
         with told(self._name, "write amplitudes"):
             old = self._old(indices)
-            little = amplitudes.dtype.newbyteorder("<")
 
             def write(index: int) -> None:
                 part = self._place.items(index)
-                given = amplitudes[part.start - start : part.stop - start]
-                items = np.array(given, dtype=little, order="C", copy=copied or None)
+                chunk = Outgoing(amplitudes[part.start - start : part.stop - start])
+                items = chunk.items
                 zero = is_zero(items)
                 digests = zero_digests(items.nbytes) if zero else digests_of(items)
                 squares = np.array(squares_of(items) if self._path == AMPLITUDES else []).tobytes()
                 if digests != old.get(index) and not (zero and not self._has_old):
-                    send = rows.prepared(index, items, zero=zero)
-                    del items
-                    send()
+                    rows.write(index, chunk, zero=zero)
                 written[index] = Written(digests, squares)
 
             at_once(write, indices, AHEAD)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import threading
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from quantum_memory.errors import IntegrityError, InvalidStateError, MissingFile
 from quantum_memory.formats.form_nodes import Forms
 from quantum_memory.formats.reader import check_out, damaged, look_up, new_array
 from quantum_memory.formats.stated_version import check_version
+from quantum_memory.formats.urls import S3
 from quantum_memory.state.arrays import CHUNK_BYTES, STORABLE, combine_digests
 from quantum_memory.state.document import MAX_DIMENSIONS, content_id, well_formed
 from quantum_memory.state.json_text import MAX_DOCUMENT_BYTES, from_json, max_nodes
@@ -28,6 +30,9 @@ if TYPE_CHECKING:
 
     from quantum_memory.formats.reader import Verify
     from quantum_memory.state.arrays import AnyArray
+
+_PIECE_BYTES, _LOCAL_PIECE_BYTES = 16 << 20, 2 << 20
+"""So much of a long chunk is best read at once: a request takes its time, and a worker has several pieces in memory."""
 
 _FEW_ROWS = 1 << 17
 """So many rows of digests, those of 128 GiB, are compared as a whole with what identifies the array before the first of
@@ -205,15 +210,37 @@ class SnapshotReader:
             raise IndexError(f"items {start}:{stop} are not within {path}")
         items = np.empty(stop - start, np.dtype(STORABLE[place.dtype]))
         for index, there, here in place.chunks_of(start, stop):
-            items[here] = self.chunk(path, index)[there]
+            items[here] = self._part(path, index, there)
         return items
 
     def read_run(self, path: str, start: int, stop: int) -> AnyArray:
         """Return items ``start:stop`` as `read_items` does, to somebody who does not write to them."""
         place = look_up(self.entries, path, self.name)
-        if start < stop and place.items(start // place.chunk) == slice(start, stop):
-            return self.chunk(path, start // place.chunk)
+        index, first = start // place.chunk, start // place.chunk * place.chunk
+        if 0 <= start < stop <= min(first + place.chunk, place.size):
+            return self._part(path, index, slice(start - first, stop - first))
         return self.read_items(path, start, stop)
+
+    def piece_bytes(self, path: str) -> int:
+        """Return how many bytes of an array are best read at once: as many as a chunk has, or some of a long one."""
+        place = look_up(self.entries, path, self.name)
+        whole = place.chunk * place.itemsize
+        most = _PIECE_BYTES if self.address.startswith(f"{S3}:") else _LOCAL_PIECE_BYTES
+        return whole if whole <= most else math.gcd(whole, most)
+
+    def _part(self, path: str, index: int, part: slice) -> AnyArray:
+        """Return some items of a chunk, of which no more is read than the MiB that they are in, checked."""
+        place, rows = self.entries[path], self._array(path)
+        step = CHUNK_BYTES // place.itemsize
+        first, last = part.start // step, -(-part.stop // step)
+        if last - first == -(-place.chunk // step) or not rows.is_long(index):
+            return self.chunk(path, index)[part]
+        digests = self._rows_of(path, index)[first * DIGEST_BYTES : last * DIGEST_BYTES]
+        with told(self.name, f"read a part of chunk {index} of {path!r}"):
+            items = rows.read_part(index, slice(first * step, last * step))
+        if not is_right(items, digests, full=False):
+            raise damaged(f"its array {path!r} is damaged in chunk {index}", self.name)
+        return items[part.start - first * step : part.stop - first * step]
 
     def is_mapped(self, path: str) -> bool:  # noqa: ARG002
         return False

@@ -84,10 +84,9 @@ def _written_parts(executor: Any, tx: Transaction, large: dict[str, Windows]) ->
 
 def _write_run(part: Part, shards: Windows, start: int, stop: int) -> Part:
     """Write a run of items, one chunk after the other, while the next is read, and return the part."""
-    write = part.take if getattr(shards, "own", False) else part.write
     with released(shards), closing(read_runs((shards,), runs_of(start, stop, part.chunk), 1)) as found:
         for low in range(start, stop, part.chunk):
-            write(low, next(found))
+            part.write(low, next(found))
     return part
 
 

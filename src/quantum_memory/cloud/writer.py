@@ -12,6 +12,7 @@ import numpy as np
 import zarr
 
 from quantum_memory.cloud.chunks import (
+    Outgoing,
     Rows,
     at_once,
     digests_of,
@@ -51,14 +52,12 @@ class _Array:
         self.digests: list[bytes] = [b""] * place.chunks
         self.squares: list[list[float]] = [[]] * place.chunks
 
-    def items(self, index: int) -> AnyArray:
-        """Return the items of a chunk, little-endian, as a copy that nobody changes any more."""
+    def copied(self, index: int) -> Outgoing:
+        """Return a copy of the items of a chunk, which nobody changes any more."""
         part = self.place.items(index)
-        little = np.dtype(self._flat.dtype).newbyteorder("<")
         if isinstance(self._flat, np.ndarray):
-            taken = self._flat[part] if self._flat.ndim == 1 else self._flat.flat[part]
-            return np.array(taken, dtype=little, order="C", copy=True)
-        return self._flat.items(part.start, part.stop)
+            return Outgoing(self._flat[part] if self._flat.ndim == 1 else self._flat.flat[part])
+        return Outgoing(self._flat.items(part.start, part.stop))
 
     def before(self, index: int) -> bytes | None:
         """Return the digests that the chunk had in the version before."""
@@ -213,7 +212,8 @@ class SnapshotWriter:
             return None
 
     def _write_chunk(self, rows: Rows, one: _Array, index: int) -> None:
-        items = one.items(index)
+        chunk = one.copied(index)
+        items = chunk.items
         zero = is_zero(items)
         one.digests[index] = zero_digests(items.nbytes) if zero else digests_of(items)
         if one.path == AMPLITUDES:
@@ -223,9 +223,7 @@ class SnapshotWriter:
         nbytes = items.nbytes
         if new:
             with told(self._name, f"write chunk {index} of {one.path!r}"):
-                send = rows.prepared(index, items, zero=zero)
-                del items
-                send()
+                rows.write(index, chunk, zero=zero)
         with self._lock:
             self.written += nbytes if new and not zero else 0
             self.stored += 0 if zero else nbytes

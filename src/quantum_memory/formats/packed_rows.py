@@ -58,12 +58,9 @@ class PackedRow:
     ----------
     carries
         Whether it takes items along when it is pickled.
-    own
-        Nobody else has what is read.
     """
 
     ndim = 1
-    own = True
     dtype = np.dtype(np.uint8)
 
     def __init__(

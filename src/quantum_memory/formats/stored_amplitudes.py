@@ -120,12 +120,11 @@ class StoredAmplitudes(Stepped):
     ----------
     step
         How many are read at once.
-    own
-        Nobody else has what is read.
+    piece
+        How many are best read at once where they are read one after the other.
     """
 
     ndim = 1
-    own = True
 
     def __init__(self, source: Source, reader: Reader, path: str = AMPLITUDES) -> None:
         super().__init__()
@@ -141,6 +140,8 @@ class StoredAmplitudes(Stepped):
         self.shape, self.nbytes = entry.shape, entry.nbytes
         chunk_bytes = stored.facts(path).get("chunk_bytes", _STEP_BYTES)
         self.step = min(entry.shape[0], max(1, chunk_bytes // self.dtype.itemsize))
+        piece_bytes = getattr(stored, "piece_bytes", None)
+        self.piece = self.step if piece_bytes is None else min(self.step, piece_bytes(path) // self.dtype.itemsize)
 
     @property
     def digest(self) -> bytes:

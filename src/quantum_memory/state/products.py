@@ -253,7 +253,7 @@ def _blocks(a: Array) -> Iterator[Array]:
 
 def _products(a: Windows, b: Windows, step: int, start: int, stop: int) -> tuple[float, float, float, float]:
     re, im, aa, bb = [], [], [], []
-    with closing(read_runs((a, b), runs_of(start, stop, step))) as found:
+    with closing(read_runs((a, b), runs_of(start, stop, _piece(step, a, b)))) as found:
         for one in found:
             other = next(found)
             for left, right in zip(_blocks(one), _blocks(other), strict=True):
@@ -268,7 +268,7 @@ def _products(a: Windows, b: Windows, step: int, start: int, stop: int) -> tuple
 
 def _squares(a: Windows, step: int, start: int, stop: int) -> float:
     squares: list[float] = []
-    with closing(read_runs((a,), runs_of(start, stop, step))) as found:
+    with closing(read_runs((a,), runs_of(start, stop, _piece(step, a)))) as found:
         for one in found:
             squares.extend(float(np.vdot(block, block).real) for block in _blocks(one))
             del one
@@ -278,6 +278,11 @@ def _squares(a: Windows, step: int, start: int, stop: int) -> float:
 def runs_of(start: int, stop: int, step: int) -> Iterator[tuple[int, int]]:
     """Yield the runs of `step` items that some items are read in."""
     return ((low, min(low + step, stop)) for low in range(start, stop, step))
+
+
+def _piece(step: int, *arrays: Windows) -> int:
+    """Return how many items a task reads at once: a step, or less where all say that this is as well."""
+    return min(step, max(getattr(array, "piece", None) or step for array in arrays))
 
 
 def _sum(numbers: Sequence[float]) -> float:

@@ -86,10 +86,13 @@ class Stepped:
         Element type.
     step
         How many items are read at once.
+    piece
+        How many of them may be read by themselves; all, unless a subclass says something else.
     """
 
     dtype: np.dtype[Any]
     step: int
+    piece: int | None = None
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -102,7 +105,8 @@ class Stepped:
     def items(self, start: int, stop: int) -> AnyArray:
         """Return items ``start:stop``, little-endian, in an array that nobody writes to."""
         low = start // self.step * self.step
-        if stop > low + self.step or stop - start in {0, self.step}:
+        piece = self.piece or self.step
+        if start == stop or stop > low + self.step or start % piece == (stop - start) % piece == 0:
             return self.read(start, stop)
         with self._lock:
             one = self._recent.setdefault(low, _Step())
