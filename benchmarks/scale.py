@@ -26,7 +26,7 @@ from zarr.storage import LocalStore, ObjectStore
 import quantum_memory as qm
 from benchmarks.harness import Row, medians, peak, reset_peak, rounds
 from quantum_memory.cloud.chunks import IN_FLIGHT
-from quantum_memory.durability.files import sync_file_system
+from quantum_memory.durability.write_back import sync_file_system
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

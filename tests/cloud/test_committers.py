@@ -21,6 +21,7 @@ from quantum_memory.cloud import folder_place
 from tests.cloud import committers
 folder_place.FolderPlace._locked = lambda self: contextlib.nullcontext()
 folder_place.sync_file_system = lambda folder: time.sleep(0.002)
+folder_place.WriteBack.finish = lambda self: time.sleep(0.002)
 committers.main()
 """
 

@@ -214,7 +214,7 @@ def test_progress_is_told_once_whatever_it_takes(folder_url: str, monkeypatch: p
 
 def test_what_was_saved_without_waiting_for_the_disk_is_made_durable(folder_url: str, monkeypatch) -> None:
     synced: list[str] = []
-    monkeypatch.setattr("quantum_memory.cloud.folder_place.sync_file_system", synced.append)
+    monkeypatch.setattr("quantum_memory.durability.write_back.syncfs", lambda _, folder: synced.append(folder))
     state = qm.StateVector(_random(4), qubit_order="big")
     qm.save(state, folder_url)
     synced.clear()

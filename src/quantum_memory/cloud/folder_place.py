@@ -16,8 +16,9 @@ from quantum_memory.cloud.folder_lock import locked
 from quantum_memory.cloud.notes import FOLDER, FileNotes, Notes
 from quantum_memory.cloud.references import FILE, REFS, REMOVED, References, references_in
 from quantum_memory.durability.atomic import DurableFile, is_leftover, remove_leftovers, sync_folder, temporary_name
-from quantum_memory.durability.files import current, is_at, sync_file_system
+from quantum_memory.durability.files import current, is_at
 from quantum_memory.durability.locks import only_one
+from quantum_memory.durability.write_back import WriteBack, sync_file_system
 from quantum_memory.errors import ConflictError, MissingFileError, StorageError
 
 if TYPE_CHECKING:
@@ -101,12 +102,24 @@ class FolderPlace:
     def check_writable(self) -> None:
         pass  # the lock says it
 
-    def move(self, repository: icechunk.Repository, branch: str, to: str, *, seen: str, durable: bool = True) -> None:
+    def write_back(self) -> WriteBack:
+        return WriteBack(self._root)
+
+    def move(
+        self,
+        repository: icechunk.Repository,
+        branch: str,
+        to: str,
+        *,
+        seen: str,
+        durable: bool = True,
+        written: WriteBack | None = None,
+    ) -> None:
         with self._locked():
             if repository.lookup_branch(branch) != seen:
                 raise moved()
             if durable:
-                sync_file_system(self._root)
+                self._sync(written)
             self._write_reference(f"branch.{branch}", to, durable=durable)
 
     def keep(self) -> None:
@@ -119,10 +132,11 @@ class FolderPlace:
         snapshot: str,
         *,
         durable: bool = True,
+        written: WriteBack | None = None,
     ) -> None:
         with self._locked():
             if durable:
-                sync_file_system(self._root)
+                self._sync(written)
             if not self._new_reference(f"tag.{name}", snapshot):
                 raise tag_exists(name)
 
@@ -238,6 +252,12 @@ class FolderPlace:
     @property
     def _held(self) -> str:
         return os.path.join(self._root, FOLDER, "expiring")
+
+    def _sync(self, written: WriteBack | None) -> None:
+        if written is None:
+            sync_file_system(self._root)
+        else:
+            written.finish()
 
     def _locked(self) -> contextlib.AbstractContextManager[None]:
         return locked(self._root)

@@ -104,7 +104,7 @@ class KeptVersions(Repository):
         """
         with told(self.url, "commit a version"):
             snapshot = self._committed(writing, message, {**metadata, "name": name})
-            self._place.tag(self._repository, name, snapshot, durable=durable)
+            self._place.tag(self._repository, name, snapshot, durable=durable, written=writing.back)
             return snapshot
 
     def let_end(

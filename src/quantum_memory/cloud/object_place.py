@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from obstore.store import ClientConfig, RetryConfig, S3Config
 
+    from quantum_memory.durability.write_back import WriteBack
     from quantum_memory.formats.urls import URL
 
 _DEEPEST = 8
@@ -149,6 +150,9 @@ class ObjectPlace:
                 next_step=f"use one that has conditional writes, or let there be one writer, and set {SINGLE_WRITER}=1",
             )
 
+    def write_back(self) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext()  # an object is durable when it is written
+
     def move(
         self,
         repository: icechunk.Repository,
@@ -157,6 +161,7 @@ class ObjectPlace:
         *,
         seen: str,
         durable: bool = True,  # noqa: ARG002 - an object always is
+        written: WriteBack | None = None,  # noqa: ARG002 - the same
     ) -> None:
         try:
             repository.reset_branch(branch, to, from_snapshot_id=seen)
@@ -182,6 +187,7 @@ class ObjectPlace:
         snapshot: str,
         *,
         durable: bool = True,  # noqa: ARG002 - as above
+        written: WriteBack | None = None,  # noqa: ARG002 - as above
     ) -> None:
         try:
             repository.create_tag(name, snapshot_id=snapshot)

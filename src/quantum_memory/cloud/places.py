@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from quantum_memory.cloud.notes import Notes
     from quantum_memory.cloud.references import References
+    from quantum_memory.durability.write_back import WriteBack
 
 
 class Place(Protocol):
@@ -62,8 +63,25 @@ class Place(Protocol):
         UnsafeError
         """
 
-    def move(self, repository: icechunk.Repository, branch: str, to: str, *, seen: str, durable: bool = True) -> None:
+    def write_back(self) -> contextlib.AbstractContextManager[WriteBack | None]:
+        """Return what makes durable what is written in a block; nothing where all of it is at once."""
+
+    def move(
+        self,
+        repository: icechunk.Repository,
+        branch: str,
+        to: str,
+        *,
+        seen: str,
+        durable: bool = True,
+        written: WriteBack | None = None,
+    ) -> None:
         """Let a branch end at a snapshot, durably, if it still ends where it was seen to.
+
+        Parameters
+        ----------
+        written
+            Of `write_back`, since before the snapshot was written; otherwise that is durable already.
 
         Raises
         ------
@@ -89,8 +107,16 @@ class Place(Protocol):
     def keep(self) -> None:
         """Make durable what others may have written without that."""
 
-    def tag(self, repository: icechunk.Repository, name: str, snapshot: str, *, durable: bool = True) -> None:
-        """Name a snapshot, durably.
+    def tag(
+        self,
+        repository: icechunk.Repository,
+        name: str,
+        snapshot: str,
+        *,
+        durable: bool = True,
+        written: WriteBack | None = None,
+    ) -> None:
+        """Name a snapshot, durably; see `move`.
 
         Raises
         ------

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
     import zarr.abc.store
 
+    from quantum_memory.durability.write_back import WriteBack
     from quantum_memory.formats.urls import URL
 
 MAIN = "main"
@@ -86,6 +87,8 @@ class Writing:
         Where it is written meanwhile.
     session
         The Icechunk session.
+    back
+        What makes durable what is written; None where all of it is at once.
     origin
         What its parts are copies of, once it has been prepared.
     """
@@ -94,6 +97,7 @@ class Writing:
     seen: str
     branch: str
     session: icechunk.Session = field(repr=False)
+    back: WriteBack | None = field(default=None, repr=False)
     origin: icechunk.session.ForkSession | None = field(default=None, repr=False)
 
 
@@ -234,17 +238,16 @@ class Repository:
         seen
             The snapshot that it follows, where that is known already.
         """
-        with told(self.url, "begin a version"):
-            self._place.check_writable()
-            seen = self._repository.lookup_branch(line) if seen is None else seen
-            branch = f"writing-{int(time.time()):012x}-{secrets.token_hex(8)}"
-            self._repository.create_branch(branch, seen)
-        try:
+        with contextlib.ExitStack() as stack:
             with told(self.url, "begin a version"):
+                self._place.check_writable()
+                back = stack.enter_context(self._place.write_back())
+                seen = self._repository.lookup_branch(line) if seen is None else seen
+                branch = f"writing-{int(time.time()):012x}-{secrets.token_hex(8)}"
+                self._repository.create_branch(branch, seen)
+                stack.callback(self._place.end, self._repository, branch)
                 session = self._repository.writable_session(branch)
-            yield Writing(line, seen, branch, session)
-        finally:
-            self._place.end(self._repository, branch)
+            yield Writing(line, seen, branch, session, back)
 
     def prepare(self, writing: Writing) -> None:
         """Commit what a version begins with, where nobody reads it, so that its session can be handed out in parts."""
@@ -280,7 +283,9 @@ class Repository:
             snapshot = self._committed(writing, message, metadata)
             if check is not None:
                 check(str(self.url.at(snapshot)))
-            self._place.move(self._repository, writing.line, snapshot, seen=writing.seen, durable=durable)
+            self._place.move(
+                self._repository, writing.line, snapshot, seen=writing.seen, durable=durable, written=writing.back
+            )
         return snapshot
 
     def _committed(self, writing: Writing, message: str, metadata: dict[str, Any] | None = None) -> str:

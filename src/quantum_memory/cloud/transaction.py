@@ -229,6 +229,8 @@ class Transaction:
             one.done = done[path]
         for part in parts:
             part._taken = True
+        if self._durable and self._writing.back is not None:
+            self._writing.back.more(sum(part.nbytes for part in parts))
 
     def _check_open(self) -> None:
         if self._is != "open":

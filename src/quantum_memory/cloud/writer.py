@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from zarr.abc.store import Store
 
     from quantum_memory.cloud.reader import SnapshotReader
+    from quantum_memory.durability.write_back import WriteBack
     from quantum_memory.formats.prepared import Prepared
     from quantum_memory.state.arrays import AnyArray, Windows
 
@@ -84,6 +85,8 @@ class SnapshotWriter:
         Called with the raw bytes of each chunk that is done.
     anew
         Write all of it, also what has not changed: the version that is there is damaged.
+    back
+        Told of what is written, so that it has it written back.
 
     Attributes
     ----------
@@ -102,6 +105,7 @@ class SnapshotWriter:
         chunk_bytes: int | None = None,
         progress: Callable[[int], object] | None = None,
         anew: bool = False,
+        back: WriteBack | None = None,
     ) -> None:
         self._store = store
         self._name = name
@@ -109,6 +113,7 @@ class SnapshotWriter:
         self._chunk_bytes = chunk_bytes
         self._progress = progress
         self._anew = anew
+        self._back = back
         self._nodes: dict[str, str] = {}
         self._lock = threading.Lock()
         self.written = self.stored = 0
@@ -224,6 +229,8 @@ class SnapshotWriter:
         if new:
             with told(self._name, f"write chunk {index} of {one.path!r}"):
                 rows.write(index, chunk, zero=zero)
+            if self._back is not None:
+                self._back.more(nbytes)
         with self._lock:
             self.written += nbytes if new and not zero else 0
             self.stored += 0 if zero else nbytes

@@ -137,7 +137,8 @@ class _Save:
             if damaged_before:
                 with told(name, "remove what is damaged"):
                     clear(store)
-            writer = SnapshotWriter(store, name, before, progress=progress, anew=anew)
+            back = writing.back if self.options.durable else None
+            writer = SnapshotWriter(store, name, before, progress=progress, anew=anew, back=back)
             content = writer.write(self.memory)
             if before is not None and not writing.session.has_uncommitted_changes:
                 if not before.is_whole():

@@ -175,21 +175,13 @@ _syncfs = _find("syncfs", ctypes.c_int)
 _in_force: ContextVar[Files] = ContextVar("files", default=RealFiles())  # noqa: B039 - it has no state
 
 
-def sync_file_system(folder: str) -> None:
-    """Make everything durable that was written to the file system of a folder, by whomever.
-
-    It is for what other libraries write, of which nobody knows the files. It raises `OSError` as the system does.
-    """
+def syncfs(fd: int, folder: str) -> None:
+    """Write back everything that the file system of an open folder has in memory; `OSError` as the system says it."""
     if _syncfs is None:
         os.sync()
-        return
-    fd = os.open(folder, os.O_RDONLY)
-    try:
-        if _syncfs(fd):
-            number = ctypes.get_errno()
-            raise OSError(number, os.strerror(number), folder)
-    finally:
-        os.close(fd)
+    elif _syncfs(fd):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), folder)
 
 
 def current() -> Files:

@@ -18,7 +18,7 @@ import numpy.ma  # noqa: F401 - which zarr would import in each child
 
 import quantum_memory as qm
 from quantum_memory.durability import atomic
-from quantum_memory.durability.files import sync_file_system
+from quantum_memory.durability.write_back import sync_file_system
 from quantum_memory.errors import MissingFileError
 from quantum_memory.testing.loops import Acknowledge
 

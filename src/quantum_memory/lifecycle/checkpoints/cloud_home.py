@@ -266,7 +266,8 @@ class CloudHome:
             if is_damaged:
                 with told(self.url, "remove what is damaged"):
                     clear(store)
-            writer = SnapshotWriter(store, self.path, before, progress=progress, anew=self._distrusted)
+            back = writing.back if self.durable else None
+            writer = SnapshotWriter(store, self.path, before, progress=progress, anew=self._distrusted, back=back)
             writer.make_room(memory.arrays)
             places = writer.write_arrays(memory.arrays)
             if taken is not None:
