@@ -6,6 +6,7 @@ The S3 server is that of the tests, on loopback, and shares the cores: ratios ca
 from __future__ import annotations
 
 import contextlib
+import itertools
 import multiprocessing
 import os
 import shutil
@@ -25,14 +26,19 @@ from zarr.storage import LocalStore, ObjectStore
 
 import quantum_memory as qm
 from benchmarks.harness import Row, medians, peak, reset_peak, rounds
+from benchmarks.links import links
 from quantum_memory.cloud.chunks import IN_FLIGHT
 from quantum_memory.durability.write_back import sync_file_system
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
+
+    from obstore.store import S3Store
 
 _MIB = 1 << 20
 _CHUNK = 8 * _MIB
+_LINK, _LATENCY = 50e6, 0.005
+"""Bytes a second of a link to storage, and seconds from a request to its answer."""
 
 
 def run(quick: bool) -> list[Row]:
@@ -42,6 +48,7 @@ def run(quick: bool) -> list[Row]:
         found += _beside_zarr(f"icechunk+file://{folder}/ours", folder, quick)
         with _server() as server:
             found += _beside_objects(server, quick)
+            found += _through_a_link(server, quick)
             found += _commits(f"s3://{server.bucket}/commits", "object storage", quick)
         found += _commits(f"icechunk+file://{folder}/commits", "a folder", quick)
         found += _on_disk(folder, quick)
@@ -92,37 +99,21 @@ def _beside_zarr(url: str, folder: Path, quick: bool) -> list[Row]:
 
 def _beside_objects(server: servers.Server, quick: bool) -> list[Row]:
     """Compare saves and loads in object storage with plain Zarr and with raw objects, all of 8 MiB."""
-    state = _state(21 if quick else 24)
+    state = _state(21 if quick else 25)
     name = f"bench/{uuid.uuid4().hex}"
-    url, raw = f"s3://{server.bucket}/{name}", server.store(f"{name}-raw")
     plain = ObjectStore(server.store(f"{name}-zarr"))
-    blocks = [state.amplitudes[k : k + _CHUNK // 8].tobytes() for k in range(0, len(state.amplitudes), _CHUNK // 8)]
-
-    def put() -> None:
-        with ThreadPoolExecutor(IN_FLIGHT) as pool:
-            list(pool.map(lambda k: raw.put(f"{k}", blocks[k]), range(len(blocks))))
-
-    def get() -> None:
-        with ThreadPoolExecutor(IN_FLIGHT) as pool:
-            list(pool.map(lambda k: bytes(raw.get(f"{k}").bytes()), range(len(blocks))))
-
-    count = iter(range(1000))
-
-    def save() -> None:
-        qm.save(state, f"{url}-{next(count)}")
+    put, get = _raw(server.store(f"{name}-raw"), state)
 
     def write_plain() -> None:
         _zarr(plain, state)[...] = state.amplitudes
 
-    cases: dict[str, Callable[[], object]] = {
-        "ours, write": save,
-        "zarr, write": write_plain,
-        "raw, write": put,
-        "ours, read": lambda: _vector(f"{url}-0").amplitudes,
+    writes = {"ours, write": _saves(server, name, state), "zarr, write": write_plain, "raw, write": put}
+    reads: dict[str, Callable[[], object]] = {
+        "ours, read": lambda: _vector(f"s3://{server.bucket}/{name}-0").amplitudes,
         "zarr, read": lambda: zarr.open_array(plain, path="x", mode="r")[...],
         "raw, read": get,
     }
-    found = medians(rounds(cases, 3 if quick else 5))
+    found = _taken(writes, reads, 3 if quick else 5)
     size = f"{state.nbytes >> 20} MiB in object storage"
     return [
         _ratio(f"{size}: write, speed of ours / plain Zarr with CRC", found, "write", "zarr", 0.85),
@@ -130,6 +121,55 @@ def _beside_objects(server: servers.Server, quick: bool) -> list[Row]:
         _ratio(f"{size}: read, speed of ours / plain Zarr with CRC", found, "read", "zarr", 0.85),
         _ratio(f"{size}: read, speed of ours / objects got as they are", found, "read", "raw", 0.85),
     ]
+
+
+def _through_a_link(server: servers.Server, quick: bool) -> list[Row]:
+    """Compare the same with raw objects where storage is elsewhere, so that the server leaves cores to who writes."""
+    state = _state(21 if quick else 25)
+    name = f"bench/{uuid.uuid4().hex}"
+    with links(int(server.endpoint.rpartition(":")[2]), _LINK, _LATENCY) as link:
+        put, get = _raw(server.store(f"{name}-raw", through=link.endpoint), state)
+        os.environ["AWS_ENDPOINT_URL"] = link.endpoint
+        writes = {"ours, write": _saves(server, name, state), "raw, write": put}
+        reads: dict[str, Callable[[], object]] = {
+            "ours, read": lambda: _vector(f"s3://{server.bucket}/{name}-0").amplitudes,
+            "raw, read": get,
+        }
+        found = _taken(writes, reads, 1 if quick else 3)
+    os.environ["AWS_ENDPOINT_URL"] = server.endpoint
+    size = f"{state.nbytes >> 20} MiB through a link of {_LINK / 1e6:.0f} MB/s and {_LATENCY * 1e3:.0f} ms"
+    return [
+        _ratio(f"{size}: write, speed of ours / objects put as they are", found, "write", "raw", 0.90),
+        _ratio(f"{size}: read, speed of ours / objects got as they are", found, "read", "raw", 0.85),
+    ]
+
+
+def _taken(
+    writes: Mapping[str, Callable[[], object]], reads: Mapping[str, Callable[[], object]], count: int
+) -> dict[str, float]:
+    """Return the median of each, of reads when all is written: a server has things to do after a write."""
+    return medians(rounds(writes, count) | rounds(reads, count))
+
+
+def _raw(store: S3Store, state: qm.StateVector) -> tuple[Callable[[], object], Callable[[], object]]:
+    """Return what puts the amplitudes of a state as objects of 8 MiB, and what gets them."""
+    step = _CHUNK // state.dtype.itemsize
+    blocks = [state.amplitudes[k : k + step].tobytes() for k in range(0, len(state.amplitudes), step)]
+
+    def each(work: Callable[[int], object]) -> None:
+        with ThreadPoolExecutor(IN_FLIGHT) as pool:
+            list(pool.map(work, range(len(blocks))))
+
+    return (
+        lambda: each(lambda k: store.put(f"{k}", blocks[k])),
+        lambda: each(lambda k: bytes(store.get(f"{k}").bytes())),
+    )
+
+
+def _saves(server: servers.Server, name: str, state: qm.StateVector) -> Callable[[], object]:
+    """Return what saves a state, each time where nothing is."""
+    count = itertools.count()
+    return lambda: qm.save(state, f"s3://{server.bucket}/{name}-{next(count)}")
 
 
 def _commits(url: str, where: str, quick: bool) -> list[Row]:

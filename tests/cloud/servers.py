@@ -118,12 +118,18 @@ class Server:
         self.endpoint, self.bucket = f"http://{LOOPBACK}:{port}", BUCKET
         self._start(time.monotonic() + PATIENCE)
 
-    def store(self, prefix: str | None = None) -> S3Store:
-        """Return its bucket, or what is below a prefix, for requests that are made once and never again."""
+    def store(self, prefix: str | None = None, *, through: str | None = None) -> S3Store:
+        """Return its bucket, or what is below a prefix, for requests that are made once and never again.
+
+        Parameters
+        ----------
+        through
+            Another endpoint, which forwards what it is given.
+        """
         return S3Store(
             self.bucket,
             prefix=prefix,
-            endpoint=self.endpoint,
+            endpoint=through or self.endpoint,
             region=REGION,
             access_key_id=KEYS.access_key_id,
             secret_access_key=KEYS.secret_access_key,

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import quantum_memory as qm
-from quantum_memory.cloud.chunks import Rows
+from quantum_memory.cloud.chunks import Outgoing, Rows
 from quantum_memory.cloud.repository import Repository
 from quantum_memory.errors import ConflictError, InvalidStateError, StorageError
 
@@ -155,15 +155,15 @@ def test_parts_that_cannot_be_taken_back_are_not_committed(folder_url: str, monk
 
 
 def test_what_failed_may_be_written_again(folder_url: str, monkeypatch) -> None:
-    prepared, failed = Rows.prepared, []
+    write, failed = Rows.write, []
 
-    def fails_once(self: Rows, index: int, items: np.ndarray, *, zero: bool) -> object:
+    def fails_once(self: Rows, index: int, chunk: Outgoing, *, zero: bool) -> None:
         if index == 2 and not failed:
             failed.append(index)
             raise icechunk.IcechunkError("  x error writing object\n  |-> io error\n  `-> Broken pipe (os error 32)")
-        return prepared(self, index, items, zero=zero)
+        write(self, index, chunk, zero=zero)
 
-    monkeypatch.setattr(Rows, "prepared", fails_once)
+    monkeypatch.setattr(Rows, "write", fails_once)
     with _begin(folder_url) as tx:
         part = tx.fork()
         with pytest.raises(StorageError, match=r"could not write amplitudes: Broken pipe \(os error 32\)"):

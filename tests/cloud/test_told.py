@@ -136,9 +136,7 @@ _REFUSED = """  x error writing object to object store dispatch failure
 """
 
 
-@pytest.mark.parametrize(
-    "where", ["quantum_memory.cloud.chunks.Rows.prepared", "quantum_memory.cloud.chunks.Rows.create"]
-)
+@pytest.mark.parametrize("where", ["quantum_memory.cloud.chunks.Rows.write", "quantum_memory.cloud.chunks.Rows.create"])
 def test_a_storage_that_goes_away_while_it_is_written_to(folder_url: str, monkeypatch, where: str) -> None:
     _write(folder_url)
     before = qm.repository(folder_url).find()

@@ -159,11 +159,11 @@ class SnapshotReader:
         Parameters
         ----------
         full
-            Against the SHA-256 as well as the quick checksum.
+            Against the SHA-256 and the CRC that Zarr knows, as well as the quick checksum.
         """
         rows = self._rows_of(path, index)
         with told(self.name, f"read chunk {index} of {path!r}"):
-            items = self._array(path).read(index, out)
+            items = self._array(path).read(index, out, crc=full)
         if not is_right(items, rows, full=full):
             raise damaged(f"its array {path!r} is damaged in chunk {index}", self.name)
         return items
@@ -266,7 +266,7 @@ class SnapshotReader:
         try:
             for path, place in self.entries.items():
                 self.rows(path)
-                at_once(partial(self.chunk, path), range(place.chunks))
+                at_once(partial(self.chunk, path, full=True), range(place.chunks))
                 if not place.size:
                     self._empty(path)
         except IntegrityError:
