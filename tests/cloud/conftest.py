@@ -59,7 +59,8 @@ def url(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="module")
-def pool() -> Iterator[ProcessPoolExecutor]:
+def pool(s3: Server) -> Iterator[ProcessPoolExecutor]:
+    """Workers, who are told where `s3` is when they start."""
     with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as made:
         yield made
 

@@ -29,7 +29,7 @@ CUTS = {
     "checkpoints at an address": (10, 10, 10),
 }
 KINDS = ("EXT4", "EXT4_LEAST", "XFS")
-STEP = {"EXT4": 43, "EXT4_LEAST": 23, "XFS": 61}
+STEP = {"EXT4": 83, "EXT4_LEAST": 43, "XFS": 97}
 """In CI one of so many calls, and which ones differs from operation to operation; the soak takes all."""
 
 UNSYNCED = """\

@@ -13,7 +13,8 @@ from .committers import PATIENCE, PROCESSES
 from .numbered import SAVES
 
 EACH, FEWER, FEWEST = 25, 12, 5
-"""How often each commits; where it is not alone, in a folder and in object storage, which takes its time."""
+"""How often each commits: alone in a folder, in a folder beside others or alone in object storage, and there beside
+others, which takes its time."""
 
 WITHOUT_LOCK = """\
 import contextlib, time
@@ -37,7 +38,7 @@ def race(url: str, way: str, each: int, *more: str, code: str = "") -> subproces
 @pytest.mark.parametrize("more", [(), ("--long",), ("--tags",)], ids=["alone", "beside a long one", "with tags"])
 @pytest.mark.parametrize("way", SAVES)
 def test_what_was_acknowledged_is_there_once(url: str, way: str, more: tuple[str, ...]) -> None:
-    each = EACH if not more else FEWEST if url.startswith("s3") else FEWER
+    each = (EACH, FEWER, FEWEST)[bool(more) + url.startswith("s3")]
     with figure("cloud commits") as made:
         for time in range(TIMES):
             done = race(f"{url}-{time}", way, each, *more)

@@ -47,27 +47,31 @@ def _no_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Rows, "read", read)
 
 
-@pytest.mark.parametrize(
-    ("start", "stop"),
-    [(0, 1), (_MIB - 1, _MIB + 1), (7 * _MIB, 9 * _MIB), (9 * _MIB, 10 * _MIB), (17 * _MIB - 3, 18 * _MIB + 3),
-     (_SIZE - 5, _SIZE), (3, 3)],
-)  # fmt: skip
-def test_a_part_is_what_was_saved_and_is_read_alone(
-    url: str, monkeypatch: pytest.MonkeyPatch, start: int, stop: int
-) -> None:
+def test_a_part_is_what_was_saved_and_is_read_alone(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     amplitudes = _amplitudes()
     _saved(url, amplitudes, 8 << 20)
     _no_chunk(monkeypatch)
+    parts = [(0, 1), (_MIB - 1, _MIB + 1), (7 * _MIB, 9 * _MIB), (9 * _MIB, 10 * _MIB), (17 * _MIB - 3, 18 * _MIB + 3)]
     with qm.open(url) as file:
-        assert np.array_equal(file.amplitudes[start:stop], amplitudes[start:stop])
+        for start, stop in [*parts, (_SIZE - 5, _SIZE), (3, 3)]:
+            assert np.array_equal(file.amplitudes[start:stop], amplitudes[start:stop])
+
+
+def test_the_end_of_an_array_in_one_chunk_is_read_alone(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has 2.54 MiB, so that the last of its digests is of less than one."""
+    array = np.random.default_rng(0).normal(size=(333, 1000))
+    qm.save(qm.MemoryState(classical={"w": array}), url)
+    _no_chunk(monkeypatch)
+    with qm.open(url) as file:
+        for start, stop in ((0, 1), (131, 133), (330, 333)):
+            assert np.array_equal(file.arrays["classical/w"][start:stop], array[start:stop])
 
 
 @pytest.mark.parametrize("executor", [None, "pool"])
-@pytest.mark.parametrize("dtypes", [("complex64", "complex64"), ("complex64", "complex128")], ids="-".join)
 def test_products_of_what_has_long_chunks_take_a_part_at_a_time(
-    url: str, monkeypatch: pytest.MonkeyPatch, dtypes: tuple[str, str], executor: str | None, request
+    url: str, monkeypatch: pytest.MonkeyPatch, executor: str | None, request: pytest.FixtureRequest
 ) -> None:
-    vectors = [_amplitudes(seed).astype(dtype) for seed, dtype in enumerate(dtypes)]
+    vectors = [_amplitudes(0), _amplitudes(1).astype(np.complex128)]
     for k, one in enumerate(vectors):
         _saved(f"{url}-{k}", one, 8 << 20)
     monkeypatch.setattr(reader, "_PIECE_BYTES", 2 << 20)

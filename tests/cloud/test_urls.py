@@ -109,6 +109,8 @@ def test_a_folder_of_any_name_is_found_again(tmp_path) -> None:
 
 
 def test_without_the_extra_a_sentence_says_how_to_install_it(monkeypatch) -> None:
+    if "quantum_memory.cloud" in sys.modules:  # as it is to be again afterwards
+        monkeypatch.setattr(qm, "cloud", sys.modules["quantum_memory.cloud"], raising=False)
     for name in [name for name in sys.modules if name.startswith("quantum_memory.cloud")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "icechunk", None)

@@ -56,7 +56,7 @@ class Part(NamedTuple):
 
 
 PARTS = {
-    "fails": Part("calls of every operation fail, in turn: once, and for good; seven errors", "failures", 20_000),
+    "fails": Part("calls of every operation fail, in turn: once, and for good; seven errors", "failures", 12_000),
     "killed": Part("every operation is killed at every call that changes something", "kills", 2_000),
     "interrupted": Part("calls of every operation are interrupted, in turn, as by Ctrl-C", "interrupts", 2_000,
                         "0 leftovers, 0 held locks"),
@@ -75,7 +75,7 @@ PARTS = {
     "fuzzed": Part("inputs of a fuzzer that mends checksums", "executions", 2_000_000,
                    "0 errors that are not ours", grows=True),
     "cloud commits": Part("4 processes that commit versions of one repository: a folder, object storage", "commits",
-                          600, "each there once, 0 lost, 0 torn", grows=True),
+                          450, "each there once, 0 lost, 0 torn", grows=True),
     "cloud kills": Part("kill -9 of writers of versions, of workers, of the S3 server", "kills", 150,
                          grows=True),
     "cloud cuts": Part("real power cuts under versions in a folder: ext4, ext4 with writeback, XFS", "cuts", 150,

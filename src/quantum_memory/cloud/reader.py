@@ -237,7 +237,7 @@ class SnapshotReader:
             return self.chunk(path, index)[part]
         digests = self._rows_of(path, index)[first * DIGEST_BYTES : last * DIGEST_BYTES]
         with told(self.name, f"read a part of chunk {index} of {path!r}"):
-            items = rows.read_part(index, slice(first * step, last * step))
+            items = rows.read_part(index, slice(first * step, min(last * step, place.chunk)))
         if not is_right(items, digests, full=False):
             raise damaged(f"its array {path!r} is damaged in chunk {index}", self.name)
         return items[part.start - first * step : part.stop - first * step]

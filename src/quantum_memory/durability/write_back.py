@@ -44,9 +44,12 @@ class WriteBack:
 
     def __exit__(self, *_: object) -> None:
         self._wait()
-        self.__del__()
+        self._close()
 
     def __del__(self) -> None:
+        self._close()
+
+    def _close(self) -> None:
         while self._fds:
             os.close(self._fds.pop())
 

@@ -4,6 +4,7 @@ What works there has threads of its own, which a fork does not have: so all of i
 the process that forks them.
 """
 
+import contextlib
 import json
 import os
 import shutil
@@ -172,7 +173,9 @@ class AtAddress(Versions):
                 assert cm.verify(one["id"]) == {one["id"]: None}
             if listed:
                 # Who was ended after the tag was made has not let the main line end there.
-                end = self._contents.index(qm.load(self._url).content_id) + 1
+                end = 0
+                with contextlib.suppress(MissingFileError):
+                    end = self._contents.index(qm.load(self._url).content_id) + 1
                 after = range(end + 1, last + 1)
                 assert all(number in self._unnamed or number > acknowledged for number in after), (end, last)
         return last
