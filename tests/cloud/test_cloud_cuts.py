@@ -23,14 +23,17 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 CUTS = {
-    "versions": (10, 10, 10),
-    "versions with tags": (10, 10, 10),
-    "versions of parts": (10, 10, 10),
-    "checkpoints at an address": (10, 10, 10),
+    "versions": (8, 8, 6),
+    "versions with tags": (8, 8, 6),
+    "versions of parts": (8, 8, 6),
+    "checkpoints at an address": (8, 8, 6),
 }
 KINDS = ("EXT4", "EXT4_LEAST", "XFS")
 STEP = {"EXT4": 83, "EXT4_LEAST": 43, "XFS": 97}
 """In CI one of so many calls, and which ones differs from operation to operation; the soak takes all."""
+
+SOME = {"EXT4": slice(1, None, 2), "EXT4_LEAST": slice(None), "XFS": slice(0, None, 2)}
+"""And of which operations."""
 
 UNSYNCED = """\
 from quantum_memory.cloud import folder_place
@@ -68,7 +71,7 @@ def test_cuts_at_random_instants(tmp_path: Path, name: str, kind: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_cut_at_each_call(tmp_path: Path, kind: str) -> None:
     with figure("cloud cuts") as made:
-        names = [*OPERATIONS][:: 2 if kind == "XFS" and TIMES == 1 else 1]
+        names = [*OPERATIONS][SOME[kind] if TIMES == 1 else slice(None)]
         done = cut(kind, tmp_path, *names, "--step", str(STEP[kind] if TIMES == 1 else 1))
         assert done.returncode == 0, done.stderr
         made.count += int(done.stdout)

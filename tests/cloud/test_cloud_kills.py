@@ -26,13 +26,13 @@ if TYPE_CHECKING:
     from typing import Self
 
 KILLS = {
-    "versions": 35,
-    "versions with tags": 30,
-    "versions of parts": 15,
-    "checkpoints at an address": 20,
-    "versions of a server": 12,
-    "checkpoints of a server": 8,
-    "versions of parts, of a server": 10,
+    "versions": 24,
+    "versions with tags": 20,
+    "versions of parts": 12,
+    "checkpoints at an address": 14,
+    "versions of a server": 9,
+    "checkpoints of a server": 7,
+    "versions of parts, of a server": 7,
 }
 WORKERS = {"folder": 10, "s3": 5}
 SERVERS = 8

@@ -12,7 +12,7 @@ from ..reliability.loops import ROOT
 from .committers import PATIENCE, PROCESSES
 from .numbered import SAVES
 
-EACH, FEWER, FEWEST = 25, 12, 5
+EACH, FEWER, FEWEST = 20, 10, 5
 """How often each commits: alone in a folder, in a folder beside others or alone in object storage, and there beside
 others, which takes its time."""
 

@@ -22,8 +22,8 @@ def most(name):
     if name in STORES:
         return 4
     if ".h5" in name or name in OTHERS:
-        return 12
-    return 30 if name in SAVES else 32
+        return 10
+    return 25 if name in SAVES else 26
 
 
 @pytest.mark.parametrize("name", CATALOGUE)

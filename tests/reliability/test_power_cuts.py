@@ -20,8 +20,8 @@ from .loops import tried
 
 KINDS = ("EXT4", "EXT4_LEAST", "XFS")
 CUTS = {
-    "save .qms, long": (150, 150, 60),
-    "transactions": (250, 250, 60),
+    "save .qms, long": (100, 100, 60),
+    "transactions": (180, 180, 60),
     "store": (20, 20, 10),
     "checkpoints": (60, 60, 30),
     "backups": (20, 20, 10),

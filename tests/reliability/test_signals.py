@@ -11,16 +11,16 @@ from .loops import tried
 
 OFTEN = 3  # a process that goes on is interrupted in a fraction of the time that another one takes to begin
 SIGNALS = {
-    "transactions": 30,
-    "save .qms": 30,
-    "save .json": 30,
-    "save .npz": 12,
-    "save and compress in the background": 12,
-    "store": 12,
-    "checkpoints": 12,
-    "checkpoints in the background": 12,
-    "backups": 12,
-    "migrations": 12,
+    "transactions": 16,
+    "save .qms": 16,
+    "save .json": 16,
+    "save .npz": 7,
+    "save and compress in the background": 7,
+    "store": 7,
+    "checkpoints": 7,
+    "checkpoints in the background": 7,
+    "backups": 7,
+    "migrations": 7,
 }
 
 

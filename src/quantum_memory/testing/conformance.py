@@ -139,7 +139,7 @@ class FormatConformance:
     # ---- what comes back is what went in
 
     @given(memory=qst.memory_states(_FULL))
-    @settings(_MANY, max_examples=60)
+    @settings(_MANY, max_examples=40)
     def test_any_memory_comes_back_in_every_bit(self, path: Path, memory: qm.MemoryState) -> None:
         loaded = self.through(memory, path)
         assert_identical(memory, loaded)
