@@ -423,6 +423,13 @@ def test_a_state_of_several_chunks_is_imported_and_measured(run: Run, folder: st
 # ---- what people see
 
 
+def test_what_is_below_an_address_is_counted(run: Run, named: Path, folder: str) -> None:
+    for number, said in ((1, ", 1 memory,"), (2, ", 2 memories,")):
+        qm.save(state(number, 3), f"{folder}/{number}")
+        assert said in run("verify", folder)[1]
+    assert ", 1 chunk," in run("verify", f"{folder}/1")[1]
+
+
 @pytest.mark.parametrize(
     ("path", "label"),
     [

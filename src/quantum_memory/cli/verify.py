@@ -83,7 +83,7 @@ def verify(
         raw = facts["raw_bytes"] or facts["bytes"]
         is_full = facts["depth"] == "full"
         checked = f"{size_text(facts['bytes'])} checked"
-        chunks = f", {facts['chunks']} chunks" if is_full else ", only the bytes"
+        chunks = f", {_counted(facts)}" if is_full else ", only the bytes"
         speed = f", {size_text(raw)} of data at {speed_text(raw, facts['seconds'])}" if raw > _WORTH_A_SPEED else ""
         name = f", content id {short(facts['content_id'])}" if is_full else ""
         line("OK", "green", f"{plain(facts['path'])}: {checked}{chunks}{speed}{name}")
@@ -98,6 +98,13 @@ def verify(
 
     look = partial(_look, depth=depth, certificate=certificate or original is not None, original=original, **reading)
     return each_file(files, look, show, as_json=as_json, fail=fail)
+
+
+def _counted(facts: dict[str, Any]) -> str:
+    """Return how many chunks were checked, and of several files or addresses how many these are."""
+    number = facts["chunks"]
+    one, more = ("memory", "memories") if facts["format"] == "several" else ("chunk", "chunks")
+    return f"{number} {one if number == 1 else more}"
 
 
 def _proof_text(proof: dict[str, Any]) -> str:
