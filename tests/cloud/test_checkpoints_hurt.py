@@ -189,12 +189,12 @@ def test_what_a_writer_follows_is_not_collected(
         cm.create_checkpoint(tree)
         real, times = KeptVersions.writing, []
 
-        def writing(self: KeptVersions, *arguments: Any) -> Any:
+        def writing(self: KeptVersions, *arguments: Any, **options: Any) -> Any:
             if not times:
                 times.append(1)
                 other.create_checkpoint({"other": np.arange(3)})
                 other.folder.collect()
-            return real(self, *arguments)
+            return real(self, *arguments, **options)
 
         monkeypatch.setattr(KeptVersions, "writing", writing)
         made = cm.create_checkpoint(tree)

@@ -1,6 +1,5 @@
 """What others write to a file system is durable, or there is an error: also where somebody else has been told of it."""
 
-import contextlib
 import os
 import threading
 from pathlib import Path
@@ -9,7 +8,7 @@ import numpy as np
 import pytest
 
 import quantum_memory as qm
-from quantum_memory.cloud.repository import Repository
+from quantum_memory.cloud.chunks import Rows
 from quantum_memory.durability import write_back
 from quantum_memory.durability.write_back import WriteBack, sync_file_system
 from quantum_memory.errors import StorageError
@@ -45,20 +44,41 @@ def test_who_opens_a_file_system_when_all_is_written_may_hear_nothing_of_what_is
             back.finish()
 
 
-@needs_disks
-def test_a_save_is_not_acknowledged_whose_error_somebody_else_was_told_of(failing, monkeypatch):
-    commit = Repository._committed
+def _written(how, state, url):
+    if how == "save":
+        qm.save(state, url)
+    elif how == "transaction":
+        with qm.transaction(url, n_qubits=17, qubit_order="big") as tx:
+            part = tx.fork()
+            part.write(0, state.amplitudes)
+            tx.merge(part)
+    else:
+        with qm.CheckpointManager(url, signals=False) as cm:
+            cm.create_checkpoint({"psi": state})
 
-    def after_somebody_else(repository, *given):
-        with contextlib.suppress(OSError):  # unless nobody can be told any more
-            sync_file_system(str(failing))
-        return commit(repository, *given)
 
-    amplitudes = np.random.default_rng(1).normal(size=1 << 21).view(complex)
-    state = qm.StateVector(amplitudes / np.linalg.norm(amplitudes), qubit_order="big")
-    monkeypatch.setattr(Repository, "_committed", after_somebody_else)
-    with pytest.raises(StorageError):
-        qm.save(state, f"icechunk+file://{failing}/run")
+@pytest.mark.parametrize("how", ["save", "transaction", "checkpoint"])
+def test_nothing_is_acknowledged_of_which_somebody_else_was_told_that_it_is_lost(folder_url, monkeypatch, how):
+    """On a model of the above, since the file system of a disk like that takes no references either."""
+    state = qm.StateVector(np.full(1 << 17, 2.0**-8.5, complex), qubit_order="big")
+    qm.save(qm.MemoryState(classical={"before": 1}), folder_url)
+    opened_before, real, is_lost = set(), Rows.write, []
+
+    def lost(self, *given, **options):
+        opened_before.update(map(int, (one.name for one in Path("/proc/self/fd").iterdir())))
+        is_lost.append(1)
+        real(self, *given, **options)
+
+    def told(fd, folder):
+        if is_lost and fd in opened_before:
+            raise OSError(5, "Input/output error", folder)
+
+    monkeypatch.setattr(Rows, "write", lost)
+    monkeypatch.setattr(write_back, "syncfs", told)
+    with pytest.raises(StorageError, match="Input/output error"):
+        _written(how, state, folder_url)
+    assert is_lost
+    assert qm.load(folder_url).classical == {"before": 1}
 
 
 def test_much_is_written_back_while_more_is_written(tmp_path, monkeypatch):

@@ -67,7 +67,7 @@ class KeptVersions(Repository):
                 raise ConflictError(f"there is a tag {line!r:.80}", next_step="choose another name for the branch")
 
     @contextlib.contextmanager
-    def following(self, line: str, *, apart: bool = False) -> Iterator[Writing]:
+    def following(self, line: str, *, apart: bool = False, durable: bool = True) -> Iterator[Writing]:
         """Begin a version that follows what a branch ends with, or the empty one where nobody can read that.
 
         What it follows stays meanwhile: whoever collects sees the branch that it is written to, or is in time to see
@@ -77,13 +77,15 @@ class KeptVersions(Repository):
         ----------
         apart
             Follow the empty one in any case.
+        durable
+            See `writing`.
         """
         for attempt in range(TRIES):
             seen = self.end_of(line)
             begin = EMPTY if apart or self._noted(seen) is None else seen
             with contextlib.ExitStack() as stack:
                 try:
-                    writing = stack.enter_context(self.writing(line, begin))
+                    writing = stack.enter_context(self.writing(line, begin, durable=durable))
                 except IntegrityError:
                     if self.end_of(line) == seen:
                         raise

@@ -216,7 +216,8 @@ class SnapshotReader:
     def read_run(self, path: str, start: int, stop: int) -> AnyArray:
         """Return items ``start:stop`` as `read_items` does, to somebody who does not write to them."""
         place = look_up(self.entries, path, self.name)
-        index, first = start // place.chunk, start // place.chunk * place.chunk
+        index = start // place.chunk
+        first = index * place.chunk
         if 0 <= start < stop <= min(first + place.chunk, place.size):
             return self._part(path, index, slice(start - first, stop - first))
         return self.read_items(path, start, stop)

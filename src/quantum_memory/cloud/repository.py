@@ -88,7 +88,7 @@ class Writing:
     session
         The Icechunk session.
     back
-        What makes durable what is written; None where all of it is at once.
+        What makes durable what is written; None where all of it is at once, or need not be.
     origin
         What its parts are copies of, once it has been prepared.
     """
@@ -228,7 +228,7 @@ class Repository:
     # What is changed
 
     @contextlib.contextmanager
-    def writing(self, line: str = MAIN, seen: str | None = None) -> Iterator[Writing]:
+    def writing(self, line: str = MAIN, seen: str | None = None, *, durable: bool = True) -> Iterator[Writing]:
         """Begin a version for a block, in which it is committed, or is gone.
 
         Parameters
@@ -237,11 +237,13 @@ class Repository:
             The branch that is to end with it.
         seen
             The snapshot that it follows, where that is known already.
+        durable
+            Whether it is to be made durable when it is committed.
         """
         with contextlib.ExitStack() as stack:
             with told(self.url, "begin a version"):
                 self._place.check_writable()
-                back = stack.enter_context(self._place.write_back())
+                back = stack.enter_context(self._place.write_back()) if durable else None
                 seen = self._repository.lookup_branch(line) if seen is None else seen
                 branch = f"writing-{int(time.time()):012x}-{secrets.token_hex(8)}"
                 self._repository.create_branch(branch, seen)

@@ -105,7 +105,7 @@ class Transaction:
         with contextlib.ExitStack() as stack:
             self._repository = Repository(self._url, create=True)
             line, self._tag = line_and_tag(self._repository, self._url)
-            self._writing: Writing = stack.enter_context(self._repository.writing(line))
+            self._writing: Writing = stack.enter_context(self._repository.writing(line, durable=self._durable))
             self._before: SnapshotReader | None
             self._before, self._damaged = before_of(self._repository, self._writing.seen)
             self._memory = self._described()
@@ -229,7 +229,7 @@ class Transaction:
             one.done = done[path]
         for part in parts:
             part._taken = True
-        if self._durable and self._writing.back is not None:
+        if self._writing.back is not None:
             self._writing.back.more(sum(part.nbytes for part in parts))
 
     def _check_open(self) -> None:

@@ -129,7 +129,7 @@ class _Save:
     def _attempt(self, progress: Progress | None, *, anew: bool) -> tuple[str, SnapshotWriter, str] | None:
         """Do what `written` does; return None where all of it is there already, and damaged."""
         repository = self.repository
-        with repository.writing(self.line) as writing:
+        with repository.writing(self.line, durable=self.options.durable) as writing:
             before, damaged_before = before_of(repository, writing.seen)
             if (before is not None or damaged_before) and not self.options.overwrite:
                 raise already_there(repository.url)
@@ -137,8 +137,7 @@ class _Save:
             if damaged_before:
                 with told(name, "remove what is damaged"):
                     clear(store)
-            back = writing.back if self.options.durable else None
-            writer = SnapshotWriter(store, name, before, progress=progress, anew=anew, back=back)
+            writer = SnapshotWriter(store, name, before, progress=progress, anew=anew, back=writing.back)
             content = writer.write(self.memory)
             if before is not None and not writing.session.has_uncommitted_changes:
                 if not before.is_whole():

@@ -260,14 +260,15 @@ class CloudHome:
         repository = self._made()
         memory = Prepared(flat.document, dict(flat.arrays), flat.record)
         _check_branch(repository, said.branch)
-        with repository.following(said.branch, apart=self._apart) as writing:
+        with repository.following(said.branch, apart=self._apart, durable=self.durable) as writing:
             store = writing.session.store
             before, is_damaged = before_of(repository, writing.seen)
             if is_damaged:
                 with told(self.url, "remove what is damaged"):
                     clear(store)
-            back = writing.back if self.durable else None
-            writer = SnapshotWriter(store, self.path, before, progress=progress, anew=self._distrusted, back=back)
+            writer = SnapshotWriter(
+                store, self.path, before, progress=progress, anew=self._distrusted, back=writing.back
+            )
             writer.make_room(memory.arrays)
             places = writer.write_arrays(memory.arrays)
             if taken is not None:
